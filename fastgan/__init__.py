@@ -1,0 +1,28 @@
+"""fastgan: train GAN image style transfer fast, to a quality you name.
+
+``fastgan.Trainer(config).fit()`` trains, ``fastgan.load(path)(image)`` stylises; ``fastgan.ops``, ``fastgan.models``,
+``fastgan.losses`` and ``fastgan.quality`` are the parts.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fastgan.version import __version__
+
+if TYPE_CHECKING:
+    from fastgan import engine, losses, models, ops, quality
+    from fastgan.engine import Trainer, load
+
+__all__ = ["Trainer", "__version__", "engine", "load", "losses", "models", "ops", "quality"]
+
+_LAZY = {"Trainer": "fastgan.engine", "load": "fastgan.engine"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in __all__:
+        return importlib.import_module(f"fastgan.{name}")
+    raise AttributeError(f"module 'fastgan' has no attribute {name!r}")

@@ -1,0 +1,69 @@
+"""The commands together, and how their errors reach the user."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import warnings
+
+import click
+import typer
+
+from fastgan.cli.evaluate import evaluate
+from fastgan.cli.info import info
+from fastgan.cli.stylize import stylize
+from fastgan.cli.train import train
+from fastgan.errors import FastganError, InputError
+from fastgan.version import __version__
+
+app = typer.Typer(
+    name="fastgan",
+    help="Train GAN image style transfer fast, to an image quality you name.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (train, stylize, evaluate, info):
+    app.command()(command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"fastgan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True)) -> None:
+    pass
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line. Bad input: one line on stderr and 2. A run that diverged: one line and 1."""
+    # Pillow warns of odd metadata in files that it reads well; a broken file is told as such.
+    warnings.filterwarnings("ignore", module="PIL")
+    try:
+        result = app(arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except InputError as error:
+        return _fail(str(error), 2)
+    except FastganError as error:
+        return _fail(str(error), 1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
+            raise
+        return _fail(f"{error.filename or 'a file'}: cannot be written ({error.strerror})", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"fastgan: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,86 @@
+"""``fastgan stylize``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastgan.errors import InputError
+
+
+def stylize(
+    model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or its model folder.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="The folder for the results.", show_default=False)],
+    strength: Annotated[float, typer.Option(help="0 is the picture itself, 1 the full style.", min=0, max=1)] = 1.0,
+    tile: Annotated[
+        int | None, typer.Option(help="At most this many pixels a side at once, for pictures beyond memory.", min=64)
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> int:
+    """Stylise pictures: one file an input, same name, same size."""
+    from fastgan.data import list_images, read_picture, write_image
+
+    jobs = plan([(path, list_images(path)) for path in inputs], out)
+    _check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    _check_choice("--device", device, ("auto", "cpu", "cuda"))
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from fastgan.engine import load
+
+    stylizer = load(model, device=device, precision=precision)
+    console = Console(stderr=True)
+    several = any(path.is_dir() for path in inputs)
+    broken: list[str] = []
+    made_folder = not out.exists()
+    for source, target in track(jobs, "stylising", console=console, disable=not console.is_terminal):
+        try:
+            picture, alpha = read_picture(source)
+        except InputError as error:
+            if not several:
+                raise
+            broken.append(str(error))
+            continue
+        result = stylizer(picture, strength=strength, tile=tile)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
+        write_image(result, target, alpha=alpha)
+    for line in broken:
+        print(f"fastgan: skipped: {line}", file=sys.stderr)
+    if len(broken) == len(jobs):
+        if made_folder and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        raise InputError(f"none of the {len(jobs)} pictures could be read")
+    print(f"{len(jobs) - len(broken)} pictures in {out}" + (f", {len(broken)} skipped" if broken else ""))
+    return 0
+
+
+def plan(inputs: list[tuple[Path, list[Path]]], out: Path) -> list[tuple[Path, Path]]:
+    """(source, target) of every picture: a file goes to ``out/name``, a folder's keep their places under ``out``.
+
+    Raises:
+        InputError: two inputs would become one file, or a result would replace its input.
+    """
+    jobs: dict[Path, Path] = {}
+    for given, files in inputs:
+        for source in files:
+            target = out / (source.relative_to(given) if given.is_dir() else source.name)
+            if target in jobs:
+                raise InputError(f"{source}: would be written to {target}, as {jobs[target]} would; rename one")
+            if target.exists() and target.resolve() == source.resolve():
+                raise InputError(f"--out {out}: {target} would replace its own input; give another folder")
+            jobs[target] = source
+    return [(source, target) for target, source in jobs.items()]
+
+
+def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{option} {value}: expected one of {', '.join(allowed)}")

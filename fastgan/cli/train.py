@@ -1,0 +1,84 @@
+"""``fastgan train``."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fastgan.cli import STARTED
+from fastgan.config import load_config, parse_set
+from fastgan.errors import InputError
+
+#: Options and the fields of config.yaml that they set.
+_FIELDS = {
+    "content": "data.content",
+    "style": "data.style",
+    "steps": "train.steps",
+    "epochs": "train.epochs",
+    "minutes": "train.minutes",
+    "size": "data.size",
+    "batch": "data.batch",
+    "seed": "train.seed",
+    "model": "model.name",
+    "task": "task",
+    "features": "model.features",
+    "target_ssim": "quality.target_ssim",
+    "target_psnr": "quality.target_psnr",
+    "precision": "train.precision",
+    "compile": "train.compile",
+}
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="The run folder to make.", show_default=False)],
+    content: Annotated[str | None, typer.Option(help="Photographs: a folder, or demo. [default: demo]")] = None,
+    style: Annotated[str | None, typer.Option(help="A style image, a folder of them, or demo. [default: demo]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length in steps. [default: 2000]")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length in passes over the photographs.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Length in wall time of the whole command.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the training crops, pixels. [default: 256]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images a step. [default: 4]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Networks and data order follow from it. [default: 0]")] = None,
+    model: Annotated[str | None, typer.Option(help="The network: fast. [default: fast]")] = None,
+    task: Annotated[str | None, typer.Option(help="What to learn: stylize. [default: stylize]")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="VGG-19 weights: vgg19, torchvision, random or a file. [default: vgg19]")
+    ] = None,
+    target_ssim: Annotated[float | None, typer.Option(help="Hold this SSIM to the photographs.")] = None,
+    target_psnr: Annotated[float | None, typer.Option(help="Hold this PSNR (dB) to the photographs.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16. [default: auto]")] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile the networks. [default: no-compile]")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of fields, as config.yaml of a run.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, any field of config.yaml.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+) -> int:
+    """Train a model; its pictures, metrics and report lie in --out."""
+    given: dict[str, Any] = dict(locals())
+    overrides = [
+        (f"--{name.replace('_', '-')}", field, given[name])
+        for name, field in _FIELDS.items()
+        if given[name] is not None
+    ]
+    overrides += [parse_set(text) for text in set_ or ()]
+    base = None
+    if resume and (out / "config.yaml").is_file():
+        base = load_config(out / "config.yaml").model_dump(mode="json")
+    settings = load_config(config, overrides, base)
+
+    from fastgan.cli.progress import Progress
+    from fastgan.engine import Trainer
+
+    progress = Progress(out)
+    try:
+        trainer = Trainer(settings, out=out, callbacks=[progress], resume=resume, started=STARTED)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: trainer.request_stop())
+        trainer.fit()
+    except MemoryError:
+        raise InputError("--size, --batch: not enough memory; lower them") from None
+    return 0

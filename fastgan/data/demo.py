@@ -1,0 +1,61 @@
+"""The pictures behind ``--content demo`` and ``--style demo``: nothing is downloaded.
+
+The photographs are those that every scikit-image wheel from 0.22 to 0.26 carries; its folder is found without
+importing the package, which would take a second and needs SciPy.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastgan.errors import InputError
+
+# Scenes first, then textures, which teach what a style does to fine detail. Left out are drawings, text, and
+# pictures that are mostly one flat tone (moon, cell, clock_motion, coins).
+_TRAIN = (
+    "astronaut.png",
+    "camera.png",
+    "motorcycle_left.png",
+    "motorcycle_right.png",
+    "rocket.jpg",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "retina.jpg",
+    "grass.png",
+    "gravel.png",
+)
+# A face in soft focus and a still life with hard edges; nothing like either is trained on.
+_HELD_OUT = ("chelsea.png", "coffee.png")
+
+
+def demo_content() -> list[Path]:
+    """The photographs to train on. Raises InputError where scikit-image is not installed or has none of them."""
+    return _photographs(_TRAIN)
+
+
+def demo_held_out() -> list[Path]:
+    """Two colour photographs that ``demo_content`` does not have. Raises InputError as it does."""
+    return _photographs(_HELD_OUT)
+
+
+def demo_style() -> Path:
+    """The style image that comes with fastgan. Raises InputError where the installation lacks it."""
+    path = Path(__file__).parent / "assets" / "demo_style.jpg"
+    if not path.is_file():
+        raise InputError(f"{path}: the demo's style image is missing; reinstall fastgan or give --style FILE")
+    return path
+
+
+def _photographs(names: tuple[str, ...]) -> list[Path]:
+    spec = find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            "demo photographs come with scikit-image, which is not installed; "
+            "run 'pip install scikit-image' or give --content DIR"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / "data"
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if not found:
+        raise InputError(f"{folder}: this scikit-image has none of the demo photographs; give --content DIR")
+    return found

@@ -1,0 +1,224 @@
+"""Photographs for training: folders read lazily, batches that depend on (seed, step) alone, and reading ahead."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from fastgan.data.images import PathLike, enlarge_to, list_images, read_image
+from fastgan.errors import InputError
+
+_log = logging.getLogger("fastgan")
+
+# What the random numbers are for: each purpose has a stream of its own under one seed.
+_ORDER, _CROP = 0, 1
+
+
+class ImageFolder:
+    """Photographs of a folder tree (COCO's ``train2017/*.jpg`` is one) or of a list of files, opened when needed.
+
+    Each is read as (H, W, 3) uint8 with its short side reduced to at most ``short_side`` pixels and enlarged to at
+    least ``size``, so that a ``size`` x ``size`` crop always fits. Decoded pictures stay in memory until they fill
+    ``cache_bytes``; what comes later is decoded each time (dropping old ones would help nobody: an epoch visits
+    every picture once). Safe to use from several threads.
+
+    A file that cannot be read is recorded in ``broken`` (path to reason) and told to ``on_broken(path, reason)``
+    once, in the thread that met it, or to the ``fastgan`` logger where no callback is given.
+
+    Raises:
+        InputError: the folder is missing or has no images; later, when more than the share ``max_broken`` of the
+            images, or all of them, have proved broken.
+    """
+
+    def __init__(
+        self,
+        paths: PathLike | Sequence[PathLike],
+        *,
+        size: int,
+        short_side: int = 384,
+        max_broken: float = 0.5,
+        cache_bytes: int = 1 << 30,
+        on_broken: Callable[[Path, str], None] | None = None,
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"size must be at least 1 pixel, got {size}")
+        if isinstance(paths, str | os.PathLike):
+            self.paths = list_images(paths)
+        else:
+            self.paths = [Path(path) for path in paths]
+        if not self.paths:
+            raise InputError("no images were given")
+        self.size = size
+        self.short_side = max(short_side, size)
+        self.broken: dict[Path, str] = {}
+        self._max_broken = max_broken
+        self._on_broken = on_broken
+        self._room = cache_bytes
+        self._cache: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def get(self, index: int) -> np.ndarray | None:
+        """The picture at ``index``, (H, W, 3) uint8 and not to be written to; None if it is broken."""
+        with self._lock:
+            if index in self._cache:
+                return self._cache[index]
+        path = self.paths[index]
+        if path not in self.broken:
+            try:
+                image = enlarge_to(read_image(path, reduce_to=self.short_side), self.size)
+            except InputError as error:
+                self._record(path, str(error))
+        if path in self.broken:
+            self._stop_if_too_many()
+            return None
+        image.flags.writeable = False
+        with self._lock:
+            if index not in self._cache and image.nbytes <= self._room:
+                self._cache[index] = image
+                self._room -= image.nbytes
+        return image
+
+    def readable(self) -> Iterator[tuple[Path, np.ndarray]]:
+        """Every picture that can be read, with its path, in order."""
+        for index, path in enumerate(self.paths):
+            image = self.get(index)
+            if image is not None:
+                yield path, image
+
+    def _record(self, path: Path, reason: str) -> None:
+        with self._lock:
+            if path in self.broken:
+                return
+            self.broken[path] = reason
+        if self._on_broken is not None:
+            self._on_broken(path, reason)
+        else:
+            _log.warning("skipped a broken image: %s", reason)
+
+    def _stop_if_too_many(self) -> None:
+        count, total = len(self.broken), len(self.paths)
+        if count == total or count > self._max_broken * total:
+            raise InputError(
+                f"{count} of {total} images cannot be read, at most {self._max_broken:.0%} may fail; "
+                f"the last one: {next(reversed(self.broken.values()))}"
+            )
+
+
+class Batches:
+    """Random square crops of an ``ImageFolder``, flipped left to right half of the time (``flip``).
+
+    ``batch_at(step)`` depends on the folder's files, ``seed``, ``batch`` and ``step`` alone: not on which batches
+    were asked for before, nor on threads. The photographs come in an endless row of epochs, each a permutation of
+    all of them; a step takes the next ``batch`` of that row, so no photograph is left out and there may be fewer of
+    them than a batch holds. In place of a broken photograph stands the next good one of its epoch's order.
+    """
+
+    def __init__(
+        self, folder: ImageFolder, *, batch: int, seed: int, size: int | None = None, flip: bool = True
+    ) -> None:
+        self.size = folder.size if size is None else size
+        if self.size > folder.size:
+            raise ValueError(f"crops of {self.size} px need a folder of that size, this one has {folder.size}")
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, got {batch}")
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
+        self.folder = folder
+        self.batch = batch
+        self.seed = seed
+        self.flip = flip
+        self._order: tuple[int, np.ndarray] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every photograph has been seen, the last one shared with the next epoch if it must be."""
+        return math.ceil(len(self.folder) / self.batch)
+
+    def batch_at(self, step: int) -> torch.Tensor:
+        """The batch of ``step`` (from 0): uint8 (N, size, size, 3). Raises InputError as ``ImageFolder`` does."""
+        if step < 0:
+            raise ValueError(f"step must not be negative, got {step}")
+        crops = np.empty((self.batch, self.size, self.size, 3), np.uint8)
+        for slot in range(self.batch):
+            place = step * self.batch + slot
+            image = self._image_at(place)
+            across, down, mirror = (int(value) for value in _random(self.seed, _CROP, place, 3))
+            left = across % (image.shape[1] - self.size + 1)
+            top = down % (image.shape[0] - self.size + 1)
+            crop = image[top : top + self.size, left : left + self.size]
+            crops[slot] = crop[:, ::-1] if self.flip and mirror & 1 else crop
+        return torch.from_numpy(crops)
+
+    def _image_at(self, place: int) -> np.ndarray:
+        count = len(self.folder)
+        epoch, start = divmod(place, count)
+        order = self._order_of(epoch)
+        for ahead in range(count):
+            image = self.folder.get(int(order[(start + ahead) % count]))
+            if image is not None:
+                return image
+        raise InputError(f"none of the {count} images can be read")
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        kept = self._order  # read once: another thread may replace it
+        if kept is None or kept[0] != epoch:
+            # Sorting raw bits, because NumPy keeps bit streams for ever but not what its shuffles make of them.
+            kept = epoch, np.argsort(_random(self.seed, _ORDER, epoch, len(self.folder)), kind="stable")
+            self._order = kept
+        return kept[1]
+
+
+class _HasBatches(Protocol):
+    def batch_at(self, step: int) -> torch.Tensor: ...
+
+
+def iterate(batches: _HasBatches, start_step: int = 0, *, prefetch: int = 2) -> Generator[torch.Tensor, None, None]:
+    """Yield ``batches.batch_at(start_step)``, the next step's batch, and so on without end.
+
+    ``prefetch`` batches are prepared ahead by one background thread, started at the first ``next``; 0 prepares each
+    when it is asked for. The batches are the same. An error met ahead is raised at the step it belongs to. Closing
+    the generator (``close()``, or ``with contextlib.closing(...)``) ends the thread.
+    """
+    if prefetch < 0:
+        raise ValueError(f"prefetch must not be negative, got {prefetch}")
+    return _ahead(batches, start_step, prefetch) if prefetch else _on_demand(batches, start_step)
+
+
+def _on_demand(batches: _HasBatches, step: int) -> Generator[torch.Tensor, None, None]:
+    while True:
+        yield batches.batch_at(step)
+        step += 1
+
+
+def _ahead(batches: _HasBatches, step: int, prefetch: int) -> Generator[torch.Tensor, None, None]:
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fastgan-data")
+    waiting: deque[Future[torch.Tensor]] = deque()
+    try:
+        while True:
+            while len(waiting) < prefetch:
+                waiting.append(pool.submit(batches.batch_at, step))
+                step += 1
+            result = waiting.popleft().result()
+            waiting.append(pool.submit(batches.batch_at, step))
+            step += 1
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _random(seed: int, purpose: int, index: int, count: int) -> np.ndarray:
+    """``count`` uint64 that depend on the first three arguments alone."""
+    return np.random.Philox(np.random.SeedSequence(seed, spawn_key=(purpose, index))).random_raw(count)

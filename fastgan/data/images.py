@@ -1,0 +1,367 @@
+"""Single pictures: found, read as RGB arrays whatever the file holds, resized, and written whole or not at all.
+
+Everything here works on NumPy arrays of shape (H, W, 3), uint8, sRGB as stored (colour profiles are not applied).
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from fastgan.errors import InputError
+
+# The file formats read and written. Others that Pillow knows stay out on purpose: EPS starts Ghostscript, for one.
+_FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".gif": "GIF",
+    ".ppm": "PPM",
+}
+IMAGE_SUFFIXES = frozenset(_FORMATS)
+_READABLE = tuple(dict.fromkeys(_FORMATS.values()))
+_ALLOWED = "JPEG, PNG, WebP, BMP, TIFF, GIF or PPM"
+_SAVE: dict[str, dict[str, object]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95},
+    "TIFF": {"compression": "tiff_lzw"},
+}
+_WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})
+
+MAX_PIXELS = 250_000_000
+MIN_SIDE = 8
+
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+PathLike = str | os.PathLike[str]
+
+
+def read_image(path: PathLike, *, reduce_to: int | None = None) -> np.ndarray:
+    """Read one picture as (H, W, 3) uint8 RGB, upright.
+
+    EXIF orientation is applied, transparency is laid on white, grey, palette and CMYK pictures become RGB, and deeper
+    pictures are scaled (not clipped) to 8 bits. With ``reduce_to``, in pixels, the short side comes out at most that
+    long; smaller pictures are left alone.
+
+    Raises:
+        InputError: the file is missing, a folder, no image, damaged, over ``MAX_PIXELS`` pixels, or has a side
+            under ``MIN_SIDE`` pixels. Sizes are judged by the header, before anything is decoded.
+    """
+    rgb, alpha = _read(path, reduce_to)
+    if alpha is not None:
+        rgb = _on_white(rgb, alpha)
+    if reduce_to is not None:
+        rgb = _resized(rgb, _reduced_size(rgb.size, reduce_to))
+    return np.array(rgb)
+
+
+def read_picture(path: PathLike) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read one picture at full size with its transparency: (H, W, 3) and (H, W) uint8, None where the file has none.
+
+    Colours are those stored, not laid on anything, except under fully transparent pixels: what lies there is
+    arbitrary, so it is made white. Errors as ``read_image``.
+    """
+    rgb, alpha = _read(path, None)
+    pixels = np.array(rgb)
+    if alpha is None:
+        return pixels, None
+    opacity = np.array(alpha)
+    pixels[opacity == 0] = 255
+    return pixels, opacity
+
+
+def is_readable(path: PathLike) -> bool:
+    """Whether ``read_image`` can read the file; decodes it to find out."""
+    try:
+        read_image(path)
+    except InputError:
+        return False
+    return True
+
+
+def from_pil(image: Image.Image) -> np.ndarray:
+    """A Pillow image as (H, W, 3) uint8 RGB, by the rules of ``read_image`` (sizes are not checked)."""
+    rgb, alpha = _split(image)
+    return np.array(rgb if alpha is None else _on_white(rgb, alpha))
+
+
+def reduce_short_side(image: np.ndarray, side: int) -> np.ndarray:
+    """Make the short side of an (H, W, 3) uint8 image at most ``side`` pixels; smaller images come back as they are."""
+    return _resized_array(image, _reduced_size((image.shape[1], image.shape[0]), side))
+
+
+def enlarge_to(image: np.ndarray, side: int) -> np.ndarray:
+    """Make the short side of an (H, W, 3) uint8 image at least ``side`` pixels; larger images come back as they are."""
+    width, height = image.shape[1], image.shape[0]
+    return image if min(width, height) >= side else fit_short_side(image, side)
+
+
+def fit_short_side(image: np.ndarray, side: int) -> np.ndarray:
+    """Make the short side of an (H, W, 3) uint8 image exactly ``side`` pixels, keeping the aspect ratio."""
+    return _resized_array(image, _scaled_size((image.shape[1], image.shape[0]), side))
+
+
+def list_images(path: PathLike) -> list[Path]:
+    """The images that ``path`` stands for: itself if it is a file, else all in the folder tree, sorted.
+
+    In a folder, files count by their suffix (``IMAGE_SUFFIXES``, any case); hidden files and folders are skipped,
+    linked folders are followed once.
+
+    Raises:
+        InputError: nothing lies there, a folder cannot be read, or it holds no image.
+    """
+    root = Path(path)
+    try:
+        is_folder = stat.S_ISDIR(root.stat().st_mode)
+    except OSError as error:
+        raise InputError(f"{_name(root)}: {_reason(error, 'no such file or folder')}") from None
+    if not is_folder:
+        return [root]
+    found = sorted(_walk(root, set()), key=lambda file: file.parts)
+    if not found:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{_name(root)}: the folder holds no images (looked for {suffixes})")
+    return found
+
+
+def write_image(image: np.ndarray, path: PathLike, *, alpha: np.ndarray | None = None) -> None:
+    """Write (H, W, 3) uint8 ``image`` in the format that the suffix of ``path`` names, whole or not at all.
+
+    ``alpha``, (H, W) uint8, is kept by PNG, WebP and TIFF; other formats get the picture laid on white. JPEG is
+    written at quality 95 without chroma subsampling. An existing file is replaced in one step; after a failure it
+    is as it was and nothing is left beside it.
+
+    Raises:
+        InputError: the suffix names no known format, the format cannot hold the picture, or the place cannot be
+            written.
+        ValueError: the arrays have another shape or type.
+    """
+    target = Path(path)
+    kind = _FORMATS.get(target.suffix.lower())
+    if kind is None:
+        allowed = " ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{_name(target)}: cannot write {target.suffix or 'a file without suffix'}, only {allowed}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != image.shape[:2]):
+        raise ValueError(f"alpha must be {image.shape[:2]} uint8, got {alpha.shape} {alpha.dtype}")
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    if alpha is not None:
+        mask = Image.fromarray(np.ascontiguousarray(alpha))
+        if kind in _WITH_ALPHA:
+            picture.putalpha(mask)
+        else:
+            picture = _on_white(picture, mask)
+    encoded = io.BytesIO()
+    try:
+        picture.save(encoded, format=kind, **_SAVE.get(kind, {}))
+    except (OSError, ValueError) as error:
+        size = f"{picture.width} x {picture.height}"
+        raise InputError(f"{_name(target)}: a picture of {size} px cannot be written as {kind} ({error})") from None
+    try:
+        _replace(target, encoded.getbuffer())
+    except OSError as error:
+        raise InputError(f"{_name(target)}: cannot be written: {_reason(error, 'no such folder')}") from None
+
+
+def _replace(target: Path, content: memoryview) -> None:
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    # Not tempfile: its files are private to their owner, and the picture must get the user's usual permissions.
+    temporary = target.parent / f".fastgan-{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"{_name(folder)}: the folder cannot be read: {_reason(error, 'it is gone')}") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), seen)
+        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+            yield Path(entry.path)
+
+
+def _read(path: PathLike, reduce_to: int | None) -> tuple[Image.Image, Image.Image | None]:
+    file_path = Path(path)
+    name = _name(file_path)
+    with _open_file(file_path, name) as file:
+        image = _open(file, name)
+        try:
+            _check_size(image.size, name)
+            if reduce_to is not None:
+                # The JPEG decoder can halve for free; twice the wanted size leaves the fine work to the good filter.
+                wanted = _reduced_size(image.size, reduce_to)
+                image.draft(None, (2 * wanted[0], 2 * wanted[1]))
+            image.load()
+            # Read after loading: some formats turn the picture themselves while they load, and drop the tag.
+            turn = _TRANSPOSE.get(_orientation(image))
+            rgb, alpha = _split(image)
+        except InputError:
+            raise
+        except MemoryError:
+            raise InputError(f"{name}: not enough memory to decode {image.width} x {image.height} px") from None
+        except Exception as error:
+            # Damaged files make Pillow's decoders raise nearly anything: OSError, SyntaxError, struct.error, ...
+            raise InputError(f"{name}: the image is damaged or cut short ({_one_line(error)})") from None
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+        alpha = alpha.transpose(turn) if alpha is not None else None
+    return rgb, alpha
+
+
+def _open_file(path: Path, name: str) -> BinaryIO:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{name}: is a folder, not an image")
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+            raise InputError(f"{name}: is not a regular file")
+        return open(path, "rb")
+    except OSError as error:
+        raise InputError(f"{name}: {_reason(error, 'no such file')}") from None
+
+
+def _open(file: BinaryIO, name: str) -> Image.Image:
+    """Find the format and parse the header.
+
+    ``Image.open`` is not used because it warns and raises by its own, process-wide pixel limit; this module has one.
+    """
+    prefix = file.read(24)
+    if prefix[:8] == b"\x89PNG\r\n\x1a\n" and prefix[12:16] == b"IHDR" and len(prefix) == 24:
+        # Pillow looks through the chunks up to the pixels first, which a bare or hostile header may not have.
+        _check_size(struct.unpack(">II", prefix[16:24]), name)
+    Image.init()
+    reason = "nothing in it looks like one" if prefix else "it is empty"
+    for kind in _READABLE:
+        factory, accept = Image.OPEN.get(kind, (None, None))
+        verdict = factory is not None and (accept is None or accept(prefix[:16]))
+        if factory is None or not verdict or isinstance(verdict, str):  # a str says why this Pillow lacks the format
+            continue
+        file.seek(0)
+        try:
+            return factory(file, "")
+        except Exception as error:
+            reason = _one_line(error)
+    raise InputError(f"{name}: not an image that can be read ({reason}); allowed are {_ALLOWED} files")
+
+
+def _check_size(size: tuple[int, ...], name: str) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{name}: too large, {width} x {height} px; at most {MAX_PIXELS:,} pixels are allowed")
+    if min(width, height) < MIN_SIDE:
+        raise InputError(f"{name}: too small, {width} x {height} px; each side must have at least {MIN_SIDE} px")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # a damaged EXIF block is no reason to refuse the pixels
+        return 1
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colours as an RGB image and the opacity as an L image, or None."""
+    if image.mode == "I" or image.mode == "F" or image.mode.startswith("I;16"):
+        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB"), None
+    if image.has_transparency_data:
+        full = image.convert("RGBA")
+        return full.convert("RGB"), full.getchannel("A")
+    return image.convert("RGB"), None
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Scale one deep channel to uint8: integers from [0, 65535], floats from [0, 1], or [0, 255] if any exceeds 1.
+
+    Pillow's own conversion clips at 255, which turns nearly every 16-bit picture white.
+    """
+    if values.dtype.kind == "f":
+        finite = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=0.0)
+        scale = 255.0 if float(finite.max(initial=0.0)) <= 1.0 else 1.0
+        return np.rint(np.clip(finite * scale, 0, 255)).astype(np.uint8)
+    clipped = np.clip(values, 0, 65535).astype(np.uint32)
+    return ((clipped * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _on_white(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
+    canvas = Image.new("RGB", rgb.size, (255, 255, 255))
+    canvas.paste(rgb, mask=alpha)
+    return canvas
+
+
+def _scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    if side < 1:
+        raise ValueError(f"side must be at least 1 pixel, got {side}")
+    width, height = size
+    short = min(size)
+    return max(side, round(width * side / short)), max(side, round(height * side / short))
+
+
+def _reduced_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    return size if min(size) <= side else _scaled_size(size, side)
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    # Lanczos in Pillow widens with the reduction, so nothing aliases.
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _resized_array(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    return np.array(_resized(Image.fromarray(np.ascontiguousarray(image)), size))
+
+
+def _reason(error: OSError, missing: str) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return missing
+    return error.strerror or _one_line(error)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _name(path: Path) -> str:
+    """The path as one printable line, whatever bytes the file's name has."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)

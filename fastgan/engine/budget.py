@@ -1,0 +1,48 @@
+"""How long a run is: a number of steps, or wall time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastgan.config import TrainConfig
+
+DEFAULT_STEPS = 2000
+
+
+@dataclass
+class Budget:
+    """``steps`` or ``seconds`` of training, whichever is given.
+
+    ``progress`` drives the schedules. With steps it is a function of the step alone, so that runs repeat to the bit;
+    with seconds it follows the clock, and what it was is in each line of ``metrics.jsonl``.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, config: TrainConfig, steps_per_epoch: int | None) -> Budget:
+        """The budget that a config asks for. Raises ValueError for epochs of data that has no length."""
+        if config.minutes is not None:
+            return cls(seconds=60 * config.minutes)
+        if config.epochs is not None:
+            if steps_per_epoch is None:
+                raise ValueError("train.epochs needs data of known length; give train.steps or train.minutes")
+            return cls(steps=max(1, round(config.epochs * steps_per_epoch)))
+        return cls(steps=config.steps or DEFAULT_STEPS)
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """The share of the run behind us at the end of the step after ``step``, 0 to 1."""
+        if self.steps is not None:
+            return min(1.0, (step + 1) / self.steps)
+        assert self.seconds is not None
+        return min(1.0, elapsed / max(self.seconds, 1e-9))
+
+    def done(self, step: int, elapsed: float) -> bool:
+        """True once no further step is due."""
+        if self.steps is not None:
+            return step >= self.steps
+        assert self.seconds is not None
+        return elapsed >= self.seconds

@@ -1,0 +1,49 @@
+"""Which device and arithmetic a run uses."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from fastgan.errors import InputError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def select_device(name: str) -> torch.device:
+    """``auto`` is the GPU if there is one. Raises InputError for ``cuda`` where torch sees none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("train.device: cuda was asked for and torch sees no GPU; use auto or cpu")
+    return torch.device(name)
+
+
+def select_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype of convolutions: ``auto`` is bf16 where the hardware has it, fp16 on older GPUs, else fp32.
+
+    Raises:
+        InputError: fp16 on a CPU.
+    """
+    if precision == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+        return torch.bfloat16 if cpu_has_bf16() else torch.float32
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError("--precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
+    return _DTYPES[precision]
+
+
+def cpu_has_bf16() -> bool:
+    """True if this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX)."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if capabilities:
+        return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(probe() for probe in probes if probe is not None)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """Autocast to ``dtype``; nothing for float32."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)

@@ -1,0 +1,191 @@
+"""The end of a run: ``report.json``, plots and ``report.html``."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import platform
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fastgan.engine.checkpoint import write_text, write_whole
+from fastgan.engine.evaluate import Measures
+from fastgan.engine.watch import read_metrics
+from fastgan.version import __version__
+
+if TYPE_CHECKING:
+    from fastgan.engine.trainer import Trainer
+
+_MEASURES = {
+    "style_distance": "style distance",
+    "ssim": "SSIM",
+    "psnr": "PSNR (dB)",
+    "content_distance": "content distance",
+}
+#: File of a plot: its title and the curves in it, each a name of ``metrics.jsonl``.
+_PLOTS = {
+    "quality": ("Quality of the batch", ("quality/ssim", "quality/style_distance")),
+    "generator": ("What the generator minimises", ("loss/g", "loss/style", "loss/content")),
+    "adversarial": ("Adversarial losses", ("loss/adversarial", "loss/d", "loss/total")),
+    "speed": ("Images a second", ("time/img_per_s",)),
+}
+
+
+def finish_report(trainer: Trainer, result: Measures | None, seconds: float) -> dict[str, Any]:
+    """What ``report.json`` holds; with a run folder the files are written too."""
+    lines = read_metrics(trainer.folder.metrics) if trainer.folder is not None else []
+    report = _gather(trainer, result, seconds, lines)
+    if trainer.folder is not None:
+        folder = trainer.folder
+        write_text(folder.path / "report.json", json.dumps(report, indent=2) + "\n")
+        if lines:
+            plots = _write_plots(folder.plots, lines, report)
+            write_text(folder.path / "report.html", _page(report, plots, sorted(folder.samples.glob("*.png"))))
+    return report
+
+
+def _gather(trainer: Trainer, result: Measures | None, seconds: float, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    config, state, photographs = trainer.config, trainer.state, trainer.photographs
+    rates = [line["time/img_per_s"] for line in lines[3:]] or [line["time/img_per_s"] for line in lines]
+    target = {"ssim": config.quality.target_ssim, "psnr": config.quality.target_psnr}
+    return {
+        "fastgan": __version__,
+        "model": config.model.name,
+        "complete": result is not None,
+        "steps": state.step,
+        "batch": config.data.batch,
+        "size": config.data.size,
+        "seconds": round(seconds, 2),
+        "img_per_s": sorted(rates)[len(rates) // 2] if rates else None,
+        "device": str(trainer.device),
+        "dtype": str(trainer.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.processor() or platform.machine(),
+        "content": {
+            "source": config.data.content if photographs is not None else "an iterable",
+            "train": len(photographs.batches.folder) if photographs is not None else None,
+            "held_out": [path.name for path in photographs.held_out_paths] if photographs is not None else [],
+            "held_out_is_trained_on": photographs.shared if photographs is not None else None,
+            "broken": {str(path): reason for path, reason in trainer.broken.items()},
+        },
+        "style": config.data.style,
+        "target": {name: value for name, value in target.items() if value is not None},
+        "control_weight": None if state.controller is None else state.controller.weight,
+        "rollbacks": state.rollbacks,
+        "photographs": trainer.start.to_json() if trainer.start is not None else None,
+        "result": None if result is None else result.to_json(),
+    }
+
+
+def _write_plots(folder: Path, lines: list[dict[str, Any]], report: dict[str, Any]) -> list[Path]:
+    from matplotlib.figure import Figure
+
+    folder.mkdir(exist_ok=True)
+    written = []
+    steps = [line["step"] for line in lines]
+    for name, (title, curves) in _PLOTS.items():
+        figure = Figure(figsize=(6.4, 3.2), dpi=110, layout="constrained")
+        axes = figure.subplots()
+        for curve in curves:
+            values = [float("nan") if line.get(curve) is None else line[curve] for line in lines]
+            (plotted,) = axes.plot(steps, values, linewidth=0.7, alpha=0.35)
+            axes.plot(steps, _smooth(values), linewidth=1.8, color=plotted.get_color(), label=curve)
+        if name == "quality" and "ssim" in report["target"]:
+            axes.axhline(report["target"]["ssim"], linestyle="--", linewidth=1, color="0.3", label="target SSIM")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+        path = folder / f"{name}.png"
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png")
+        write_whole(path, lambda file, drawn=drawn: file.write(drawn.getvalue()))  # type: ignore[misc]
+        written.append(path)
+    return written
+
+
+def _smooth(values: list[float], decay: float = 0.9) -> list[float]:
+    smoothed: list[float] = []
+    last = float("nan")
+    for value in values:
+        if value == value:
+            last = value if last != last else decay * last + (1 - decay) * value
+        smoothed.append(last)
+    return smoothed
+
+
+def _page(report: dict[str, Any], plots: list[Path], samples: list[Path]) -> str:
+    final = [path for path in samples if path.stem == "final"] or samples[-1:]
+    earlier = [path for path in samples if path not in final][-4:]
+    facts = {
+        "content": f"{report['content']['source']} ({report['content']['train']} photographs)",
+        "style": report["style"],
+        "size, batch": f"{report['size']} px, {report['batch']}",
+        "steps": f"{report['steps']:,}",
+        "wall time": _duration(report["seconds"]),
+        "speed": f"{report['img_per_s']:.1f} images/s" if report["img_per_s"] else "not measured",
+        "arithmetic": f"{report['dtype']} on {report['device']}, {report['threads']} threads",
+        "target": ", ".join(f"{name.upper()} {value:g}" for name, value in report["target"].items()) or "none",
+    }
+    if report["content"]["broken"]:
+        facts["broken images"] = f"{len(report['content']['broken'])}, skipped"
+    page = Template(_template())
+    return page.substitute(
+        version=html.escape(report["fastgan"]),
+        state="" if report["complete"] else "<p class='note'>Stopped before its end; resume it with --resume.</p>",
+        tiles=_tiles(report),
+        final="".join(_picture(path, "Content, style and result, on photographs held out of training") for path in final),
+        plots="".join(_picture(path, path.stem) for path in plots),
+        earlier="".join(_picture(path, path.stem.replace("-", " ")) for path in earlier),
+        facts="".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items()),
+        images=_image_table(report),
+    )
+
+
+def _tiles(report: dict[str, Any]) -> str:
+    tiles = []
+    for name, title in _MEASURES.items():
+        before = report["photographs"][name]["mean"] if report["photographs"] else None
+        after = report["result"][name]["mean"] if report["result"] else None
+        note = f"photograph itself: {_number(before)}"
+        tiles.append(f"<div class='tile'><b>{_number(after)}</b><span>{title}</span><small>{note}</small></div>")
+    return "".join(tiles)
+
+
+def _image_table(report: dict[str, Any]) -> str:
+    if report["result"] is None:
+        return ""
+    head = "".join(f"<th>{title}</th>" for title in _MEASURES.values())
+    rows = []
+    for index, name in enumerate(report["content"]["held_out"]):
+        cells = "".join(f"<td>{_number(report['result'][measure]['values'][index])}</td>" for measure in _MEASURES)
+        rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
+    return f"<table><tr><th>photograph</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _picture(path: Path, caption: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    text = html.escape(caption)
+    return f"<figure><img alt='{text}' src='data:image/png;base64,{data}'><figcaption>{text}</figcaption></figure>"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "∞"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _template() -> str:
+    return (Path(__file__).parent / "report_template.html").read_text(encoding="utf-8")

@@ -1,0 +1,75 @@
+"""Everything that a training run changes, as one object that can be saved."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastgan.quality import Controller
+
+
+@dataclass
+class TrainState:
+    """Networks, EMA, optimisers, scalers, controller, random state, step and time spent.
+
+    A training step is a function of this and a batch.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    ema: nn.Module
+    optimizer_g: torch.optim.Optimizer
+    optimizer_d: torch.optim.Optimizer
+    scaler_g: torch.amp.GradScaler
+    scaler_d: torch.amp.GradScaler
+    controller: Controller | None
+    rng: torch.Generator
+    step: int = 0
+    elapsed: float = 0.0
+    damping: float = 1.0
+    rollbacks: int = 0
+    _parts: tuple[str, ...] = field(
+        default=("generator", "discriminator", "ema", "optimizer_g", "optimizer_d", "scaler_g", "scaler_d"), repr=False
+    )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors (shared with the live state) and plain values; ``torch.load(weights_only=True)`` reads it back."""
+        values: dict[str, Any] = {name: getattr(self, name).state_dict() for name in self._parts}
+        values["controller"] = None if self.controller is None else self.controller.state_dict()
+        values["rng"] = self.rng.get_state()
+        values["step"] = self.step
+        values["elapsed"] = self.elapsed
+        values["damping"] = self.damping
+        values["rollbacks"] = self.rollbacks
+        return values
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` gave. Raises RuntimeError or KeyError where networks differ."""
+        for name in self._parts:
+            getattr(self, name).load_state_dict(values[name])
+        if self.controller is not None and values["controller"] is not None:
+            self.controller.load_state_dict(values["controller"])
+        self.rng.set_state(values["rng"].cpu())
+        self.step = int(values["step"])
+        self.elapsed = float(values["elapsed"])
+        self.damping = float(values["damping"])
+        self.rollbacks = int(values["rollbacks"])
+
+    def snapshot(self) -> dict[str, Any]:
+        """A copy of ``state_dict`` that later steps do not change."""
+        return copy.deepcopy(self.state_dict())
+
+
+def check_ownership(optimizer: torch.optim.Optimizer, network: nn.Module, name: str) -> None:
+    """Raise RuntimeError unless ``optimizer`` updates exactly the parameters of ``network``."""
+    owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    wanted = {id(parameter) for parameter in network.parameters()}
+    if owned != wanted:
+        raise RuntimeError(
+            f"the {name}'s optimiser updates {len(owned & wanted)} of its {len(wanted)} parameters "
+            f"and {len(owned - wanted)} of others"
+        )

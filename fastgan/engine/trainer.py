@@ -1,0 +1,346 @@
+"""The training loop: ``Trainer(config).fit()``, or ``trainer.step(batch)`` from a loop of your own."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastgan import ops
+from fastgan.data import iterate
+from fastgan.engine import build, callbacks, checkpoint
+from fastgan.engine.budget import Budget
+from fastgan.engine.compile import compile_verified
+from fastgan.engine.evaluate import CONTENT_LAYER, Evaluator, Measures, stylizer_run
+from fastgan.engine.infer import Stylizer, save_model
+from fastgan.engine.precision import select_device, select_dtype
+from fastgan.engine.report import finish_report
+from fastgan.engine.run_folder import RunFolder
+from fastgan.engine.step import StylizeStep
+from fastgan.engine.watch import MetricsFile, TensorBoard, save_samples
+from fastgan.errors import FastganError, InputError
+from fastgan.losses import style_grams
+from fastgan.models import STYLE_LAYERS, VGGEncoder
+
+if TYPE_CHECKING:
+    from fastgan.config import Config
+
+_MAX_ROLLBACKS = 3
+#: Photographs held out that the controller looks at; all of them are measured at the end.
+_CONTROL_IMAGES = 4
+
+
+class DivergenceError(FastganError):
+    """Training did not stay finite, however often it was taken back."""
+
+
+class Trainer:
+    """One training run. Two of them in one process do not disturb each other.
+
+    Args:
+        config: a ``fastgan.config.Config``, a mapping of its fields, or the path of a YAML file.
+        out: the run folder; None writes nothing.
+        data: batches, any iterable of tensors: uint8 (N, H, W, 3), or floating (N, 3, H, W) in [-1, 1]. None takes
+            random crops of the photographs of ``data.content``. An iterable that ends ends the run. On resume, give
+            one that goes on where the last left off.
+        callbacks: see ``fastgan.engine.callbacks``.
+        resume: go on from the newest checkpoint in ``out``; start afresh if there is none.
+        started: ``time.monotonic()`` of the moment from which ``train.minutes`` counts; by default now.
+
+    Raises:
+        InputError: a bad config, missing or unreadable photographs, style or weights, or an ``out`` that exists (without
+            ``resume``). Nothing has been written then.
+    """
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Any] | str | Path | None = None,
+        *,
+        out: str | Path | None = None,
+        data: Iterable[Tensor] | None = None,
+        callbacks: Sequence[callbacks.Callback] = (),
+        resume: bool = False,
+        started: float | None = None,
+    ) -> None:
+        self._started = time.monotonic() if started is None else started
+        self.config = _as_config(config)
+        self.callbacks = list(callbacks)
+        self.folder = None if out is None else RunFolder(Path(out), resume=resume)
+        self.device = select_device(self.config.train.device)
+        self.dtype = select_dtype(self.config.train.precision, self.device)
+        self.state = build.build_state(self.config, self.device, self.dtype)
+        self.broken: dict[Path, str] = {}
+        self._messages: list[str] = []
+        self._data = data
+        self.photographs = None if data is not None else build.open_photographs(self.config, self._note_broken)
+        self.styles = build.open_styles(self.config.data.style)
+        self._step, self.evaluator = self._build_step()
+        batches = None if self.photographs is None else self.photographs.batches
+        self.budget = Budget.of(self.config.train, None if batches is None else batches.steps_per_epoch)
+        self.stop_requested = False
+        self.start: Measures | None = None
+        self._good: dict[str, Any] | None = None
+        self._resume_at = 0
+        if self.folder is not None:
+            if resume:
+                self._restore(self.folder)
+            self.folder.create(self.config.to_yaml())
+
+    def _build_step(self) -> tuple[StylizeStep, Evaluator]:
+        config = self.config
+        layers = tuple(dict.fromkeys((*STYLE_LAYERS, *config.loss.style_layers, config.loss.content_layer, CONTENT_LAYER)))
+        encoder = VGGEncoder(layers, config.model.features).to(self.device)
+        images, crops = build.style_tensors(self.styles, config.data.size)
+        # The targets are taken in float32, before the encoder is cast to its compute dtype.
+        targets = style_grams(encoder, [image.to(self.device) for image in images], layers)
+        encoder.to_compute(self.dtype, torch.channels_last)
+        step = StylizeStep(
+            config, encoder, {name: targets[name] for name in config.loss.style_layers}, crops, self.device, self.dtype
+        )
+        return step, Evaluator(encoder, [], {name: targets[name] for name in STYLE_LAYERS})
+
+    def step(self, batch: Tensor) -> dict[str, float]:
+        """One alternating update on ``batch``, D first.
+
+        Returns:
+            Losses, quality and phase times (seconds), named as in ``metrics.jsonl``.
+
+        Raises:
+            ValueError: a batch of the wrong dtype or shape.
+        """
+        begin = time.perf_counter()
+        progress = self.budget.progress(self.state.step, self.state.elapsed)
+        metrics = self._step(self.state, batch, progress)
+        for name, seconds in self._step.phases.take().items():
+            metrics[f"time/phase/{name}"] = seconds
+        spent = time.perf_counter() - begin
+        self.state.elapsed += spent
+        metrics["time/step"] = spent
+        metrics["time/img_per_s"] = batch.shape[0] / spent
+        metrics["mem/peak_bytes"] = float(_peak_bytes(self.device))
+        return metrics
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the end of the budget, or until ``request_stop``; then evaluate and, with a run folder, report.
+
+        Returns:
+            What ``report.json`` holds.
+
+        Raises:
+            DivergenceError: a loss stayed not finite after the last rollback.
+        """
+        watchers: list[callbacks.Callback] = []
+        if self.folder is not None:
+            watchers.append(MetricsFile(self.folder.metrics, self.state.step))
+            if self.config.log.tensorboard:
+                watchers.append(TensorBoard(self.folder.path / "tb", self.state.step))
+        self.callbacks = watchers + self.callbacks
+        try:
+            return self._fit()
+        finally:
+            for callback in self.callbacks:
+                callback.close()
+
+    def request_stop(self) -> None:
+        """Ask ``fit`` to stop after the step under way, saving a checkpoint. Safe to call from a signal handler."""
+        self.stop_requested = True
+
+    def stylizer(self) -> Stylizer:
+        """The averaged generator as it is now, ready for pictures."""
+        return Stylizer(self.state.ema, self.device, self.dtype)  # type: ignore[arg-type]
+
+    def save(self) -> Path | None:
+        """Write a checkpoint and the model to the run folder; None without one."""
+        if self.folder is None:
+            return None
+        path = checkpoint.save_checkpoint(
+            self.folder.checkpoints, self.state.step, self.state.state_dict(), self.config.checkpoint.keep
+        )
+        extra = {"size": self.config.data.size, "steps": self.state.step, "features": self.config.model.features}
+        save_model(self.folder.model, self.state.ema, extra)  # type: ignore[arg-type]
+        self.folder.save_style(self.styles[0])
+        self._tell("on_checkpoint", callbacks.CheckpointEvent(self.state.step, path))
+        return path
+
+    def _fit(self) -> dict[str, Any]:
+        for text in self._messages:
+            self._tell("on_message", callbacks.MessageEvent(text))
+        self._messages.clear()
+        if self.config.train.compile:
+            self._compile()
+        photographs = self._held_out()
+        begin = time.monotonic()
+        self.start = self.evaluator.measure(photographs, None)
+        self._reserve_time(time.monotonic() - begin)
+        self._tell("on_start", None)
+        saved_at = self.state.step if self._resume_at else -1
+        epoch = time.monotonic() - self.state.elapsed
+        for batch, waited in self._batches():
+            # The clock, not the sum of the steps: samples, checkpoints and measurements take their share too.
+            self.state.elapsed = time.monotonic() - epoch
+            if self.stop_requested or self.budget.done(self.state.step, self.state.elapsed):
+                break
+            metrics = self.step(batch)
+            metrics["time/data_wait"] = waited
+            if not self._check_finite(metrics):
+                continue
+            step = self.state.step
+            progress = self.budget.progress(step - 1, self.state.elapsed)
+            self._tell("on_step", callbacks.StepEvent(step, metrics, progress))
+            if step % self.config.quality.every == 0:
+                self._guard_quality(photographs)
+            if step % self.config.log.samples_every == 0:
+                self._sample(f"step-{step:06d}")
+            if step % self.config.checkpoint.every == 0:
+                self.save()
+                saved_at = step
+        if saved_at != self.state.step:
+            self.save()
+        return self._finish(photographs)
+
+    def _finish(self, photographs: list[np.ndarray]) -> dict[str, Any]:
+        complete = self.budget.done(self.state.step, self.state.elapsed) or not self.stop_requested
+        result = self.evaluator.measure(photographs, stylizer_run(self.stylizer())) if complete else None
+        if complete:
+            self._sample("final")
+        report = finish_report(self, result, time.monotonic() - self._started)
+        self._tell("on_end", callbacks.EndEvent(report, not complete))
+        return report
+
+    def _batches(self) -> Iterator[tuple[Tensor, float]]:
+        """(batch, seconds waited for it); closes the loader's thread at the end."""
+        if self._data is not None:
+            source: Iterator[Tensor] = iter(self._data)
+        else:
+            assert self.photographs is not None
+            source = iterate(self.photographs.batches, self.state.step, prefetch=self.config.data.prefetch)
+        try:
+            while True:
+                begin = time.perf_counter()
+                try:
+                    batch = next(source)
+                except StopIteration:
+                    return
+                for text in self._messages:
+                    self._tell("on_message", callbacks.MessageEvent(text))
+                self._messages.clear()
+                yield batch, time.perf_counter() - begin
+        finally:
+            close = getattr(source, "close", None)
+            if close is not None:
+                close()
+
+    def _held_out(self) -> list[np.ndarray]:
+        return [] if self.photographs is None else self.photographs.held_out
+
+    def _guard_quality(self, photographs: list[np.ndarray]) -> None:
+        """Measure on photographs held out, correct the controller, and keep this state to fall back to."""
+        if self.state.controller is not None and photographs:
+            run = stylizer_run(self.stylizer())
+            ssim, psnr = [], []
+            for image in photographs[:_CONTROL_IMAGES]:
+                content = ops.from_pixels(torch.from_numpy(image)[None].to(self.device))
+                result = (run(content) + 1) / 2
+                ssim.append(ops.ssim(result, (content + 1) / 2).item())
+                psnr.append(ops.psnr(result, (content + 1) / 2).item())
+            event = callbacks.QualityEvent(self.state.step, float(np.mean(ssim)), float(np.mean(psnr)))
+            self.state.controller.correct(getattr(event, self.state.controller.metric))
+            self._tell("on_quality", event)
+        self._good = self.state.snapshot()
+
+    def _check_finite(self, metrics: dict[str, float]) -> bool:
+        # PSNR alone may be infinite: of a picture that equals its photograph.
+        losses = (value for name, value in metrics.items() if name.startswith("loss/"))
+        if all(math.isfinite(value) for value in losses):
+            return True
+        step, rollbacks = self.state.step, self.state.rollbacks
+        if self._good is None or rollbacks >= _MAX_ROLLBACKS:
+            raise DivergenceError(
+                f"a loss was not finite at step {step}, after {rollbacks} rollbacks; lower optim.generator.lr "
+                f"(now {self.config.optim.generator.lr:g}) or use --precision fp32"
+            )
+        self.state.load_state_dict(self._good)
+        self.state.rollbacks = rollbacks + 1
+        self.state.damping *= 0.5
+        self._good = self.state.snapshot()
+        self._tell("on_rollback", callbacks.RollbackEvent(step, self.state.step, self.state.damping))
+        return False
+
+    def _sample(self, name: str) -> None:
+        if self.folder is not None and self._held_out():
+            rows = save_samples(self.folder.samples / f"{name}.png", self._held_out(), self.styles[0], self.stylizer())
+            for callback in self.callbacks:
+                if isinstance(callback, TensorBoard):
+                    callback.add_images(rows, self.state.step)
+
+    def _compile(self) -> None:
+        size, batch = self.config.data.size, self.config.data.batch
+        example = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        example = example.to(self.device, memory_format=torch.channels_last)
+        networks = {
+            "generator": self.state.generator,
+            "discriminator": self.state.discriminator,
+            "encoder": self._step.encoder,
+        }
+        for name, network in networks.items():
+            reason = compile_verified(network, example, self.device, self.dtype)
+            if reason is not None:
+                self._tell("on_message", callbacks.MessageEvent(f"the {name} is not compiled: {reason}"))
+
+    def _reserve_time(self, measured: float) -> None:
+        """With ``train.minutes``, the wall time of the whole command: what is left for training after start and end."""
+        if self.budget.seconds is None or self.config.train.minutes is None:
+            return
+        start_up = time.monotonic() - self._started
+        # The end measures once more, with the generator before the encoder; report and plots take some 4 s.
+        reserve = (2.0 * measured + 4.0) if self.folder is not None else 2.0 * measured
+        self.budget.seconds = max(1.0, 60 * self.config.train.minutes - start_up - reserve)
+
+    def _restore(self, folder: RunFolder) -> None:
+        found = checkpoint.load_newest(
+            folder.checkpoints, lambda path, reason: self._messages.append(f"{path}: damaged, not used ({reason})")
+        )
+        if found is None:
+            return
+        path, values = found
+        try:
+            self.state.load_state_dict(values)
+        except (RuntimeError, KeyError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path}: does not fit the networks of this config ({reason})") from None
+        self._resume_at = self.state.step
+
+    def _note_broken(self, path: Path, reason: str) -> None:
+        self.broken[path] = reason
+        self._messages.append(f"skipped: {reason}")
+
+    def _tell(self, event: str, value: Any) -> None:
+        for callback in self.callbacks:
+            if value is None:
+                getattr(callback, event)(self)
+            else:
+                getattr(callback, event)(self, value)
+
+
+def _as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
+    # Only here does the engine need pydantic: a Config may be any object with its fields.
+    if config is None or isinstance(config, Mapping | str | Path):
+        from fastgan.config import load_config
+
+        return load_config(base=config) if isinstance(config, Mapping) else load_config(Path(config) if config else None)
+    return config
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+

@@ -1,0 +1,102 @@
+"""What a run leaves in its folder while it trains: metrics, TensorBoard files, sample pictures (SPEC S29)."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from fastgan.data import enlarge_to, fit_short_side, write_image
+from fastgan.engine.callbacks import Callback, QualityEvent, RollbackEvent, StepEvent
+from fastgan.engine.checkpoint import write_text
+from fastgan.engine.infer import Stylizer
+
+_SAMPLES = 3
+_SAMPLE_SIDE = 256
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``; a last line that a crash cut short is left out."""
+    lines = []
+    if path.is_file():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                continue
+    return lines
+
+
+class MetricsFile(Callback):
+    """``metrics.jsonl``: one object every step, infinities as null. Lines past ``resume_at`` are dropped first."""
+
+    def __init__(self, path: Path, resume_at: int) -> None:
+        kept = [line for line in read_metrics(path) if line["step"] <= resume_at]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file: IO[str] = path.open("a", encoding="utf-8")
+
+    def on_step(self, trainer: Any, event: StepEvent) -> None:
+        line: dict[str, Any] = {"step": event.step}
+        line.update({name: value if math.isfinite(value) else None for name, value in event.metrics.items()})
+        line["progress"] = event.progress
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def on_rollback(self, trainer: Any, event: RollbackEvent) -> None:
+        # The steps that were taken back would otherwise stand twice.
+        self._file.close()
+        path = Path(self._file.name)
+        self.__init__(path, event.restored_step)  # type: ignore[misc]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoard(Callback):
+    """Scalars every step and sample pictures under ``tb/``."""
+
+    def __init__(self, folder: Path, resume_at: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=resume_at + 1 if resume_at else None)
+
+    def on_step(self, trainer: Any, event: StepEvent) -> None:
+        for name, value in event.metrics.items():
+            if math.isfinite(value):
+                self._writer.add_scalar(name, value, event.step)
+
+    def on_quality(self, trainer: Any, event: QualityEvent) -> None:
+        self._writer.add_scalar("held_out/ssim", event.ssim, event.step)
+        self._writer.add_scalar("held_out/psnr", event.psnr, event.step)
+
+    def add_images(self, picture: np.ndarray, step: int) -> None:
+        """A sample sheet (H, W, 3) uint8."""
+        self._writer.add_image("samples", picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def save_samples(path: Path, contents: list[np.ndarray], style: np.ndarray, stylizer: Stylizer) -> np.ndarray:
+    """Write a sheet: a row a photograph, with content, style and result side by side. Returns it, (H, W, 3) uint8."""
+    rows = [_row(content, style, stylizer) for content in contents[:_SAMPLES]]
+    width = max(row.shape[1] for row in rows)
+    gap = 8
+    sheet = np.full((sum(row.shape[0] + gap for row in rows) - gap, width, 3), 255, np.uint8)
+    top = 0
+    for row in rows:
+        sheet[top : top + row.shape[0], : row.shape[1]] = row
+        top += row.shape[0] + gap
+    write_image(sheet, path)
+    return sheet
+
+
+def _row(content: np.ndarray, style: np.ndarray, stylizer: Stylizer) -> np.ndarray:
+    result = stylizer(content)
+    panels = [fit_short_side(enlarge_to(image, _SAMPLE_SIDE), _SAMPLE_SIDE) for image in (content, style, result)]
+    height = max(panel.shape[0] for panel in panels)
+    padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, 8), (0, 0)), constant_values=255) for panel in panels]
+    return np.concatenate(padded, axis=1)[:, :-8]

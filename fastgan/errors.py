@@ -1,0 +1,13 @@
+"""The errors that fastgan raises for what its user can mend."""
+
+
+class FastganError(Exception):
+    """Base of every error that fastgan raises on purpose."""
+
+
+class InputError(FastganError, ValueError):
+    """The user gave something that cannot be used: a file, an option, a config field.
+
+    The message is one line that names it, says what is wrong and what is allowed. The command line prints
+    that line on stderr and exits with code 2.
+    """

@@ -1,0 +1,15 @@
+"""What the networks minimise, as modules over ``fastgan.ops``. torch alone."""
+
+from fastgan.losses.adversarial import AdversarialLoss
+from fastgan.losses.perceptual import ContentLoss, StyleLoss, style_grams
+from fastgan.losses.structure import PSNRLoss, SSIMLoss, TotalVariation
+
+__all__ = [
+    "AdversarialLoss",
+    "ContentLoss",
+    "PSNRLoss",
+    "SSIMLoss",
+    "StyleLoss",
+    "TotalVariation",
+    "style_grams",
+]

@@ -1,0 +1,62 @@
+"""Content and style losses over the features of a frozen encoder (SPEC S5, S8; Gatys et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fastgan import ops
+from fastgan.models import STYLE_LAYERS, VGGEncoder
+
+
+def style_grams(
+    encoder: VGGEncoder, styles: Sequence[Tensor], layers: Sequence[str] = STYLE_LAYERS
+) -> dict[str, Tensor]:
+    """The Gram target (C, C) of each layer: the mean over ``styles``, images (1, 3, H, W) in [-1, 1], any sizes."""
+    grams: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for image in styles:
+            for layer, features in encoder(image, layers).items():
+                gram = ops.gram(features)[0].float() / len(styles)
+                grams[layer] = grams[layer] + gram if layer in grams else gram
+    return grams
+
+
+class StyleLoss(nn.Module):
+    """The style distance to a target: per layer ||G - T||^2 / ||T||^2 (Frobenius), averaged over layers.
+
+    G is the Gram matrix of an image's features; the ratio does not depend on how it is scaled. It is both a loss and
+    the measure ``quality/style_distance``: 0 is the style itself.
+
+    Args:
+        targets: layer -> (C, C) Gram matrix, from ``style_grams``.
+    """
+
+    def __init__(self, targets: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.layers = tuple(targets)
+        self.scales: dict[str, float] = {}
+        for layer, target in targets.items():
+            self.register_buffer(layer, target.detach().float())
+            self.scales[layer] = 1.0 / target.double().square().mean().item()
+
+    def forward(self, features: Mapping[str, Tensor], reduction: str = "mean") -> Tensor:
+        """Features of the result, layer -> (N, C, H, W); a scalar, or (N,) for ``reduction="none"``."""
+        total = torch.zeros(())
+        for layer in self.layers:
+            distance = ops.gram_style_loss(features[layer], getattr(self, layer), reduction=reduction)
+            total = total.to(distance.device) + distance * self.scales[layer]
+        return total / len(self.layers)
+
+
+class ContentLoss(nn.Module):
+    """Relative squared distance of features: mean((f - c)^2) / mean(c^2), per image; 0 is the content itself."""
+
+    def forward(self, result: Tensor, content: Tensor, reduction: str = "mean") -> Tensor:
+        """(N, C, H, W) features of the result and of the content; a scalar, or (N,) for ``reduction="none"``."""
+        wanted = content.float()
+        distance = (result.float() - wanted).square().mean((1, 2, 3))
+        ratio = distance / wanted.square().mean((1, 2, 3)).clamp_min(1e-12)
+        return ratio if reduction == "none" else ratio.mean()

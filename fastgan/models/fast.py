@@ -1,0 +1,109 @@
+"""The ``fast`` generator: one style, one pass from photograph to picture (SPEC S7)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastgan.models.layers import InstanceNorm, conv, upsample_nearest
+
+#: Pixels of input that an output pixel can see to each side, at depth 5; ``FastGenerator.reach`` is exact.
+STRIDE = 4
+
+
+class ResidualBlock(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))), reflection-padded (Johnson et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = conv(channels, channels, 3)
+        self.norm1 = InstanceNorm(channels, "relu")
+        self.conv2 = conv(channels, channels, 3)
+        self.norm2 = InstanceNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        return self.norm2(self.conv2(self.norm1(self.conv1(x))), residual=x)
+
+
+class FastGenerator(nn.Module):
+    """Image to image, fully convolutional; after Johnson et al. 2016 with Ulyanov's instance norm.
+
+    Two halvings, ``depth`` residual blocks at a quarter of the size, two (nearest upsample, 3x3 convolution), so that
+    there is no checkerboard. ``stem="unshuffle"`` folds 2x2 pixels into channels first, so that nothing but the last
+    two convolutions works at full size; ``stem="conv9"`` is the published network with 9x9 convolutions at both ends.
+
+    Args:
+        width: channels at full size; twice at half, four times at a quarter.
+        depth: residual blocks.
+        stem: ``"unshuffle"`` or ``"conv9"``.
+        skip: add the photograph, times a learned gain a channel, before the tanh: training starts from the photograph
+            instead of from noise.
+
+    Raises:
+        ValueError: an unknown stem; a width or depth below 1.
+    """
+
+    def __init__(self, width: int = 32, depth: int = 5, *, stem: str = "unshuffle", skip: bool = True) -> None:
+        super().__init__()
+        if stem not in ("unshuffle", "conv9"):
+            raise ValueError(f"stem must be 'unshuffle' or 'conv9', got {stem!r}")
+        if width < 2 or depth < 1:
+            raise ValueError(f"width must be at least 2 and depth at least 1, got {width} and {depth}")
+        self.config = {"width": width, "depth": depth, "stem": stem, "skip": skip}
+        half, quarter = 2 * width, 4 * width
+        if stem == "unshuffle":
+            last, kernel = width // 2, 5
+            down = [(12, half, 3, 1), (half, quarter, 3, 2)]
+        else:
+            last, kernel = width, 9
+            down = [(3, width, 9, 1), (width, half, 3, 2), (half, quarter, 3, 2)]
+        self.unshuffle = 2 if stem == "unshuffle" else 1
+        self.down = nn.ModuleList()
+        for inputs, outputs, size, stride in down:
+            self.down.append(nn.ModuleList([conv(inputs, outputs, size, stride=stride), InstanceNorm(outputs, "relu")]))
+        self.blocks = nn.ModuleList(ResidualBlock(quarter) for _ in range(depth))
+        self.up = nn.ModuleList()
+        for inputs, outputs in ((quarter, half), (half, last)):
+            self.up.append(nn.ModuleList([conv(inputs, outputs, 3), InstanceNorm(outputs, "relu")]))
+        self.to_rgb = conv(last, 3, kernel, bias=True)
+        self.gain = nn.Parameter(torch.ones(3)) if skip else None
+        if skip:
+            with torch.no_grad():
+                self.to_rgb.weight.mul_(0.2)  # the photograph shows through from the first step
+
+    @property
+    def reach(self) -> int:
+        """Pixels to each side of an output pixel that it depends on, moments of the norms apart."""
+        stem = 2 + 4 if self.unshuffle == 2 else 4 + 1 + 2
+        return stem + 8 * len(self.blocks) + 2 + 4 + self.to_rgb.kernel_size[0] // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Stylise.
+
+        Args:
+            x: (N, 3, H, W) in [-1, 1], H and W at least 8. Sizes that are no multiple of 4 are padded by reflection and
+                cropped again.
+
+        Returns:
+            (N, 3, H, W) float32 in [-1, 1].
+        """
+        height, width = x.shape[-2:]
+        bottom, right = -height % STRIDE, -width % STRIDE
+        padded = F.pad(x, (0, right, 0, bottom), mode="reflect") if bottom or right else x
+        h = padded
+        if self.unshuffle > 1:
+            h = F.pixel_unshuffle(h, self.unshuffle)
+            if x.is_contiguous(memory_format=torch.channels_last):
+                h = h.contiguous(memory_format=torch.channels_last)
+        for convolution, norm in self.down:  # type: ignore[misc]
+            h = norm(convolution(h))
+        for block in self.blocks:
+            h = block(h)
+        for convolution, norm in self.up:  # type: ignore[misc]
+            h = norm(convolution(upsample_nearest(h)))
+        h = self.to_rgb(h).float()
+        if self.gain is not None:
+            h = h + padded.float() * self.gain.view(1, 3, 1, 1)
+        return torch.tanh(h)[..., :height, :width]

@@ -1,0 +1,26 @@
+"""Stateless functions on tensors: one folder an op, the same public signature for every backend of it.
+
+Images and features are (N, C, H, W). Every op takes `backend=None`; `report()` says what a call gets
+by default, and why.
+"""
+
+from fastgan.ops._registry import report
+from fastgan.ops.adversarial import discriminator_loss, generator_loss
+from fastgan.ops.gram import gram, gram_style_loss
+from fastgan.ops.instance_norm import instance_norm
+from fastgan.ops.pixels import from_pixels, to_pixels
+from fastgan.ops.psnr import psnr
+from fastgan.ops.ssim import ssim
+
+__all__ = [
+    "discriminator_loss",
+    "from_pixels",
+    "generator_loss",
+    "gram",
+    "gram_style_loss",
+    "instance_norm",
+    "psnr",
+    "report",
+    "ssim",
+    "to_pixels",
+]

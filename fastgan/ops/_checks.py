@@ -1,0 +1,41 @@
+"""The argument checks that the ops share: each raises with what was given and what is allowed."""
+
+import math
+
+from torch import Tensor
+
+REDUCTIONS = ("mean", "none")
+
+
+def floating(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}; convert and scale it first")
+
+
+def nchw(name: str, tensor: Tensor) -> None:
+    floating(name, tensor)
+    if tensor.dim() != 4 or tensor.numel() == 0:
+        raise ValueError(f"{name} must be a non-empty (N, C, H, W) tensor, got shape {tuple(tensor.shape)}")
+
+
+def image_pair(x: Tensor, y: Tensor) -> None:
+    nchw("x", x)
+    nchw("y", y)
+    if x.shape != y.shape:
+        raise ValueError(f"x and y must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+
+
+def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+
+
+def reduce(per_image: Tensor, reduction: str) -> Tensor:
+    return per_image.mean() if reduction == "mean" else per_image

@@ -1,0 +1,59 @@
+"""Instance normalisation with parameters, activation and residual in one call."""
+
+from torch import Tensor
+
+from fastgan.ops import _checks
+from fastgan.ops._registry import Backend, register, select
+from fastgan.ops.instance_norm import reference
+
+ACTIVATIONS = (None, "relu", "leaky_relu", "tanh")
+
+register(Backend("instance_norm", "reference", reference.instance_norm))
+
+
+def instance_norm(
+    x: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    activation: str | None = None,
+    negative_slope: float = 0.2,
+    eps: float = 1e-5,
+    backend: str | None = None,
+) -> Tensor:
+    """`activation((x - mean) / sqrt(var + eps) * weight + bias) + residual`, moments over each (H, W) plane.
+
+    Ulyanov et al. 2016; with (N, C) parameters it is the affine part of AdaIN (Huang and Belongie 2017).
+
+    Args:
+        x: (N, C, H, W), NCHW or channels_last.
+        weight, bias: (C,), or (N, C) for parameters of each image; None for 1 and 0.
+        residual: like `x`, added last.
+        activation: None, "relu", "leaky_relu" (with `negative_slope`, at least 0) or "tanh".
+        eps: added to the biased variance.
+
+    Returns:
+        Shape, dtype and memory format of `x`. Moments are float32 or better; a plane of one pixel gives `bias`.
+
+    Raises:
+        TypeError: a tensor is not floating.
+        ValueError: shapes that do not fit, an unknown `activation`, a negative `negative_slope`, `eps` not above 0.
+    """
+    _checks.nchw("x", x)
+    n, c = x.shape[:2]
+    for name, parameter in (("weight", weight), ("bias", bias)):
+        if parameter is not None:
+            _checks.floating(name, parameter)
+            if parameter.shape not in ((c,), (n, c)):
+                raise ValueError(f"{name} must be ({c},) or ({n}, {c}) for this x, got {tuple(parameter.shape)}")
+    if residual is not None:
+        _checks.floating("residual", residual)
+        if residual.shape != x.shape:
+            raise ValueError(f"residual must have the shape of x, {tuple(x.shape)}, got {tuple(residual.shape)}")
+    _checks.one_of("activation", activation, ACTIVATIONS)
+    if negative_slope < 0:
+        raise ValueError(f"negative_slope must be at least 0, got {negative_slope!r}")
+    _checks.positive("eps", eps)
+    chosen = select("instance_norm", x, weight, bias, residual, backend=backend)
+    return chosen(x, weight, bias, residual, activation, negative_slope, eps)

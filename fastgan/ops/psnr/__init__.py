@@ -1,0 +1,47 @@
+"""Peak signal-to-noise ratio."""
+
+import torch
+from torch import Tensor
+
+from fastgan.ops import _checks, _native
+from fastgan.ops._registry import Backend, register, select
+from fastgan.ops.psnr import _op, reference
+
+register(
+    Backend("psnr", "reference", reference.psnr),
+    Backend(
+        "psnr",
+        "native",
+        _op.psnr,
+        devices=("cpu",),
+        dtypes=(torch.float32,),
+        gradient_order=0,
+        unavailable=_native.unavailable,
+    ),
+    fastest={"cpu": ("native", "reference")},
+)
+
+
+def psnr(
+    x: Tensor, y: Tensor, *, data_range: float = 1.0, reduction: str = "mean", backend: str | None = None
+) -> Tensor:
+    """Peak signal-to-noise ratio of two batches of images in dB: 10 log10(data_range^2 / mean squared error) (SPEC S9).
+
+    Args:
+        x, y: (N, C, H, W), any strides; the squared error is averaged over C, H and W of each image.
+        data_range: the largest difference two pixels can have: 1 for images in [0, 1], 255 for 8 bits.
+        reduction: "mean" for the mean of the images' values, "none" for (N,).
+
+    Returns:
+        float32, or float64 where an input is. Identical images give inf, which has no useful gradient.
+
+    Raises:
+        TypeError: a tensor is not floating.
+        ValueError: shapes that differ or are not four-dimensional, unknown `reduction`, `data_range` not above 0, or a
+            backend that cannot be had.
+    """
+    _checks.image_pair(x, y)
+    _checks.positive("data_range", data_range)
+    _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
+    per_image = select("psnr", x, y, backend=backend)(x, y, float(data_range))
+    return _checks.reduce(per_image, reduction)

@@ -1,0 +1,85 @@
+"""Metrics with ``update``, ``compute`` and ``reset``, in the manner of torchmetrics, over ``fastgan.ops``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fastgan import ops
+from fastgan.losses import ContentLoss, StyleLoss
+
+
+class _Mean:
+    """One value an image; ``compute`` is their mean."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def reset(self) -> None:
+        """Forget every image."""
+        self.values = []
+
+    def compute(self) -> Tensor:
+        """Mean over the images seen, a float64 scalar. Raises ValueError before the first ``update``."""
+        if not self.values:
+            raise ValueError(f"{type(self).__name__}.compute() before any update()")
+        return torch.tensor(self.values, dtype=torch.float64).mean()
+
+    def _add(self, values: Tensor) -> None:
+        self.values.extend(values.detach().double().reshape(-1).tolist())
+
+
+class SSIM(_Mean):
+    """Structural similarity of images in [0, data_range]; options as ``fastgan.ops.ssim``."""
+
+    def __init__(
+        self, data_range: float = 1.0, *, window: str = "gaussian", window_size: int = 11, sigma: float = 1.5
+    ) -> None:
+        super().__init__()
+        self._options = {"data_range": data_range, "window": window, "window_size": window_size, "sigma": sigma}
+
+    @torch.no_grad()
+    def update(self, x: Tensor, y: Tensor) -> None:
+        """Add images, (N, C, H, W) each."""
+        self._add(ops.ssim(x, y, reduction="none", **self._options))  # type: ignore[arg-type]
+
+
+class PSNR(_Mean):
+    """Peak signal-to-noise ratio in dB of images in [0, data_range]; infinite for equal images."""
+
+    def __init__(self, data_range: float = 1.0) -> None:
+        super().__init__()
+        self._data_range = data_range
+
+    @torch.no_grad()
+    def update(self, x: Tensor, y: Tensor) -> None:
+        """Add images, (N, C, H, W) each."""
+        self._add(ops.psnr(x, y, data_range=self._data_range, reduction="none"))
+
+
+class StyleDistance(_Mean):
+    """How far features are from a style's Gram matrices (``StyleLoss``): 0 is the style itself.
+
+    Args:
+        targets: layer -> (C, C) Gram matrix, from ``fastgan.losses.style_grams``.
+    """
+
+    def __init__(self, targets: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.loss = StyleLoss(targets)
+
+    @torch.no_grad()
+    def update(self, features: Mapping[str, Tensor]) -> None:
+        """Add images by their features, layer -> (N, C, H, W)."""
+        self._add(self.loss(features, reduction="none"))
+
+
+class ContentDistance(_Mean):
+    """Relative squared distance of features of result and content (``ContentLoss``): 0 is the content itself."""
+
+    @torch.no_grad()
+    def update(self, result: Tensor, content: Tensor) -> None:
+        """Add images by their features, (N, C, H, W) each."""
+        self._add(ContentLoss()(result, content, reduction="none"))

@@ -1,0 +1,49 @@
+"""Files that the data tests feed in: made by hand where the library under test must not be its own oracle."""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_header(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
+    """Signature and IHDR of a PNG; colour 0 is grey, 2 RGB."""
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+
+
+def png_16_bit(pixels: np.ndarray) -> bytes:
+    """A 16-bit PNG of (H, W) or (H, W, 3) uint16, every row unfiltered, as the PNG standard has it."""
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = png_header(width, height, 16, 0 if pixels.ndim == 2 else 2)
+    return header + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+
+
+def noise(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    """Slow waves, different in each channel: JPEG and resizing leave them nearly as they are."""
+    y, x = (np.arange(height)[:, None] + 0.5) / height, (np.arange(width) + 0.5) / width  # the pixels' centres
+    waves = [np.sin(5 * x + 2 * y), np.cos(4 * y - x), np.sin(3 * x * y + 1)]
+    return np.rint(127.5 + 120 * np.stack(waves, -1)).astype(np.uint8)
+
+
+def coordinates(height: int, width: int, number: int) -> np.ndarray:
+    """A picture whose every pixel says where it is: (x, y, number of the picture)."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([x, y, np.full_like(x, number)], -1).astype(np.uint8)
+
+
+def save(pixels: np.ndarray, path: Path, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path

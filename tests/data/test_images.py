@@ -1,0 +1,348 @@
+"""Reading: whatever the file holds comes out as upright 8-bit RGB, or as one line that says what is wrong."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from picture_files import noise, png_16_bit, png_chunk, png_header, save, smooth
+from PIL import Image
+
+from fastgan.data import (
+    MAX_PIXELS,
+    enlarge_to,
+    fit_short_side,
+    from_pil,
+    is_readable,
+    list_images,
+    read_image,
+    read_picture,
+    reduce_short_side,
+)
+from fastgan.errors import InputError
+
+# EXIF 2.3, tag 0x0112: which side of the upright picture the stored row 0 and column 0 are.
+EXIF = {
+    1: ("top", "left"),
+    2: ("top", "right"),
+    3: ("bottom", "right"),
+    4: ("bottom", "left"),
+    5: ("left", "top"),
+    6: ("right", "top"),
+    7: ("right", "bottom"),
+    8: ("left", "bottom"),
+}
+
+
+def stored_as(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """The pixels a camera held in this orientation writes for a picture that should look like ``upright``."""
+    row_side, column_side = EXIF[orientation]
+    along_rows = upright if row_side in ("top", "bottom") else upright.swapaxes(0, 1)
+    along_rows = along_rows[::-1] if row_side in ("bottom", "right") else along_rows
+    return along_rows[:, ::-1] if column_side in ("bottom", "right") else along_rows
+
+
+def refused(path: Path, *words: str) -> str:
+    with pytest.raises(InputError) as caught:
+        read_image(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (path.name, *words):
+        assert word in message
+    return message
+
+
+@pytest.mark.parametrize("orientation", EXIF)
+@pytest.mark.parametrize("suffix", ["png", "tiff", "jpg"])
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
+    upright = smooth(40, 72)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = save(np.ascontiguousarray(stored_as(upright, orientation)), tmp_path / f"a.{suffix}", exif=exif, quality=98)
+    image = read_image(file)
+    assert image.shape == upright.shape
+    assert np.abs(image.astype(int) - upright).max() <= (12 if suffix == "jpg" else 0)
+    assert read_image(file, reduce_to=20).shape == (20, 36, 3)
+    assert read_picture(file)[0].shape == upright.shape
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
+    file = save(noise(), tmp_path / "a.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\x01\x02")
+    assert np.array_equal(read_image(file), noise())
+
+
+def test_16_bit_grey_is_scaled(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
+    wanted = np.rint(ramp / 257).astype(np.uint8)
+    (tmp_path / "grey.png").write_bytes(png_16_bit(ramp))
+    Image.fromarray(ramp).save(tmp_path / "grey.tif")
+    Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "deep.tif")
+    for name in ("grey.png", "grey.tif", "deep.tif"):
+        image = read_image(tmp_path / name)
+        assert image.dtype == np.uint8 and image.shape == (32, 32, 3), name
+        assert all(np.array_equal(image[..., channel], wanted) for channel in range(3)), name
+
+
+def test_16_bit_colour_is_scaled(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (24, 24, 3)).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(png_16_bit(pixels))
+    assert np.abs(read_image(tmp_path / "a.png") - pixels / 257).max() <= 1
+
+
+def test_float_picture(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "a.tif")
+    assert np.array_equal(read_image(tmp_path / "a.tif")[..., 0], np.arange(256).reshape(16, 16))
+
+
+def test_palette_with_transparency(tmp_path: Path) -> None:
+    colours = np.array([[255, 0, 0], [0, 200, 0], [10, 20, 30]], np.uint8)
+    index = np.random.default_rng(0).integers(0, 3, (16, 20)).astype(np.uint8)
+    picture = Image.fromarray(index)
+    picture.putpalette(colours.tobytes())
+    picture.save(tmp_path / "plain.png")
+    assert np.array_equal(read_image(tmp_path / "plain.png"), colours[index])
+    for name in ("seen.png", "seen.gif"):
+        picture.save(tmp_path / name, transparency=1)
+        wanted = np.where((index == 1)[..., None], 255, colours[index])
+        assert np.array_equal(read_image(tmp_path / name), wanted), name
+        rgb, alpha = read_picture(tmp_path / name)
+        assert alpha is not None and np.array_equal(alpha, np.where(index == 1, 0, 255)), name
+        assert np.array_equal(rgb, wanted), name
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_is_laid_on_white(tmp_path: Path, channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 30, channels), dtype=np.uint8)
+    file = save(pixels, tmp_path / "a.png")
+    colour, opacity = pixels[..., :-1].astype(float), pixels[..., -1:] / 255
+    wanted = np.broadcast_to(colour * opacity + 255 * (1 - opacity), (30, 30, 3))
+    assert np.abs(read_image(file) - wanted).max() <= 1
+    rgb, alpha = read_picture(file)
+    assert alpha is not None and np.array_equal(alpha, pixels[..., -1])
+    seen = alpha > 0
+    assert np.array_equal(rgb[seen], np.broadcast_to(pixels[..., :-1], (30, 30, 3))[seen])
+    assert (rgb[~seen] == 255).all()
+
+
+def test_opaque_picture_has_no_alpha(tmp_path: Path) -> None:
+    assert read_picture(save(noise(), tmp_path / "a.png"))[1] is None
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    ink = np.concatenate([smooth(32, 32), smooth(32, 32)[::-1, :, :1]], -1)
+    wanted = 255 * (1 - ink[..., :3] / 255) * (1 - ink[..., 3:] / 255)
+    picture = Image.frombytes("CMYK", (32, 32), ink.tobytes())
+    picture.save(tmp_path / "a.tif")
+    picture.save(tmp_path / "a.jpg", quality=98)
+    assert np.abs(read_image(tmp_path / "a.tif") - wanted).max() <= 2
+    assert np.abs(read_image(tmp_path / "a.jpg") - wanted).mean() <= 3
+
+
+def test_grey_and_bilevel(tmp_path: Path) -> None:
+    grey = noise()[..., 0]
+    assert np.array_equal(read_image(save(grey, tmp_path / "a.png")), np.repeat(grey[..., None], 3, -1))
+    bits = grey > 127
+    assert np.array_equal(read_image(save(bits, tmp_path / "b.png"))[..., 2], bits * np.uint8(255))
+
+
+def test_multi_frame_files_give_the_first(tmp_path: Path) -> None:
+    first, second = (Image.fromarray(noise(seed=seed)) for seed in (1, 2))
+    for name in ("a.tif", "a.webp"):
+        first.save(tmp_path / name, save_all=True, append_images=[second], lossless=True)
+        assert np.array_equal(read_image(tmp_path / name), noise(seed=1)), name
+
+
+def test_format_is_found_by_content(tmp_path: Path) -> None:
+    save(noise(), tmp_path / "really.png").rename(tmp_path / "called.jpg")
+    assert np.array_equal(read_image(tmp_path / "called.jpg"), noise())
+
+
+def test_from_pil_agrees_with_read_image(tmp_path: Path) -> None:
+    file = save(np.random.default_rng(0).integers(0, 256, (20, 20, 4), dtype=np.uint8), tmp_path / "a.png")
+    assert np.array_equal(from_pil(Image.open(file)), read_image(file))
+
+
+# --- resizing
+
+
+def test_reduce_to_sets_the_short_side_and_never_enlarges(tmp_path: Path) -> None:
+    file = save(smooth(300, 200), tmp_path / "a.png")
+    assert read_image(file, reduce_to=50).shape == (75, 50, 3)
+    assert np.array_equal(read_image(file, reduce_to=200), smooth(300, 200))
+    assert np.array_equal(read_image(file, reduce_to=999), smooth(300, 200))
+    assert np.abs(read_image(file, reduce_to=50).astype(int) - smooth(75, 50)).max() <= 4
+
+
+def test_reducing_does_not_alias() -> None:
+    board = np.indices((256, 256)).sum(0) % 2 * 255
+    stripes = np.repeat(board[..., None], 3, -1).astype(np.uint8)
+    inner = reduce_short_side(stripes, 50)[4:-4, 4:-4].astype(int)
+    assert np.abs(inner - 127.5).max() <= 4
+
+
+def test_reducing_a_jpeg_while_decoding_looks_the_same(tmp_path: Path) -> None:
+    file = save(smooth(1200, 1600), tmp_path / "a.jpg", quality=95)
+    quick = read_image(file, reduce_to=100).astype(int)
+    assert quick.shape == (100, 133, 3)
+    assert np.abs(quick - reduce_short_side(read_image(file), 100)).max() <= 3
+
+
+def test_resizing_agrees_with_scikit_image() -> None:
+    transform = pytest.importorskip("skimage.transform")
+    image = smooth(120, 200)
+    theirs = transform.resize(image, (60, 100), order=3, anti_aliasing=True) * 255
+    assert np.abs(fit_short_side(image, 60) - theirs).mean() <= 1
+
+
+def test_helpers_of_size() -> None:
+    image = noise(30, 50)
+    assert fit_short_side(image, 60).shape == (60, 100, 3)
+    assert fit_short_side(image, 15).shape == (15, 25, 3)
+    assert enlarge_to(image, 60).shape == (60, 100, 3)
+    assert enlarge_to(image, 30) is image
+    assert reduce_short_side(image, 60) is image
+    assert fit_short_side(noise(8, 400), 8).shape == (8, 400, 3)
+    with pytest.raises(ValueError, match="side"):
+        fit_short_side(image, 0)
+
+
+# --- what is refused
+
+
+def test_not_there_and_not_a_file(tmp_path: Path) -> None:
+    refused(tmp_path / "none.jpg", "no such file")
+    refused(tmp_path, "is a folder")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    refused(tmp_path / "pipe.jpg", "not a regular file")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    refused(tmp_path / "loop.jpg", "symbolic links")
+
+
+def test_text_and_empty_files_called_jpg(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("this is no picture\n" * 50)
+    refused(tmp_path / "text.jpg", "not an image", "JPEG, PNG")
+    (tmp_path / "empty.jpg").touch()
+    refused(tmp_path / "empty.jpg", "not an image", "empty")
+
+
+def test_formats_that_run_programs_stay_out(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
+    refused(tmp_path / "a.jpg", "not an image")
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "bmp", "ppm"])
+@pytest.mark.parametrize("keep", [0.02, 0.3, 0.9])
+def test_cut_short(tmp_path: Path, kind: str, keep: float) -> None:
+    whole = io.BytesIO()
+    Image.fromarray(noise(200, 300)).save(whole, format=Image.registered_extensions()[f".{kind}"])
+    file = tmp_path / f"a.{kind}"
+    file.write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * keep)])
+    refused(file)
+    assert not is_readable(file)
+
+
+def test_random_damage_raises_nothing_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("jpg", "png", "webp", "tif", "gif", "bmp", "ppm"):
+        whole = io.BytesIO()
+        Image.fromarray(noise(40, 40)).save(whole, format=Image.registered_extensions()[f".{kind}"])
+        for _ in range(40):
+            content = np.frombuffer(whole.getvalue(), np.uint8).copy()
+            content[rng.integers(0, min(len(content), 400), 6)] = rng.integers(0, 256, 6)
+            file = tmp_path / f"a.{kind}"
+            file.write_bytes(content.tobytes())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow remarks on what is odd in a file
+                try:
+                    image = read_image(file)
+                except InputError as error:
+                    assert "\n" not in str(error)
+                else:
+                    assert image.dtype == np.uint8 and image.shape[2] == 3
+
+
+def test_one_pixel(tmp_path: Path) -> None:
+    refused(save(noise(1, 1), tmp_path / "a.png"), "1 x 1", "at least 8")
+    refused(save(noise(7, 300), tmp_path / "a.png"), "300 x 7", "at least 8")
+    assert read_image(save(noise(8, 300), tmp_path / "a.png")).shape == (8, 300, 3)
+
+
+@pytest.mark.parametrize("rest", [b"", png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b"")])
+def test_huge_png_is_refused_by_its_header(tmp_path: Path, rest: bytes) -> None:
+    (tmp_path / "huge.png").write_bytes(png_header(40_000, 40_000) + rest)
+    refused(tmp_path / "huge.png", "too large", "40000 x 40000", f"{MAX_PIXELS:,}")
+
+
+def test_huge_jpeg_is_refused_by_its_header(tmp_path: Path) -> None:
+    content = bytearray(save(noise(16, 16), tmp_path / "a.jpg").read_bytes())
+    frame = content.index(b"\xff\xc0")
+    content[frame + 5 : frame + 9] = struct.pack(">HH", 30_000, 60_000)
+    (tmp_path / "huge.jpg").write_bytes(content)
+    refused(tmp_path / "huge.jpg", "too large", "60000 x 30000")
+
+
+def test_pillows_own_limit_plays_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = save(noise(), tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(read_image(file), noise())
+
+
+def test_odd_file_names_stay_on_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_image(tmp_path / "two\nlines.jpg")
+    assert "\n" not in str(caught.value) and "two\\nlines.jpg" in str(caught.value)
+
+
+# --- folders
+
+
+def test_list_images(tmp_path: Path) -> None:
+    names = ["b.JPG", "a.png", "train2017/000001.jpg", "train2017/deep/x.webp", "z.tiff"]
+    for name in [*names, ".hidden.jpg", ".cache/c.jpg", "notes.txt", "noext"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "train2017" / "up").symlink_to(tmp_path, target_is_directory=True)
+    assert list_images(tmp_path) == sorted(tmp_path / name for name in names)
+    assert list_images(str(tmp_path / "noext")) == [tmp_path / "noext"]
+
+
+def test_linked_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.png").touch()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there", target_is_directory=True)
+    assert list_images(tmp_path / "here") == [tmp_path / "here" / "link" / "a.png"]
+
+
+def test_missing_and_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere: no such file or folder"):
+        list_images(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"holds no images.*\.jpg"):
+        list_images(tmp_path)
+
+
+def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # By hand, because a test that runs as root may read everything.
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(InputError, match=r"cannot be read: Permission denied"):
+        list_images(tmp_path)
+
+
+def test_import_is_light() -> None:
+    code = "import fastgan.data, sys; print([m for m in ('skimage', 'scipy', 'torchvision') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
