@@ -6,7 +6,6 @@ import errno
 import sys
 import warnings
 
-import click
 import typer
 
 from fastgan.cli.evaluate import evaluate
@@ -19,7 +18,6 @@ from fastgan.version import __version__
 app = typer.Typer(
     name="fastgan",
     help="Train GAN image style transfer fast, to an image quality you name.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -43,16 +41,13 @@ def run(arguments: list[str]) -> int:
     # Pillow warns of odd metadata in files that it reads well; a broken file is told as such.
     warnings.filterwarnings("ignore", module="PIL")
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(arguments or ["--help"], standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message(), file=sys.stderr)
-        return 2
-    except click.ClickException as error:
-        return _fail(error.format_message(), 2)
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except typer.TyperException as error:
+        return _fail(error.format_message(), 2)
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except InputError as error:
         return _fail(str(error), 2)

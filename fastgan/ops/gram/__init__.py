@@ -28,7 +28,7 @@ def gram(x: Tensor, *, backend: str | None = None) -> Tensor:
 
 
 def gram_style_loss(x: Tensor, target: Tensor, *, reduction: str = "mean", backend: str | None = None) -> Tensor:
-    """Mean squared difference between the Gram matrices of features and those of a style (SPEC S4).
+    """Mean squared difference between the Gram matrices of features and those of a style (SPEC S8).
 
     Args:
         x: (N, C, H, W) features.
