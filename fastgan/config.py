@@ -25,7 +25,6 @@ class GeneratorConfig(_Section):
     width: int = Field(32, ge=2, le=512)
     depth: int = Field(5, ge=1, le=64)
     stem: Literal["unshuffle", "conv9"] = "unshuffle"
-    skip: bool = True
 
 
 class DiscriminatorConfig(_Section):
@@ -68,7 +67,7 @@ class LossConfig(_Section):
     tv: Weight = 0.0
     lambda_d: Weight = 1.0
     temperature: float = Field(1.0, gt=0)
-    style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+    style_layers: tuple[str, ...] = Field(("relu1_1", "relu2_1", "relu3_1", "relu4_1"), min_length=1)
     content_layer: str = "relu4_1"
 
 

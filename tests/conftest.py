@@ -1,14 +1,19 @@
-"""Fixtures: development data; for ops, backends, layouts, poisoned buffers and a spy on the extension."""
+"""Fixtures: development data; small pictures and configs; for ops, backends, layouts and a spy on the extension."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from tiny_runs import TINY, picture, save_picture
 from torch import Tensor
 
 from fastgan.ops import _native
+
+if TYPE_CHECKING:
+    from fastgan.config import Config
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x.contiguous(),
@@ -26,6 +31,43 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no development data at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_weights() -> Path:
+    """Independent network weights beside the repository; tests that need them skip where they are absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "weights"
+    if not folder.is_dir():
+        pytest.skip(f"no weights to compare with at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eight small pictures, in two folders and two formats."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(8):
+        name = f"{number}.png" if number % 2 else f"more/{number}.jpg"
+        save_picture(picture(40, 48, number), folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def style_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_picture(picture(44, 40, 99, busy=True), tmp_path_factory.mktemp("style") / "style.png")
+
+
+@pytest.fixture
+def tiny(photos: Path, style_file: Path) -> "Callable[..., Config]":
+    """Makes the config of a run of milliseconds a step; fields by dotted name."""
+
+    def make(fields: dict[str, Any] | None = None) -> "Config":
+        from fastgan.config import load_config
+
+        values = {**TINY, "data.content": str(photos), "data.style": str(style_file), **(fields or {})}
+        return load_config(overrides=[("test", field, value) for field, value in values.items()])
+
+    return make
 
 
 @pytest.fixture(params=["reference", "native"])

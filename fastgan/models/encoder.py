@@ -56,7 +56,8 @@ class VGGEncoder(nn.Module):
         weights, (scale, shift) = _load_weights(features, depth)
         self.convs = nn.ModuleDict()
         for name, (weight, bias) in zip(LAYERS[:depth], weights, strict=True):
-            conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+            # Not initialised: that would draw from torch's global random state.
+            conv = nn.utils.skip_init(nn.Conv2d, weight.shape[1], weight.shape[0], 3, padding=1)
             conv.weight.data.copy_(weight)
             conv.bias.data.copy_(bias)  # type: ignore[union-attr]
             self.convs[name] = conv
@@ -179,6 +180,7 @@ def _read_torchvision(path: Path, depth: int) -> list[tuple[Tensor, Tensor]]:
         key=lambda key: int(key.split(".")[1]),
     )
     shapes = [tuple(state[key].shape) for key in keys[:depth]]
-    if shapes != [(out, inp, 3, 3) for out, inp in _shapes()[:depth]]:
+    biases = [key.replace("weight", "bias") in state for key in keys[:depth]]
+    if shapes != [(out, inp, 3, 3) for out, inp in _shapes()[:depth]] or not all(biases):
         raise InputError(f"--features {path}: not VGG-19's convolutions under torchvision's names (features.N.weight)")
     return [(state[key].float(), state[key.replace("weight", "bias")].float()) for key in keys[:depth]]

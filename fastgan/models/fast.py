@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fastgan.models.layers import InstanceNorm, conv, upsample_nearest
 
-#: Pixels of input that an output pixel can see to each side, at depth 5; ``FastGenerator.reach`` is exact.
+#: What the network halves its input by in all; other sizes are padded.
 STRIDE = 4
 
 
@@ -38,20 +38,18 @@ class FastGenerator(nn.Module):
         width: channels at full size; twice at half, four times at a quarter.
         depth: residual blocks.
         stem: ``"unshuffle"`` or ``"conv9"``.
-        skip: add the photograph, times a learned gain a channel, before the tanh: training starts from the photograph
-            instead of from noise.
 
     Raises:
         ValueError: an unknown stem; a width or depth below 1.
     """
 
-    def __init__(self, width: int = 32, depth: int = 5, *, stem: str = "unshuffle", skip: bool = True) -> None:
+    def __init__(self, width: int = 32, depth: int = 5, *, stem: str = "unshuffle") -> None:
         super().__init__()
         if stem not in ("unshuffle", "conv9"):
             raise ValueError(f"stem must be 'unshuffle' or 'conv9', got {stem!r}")
         if width < 2 or depth < 1:
             raise ValueError(f"width must be at least 2 and depth at least 1, got {width} and {depth}")
-        self.config = {"width": width, "depth": depth, "stem": stem, "skip": skip}
+        self.config = {"width": width, "depth": depth, "stem": stem}
         half, quarter = 2 * width, 4 * width
         if stem == "unshuffle":
             last, kernel = width // 2, 5
@@ -68,15 +66,11 @@ class FastGenerator(nn.Module):
         for inputs, outputs in ((quarter, half), (half, last)):
             self.up.append(nn.ModuleList([conv(inputs, outputs, 3), InstanceNorm(outputs, "relu")]))
         self.to_rgb = conv(last, 3, kernel, bias=True)
-        self.gain = nn.Parameter(torch.ones(3)) if skip else None
-        if skip:
-            with torch.no_grad():
-                self.to_rgb.weight.mul_(0.2)  # the photograph shows through from the first step
 
     @property
     def reach(self) -> int:
         """Pixels to each side of an output pixel that it depends on, moments of the norms apart."""
-        stem = 2 + 4 if self.unshuffle == 2 else 4 + 1 + 2
+        stem = 2 + 2 if self.unshuffle == 2 else 4 + 1 + 2
         return stem + 8 * len(self.blocks) + 2 + 4 + self.to_rgb.kernel_size[0] // 2
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,8 +85,7 @@ class FastGenerator(nn.Module):
         """
         height, width = x.shape[-2:]
         bottom, right = -height % STRIDE, -width % STRIDE
-        padded = F.pad(x, (0, right, 0, bottom), mode="reflect") if bottom or right else x
-        h = padded
+        h = F.pad(x, (0, right, 0, bottom), mode="reflect") if bottom or right else x
         if self.unshuffle > 1:
             h = F.pixel_unshuffle(h, self.unshuffle)
             if x.is_contiguous(memory_format=torch.channels_last):
@@ -103,7 +96,4 @@ class FastGenerator(nn.Module):
             h = block(h)
         for convolution, norm in self.up:  # type: ignore[misc]
             h = norm(convolution(upsample_nearest(h)))
-        h = self.to_rgb(h).float()
-        if self.gain is not None:
-            h = h + padded.float() * self.gain.view(1, 3, 1, 1)
-        return torch.tanh(h)[..., :height, :width]
+        return torch.tanh(self.to_rgb(h).float())[..., :height, :width]

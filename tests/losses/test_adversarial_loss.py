@@ -1,0 +1,75 @@
+"""The article's losses (SPEC S2, S3), from their formulas on probabilities."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastgan.losses import AdversarialLoss
+
+
+@pytest.fixture
+def logits(rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    real, fake = (3 * torch.randn(4, 1, 5, 6, generator=rng, dtype=torch.float64) for _ in range(2))
+    return real.requires_grad_(), fake.requires_grad_()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
+def test_the_articles_formulas(logits: tuple[Tensor, Tensor], temperature: float) -> None:
+    """L_D = -E[log D(x)] - E[log(1 - D(G(z)))], L_G = -E[log D(G(z))], D the sigmoid of the logit over T."""
+    real, fake = logits
+    loss = AdversarialLoss(temperature=temperature)
+    d_real, d_fake = (1 / (1 + (-value / temperature).exp()) for value in (real, fake))
+    want_d = -d_real.log().mean() - (1 - d_fake).log().mean()
+    want_g = -d_fake.log().mean()
+    have_d, have_g = loss.discriminator(real, fake), loss.generator(fake)
+    assert have_d.item() == pytest.approx(want_d.item(), abs=1e-6)
+    assert have_g.item() == pytest.approx(want_g.item(), abs=1e-6)
+    for have, want in ((have_d, want_d), (have_g, want_g)):
+        inputs = (real, fake) if have is have_d else (fake,)
+        got = torch.autograd.grad(have, inputs, retain_graph=True)
+        wanted = torch.autograd.grad(want, inputs, retain_graph=True)
+        for a, b in zip(got, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_by_hand() -> None:
+    loss = AdversarialLoss()
+    zero, three = torch.zeros(1, dtype=torch.float64), torch.full((1,), math.log(3), dtype=torch.float64)  # D = 1/2, 3/4
+    assert loss.generator(zero).item() == pytest.approx(math.log(2))
+    assert loss.generator(three).item() == pytest.approx(math.log(4 / 3))
+    assert loss.discriminator(three, zero).item() == pytest.approx(math.log(4 / 3) + math.log(2))
+    assert loss.discriminator(zero, three).item() == pytest.approx(math.log(2) + math.log(4))
+
+
+def test_certain_logits_do_not_overflow() -> None:
+    """Probabilities would be 0 and 1 and their logarithms infinite."""
+    sure = torch.full((2, 1), 1000.0)
+    loss = AdversarialLoss()
+    assert loss.discriminator(sure, -sure).item() == 0 and loss.generator(sure).item() == 0
+    assert loss.discriminator(-sure, sure).item() == 2000 and loss.generator(-sure).item() == 1000
+
+
+@pytest.mark.parametrize("kind", ["hinge", "lsgan", "wgan"])
+def test_other_kinds(kind: str, logits: tuple[Tensor, Tensor]) -> None:
+    real, fake = logits
+    want = {
+        "hinge": ((1 - real).clamp_min(0).mean() + (1 + fake).clamp_min(0).mean(), -fake.mean()),
+        "wgan": (fake.mean() - real.mean(), -fake.mean()),
+    }
+    loss = AdversarialLoss(kind)
+    have = loss.discriminator(real, fake), loss.generator(fake)
+    if kind == "lsgan":  # Mao et al. 2017 with a = 0, b = c = 1; with or without their factor of one half
+        pairs = ((real - 1).square().mean() + fake.square().mean(), (fake - 1).square().mean())
+        assert any(
+            all(a.item() == pytest.approx(half * b.item()) for a, b in zip(have, pairs, strict=True)) for half in (1, 0.5)
+        )
+    else:
+        assert [value.item() for value in have] == pytest.approx([value.item() for value in want[kind]])
+
+
+@pytest.mark.parametrize("lambda_d", [0.0, 1.0, 0.25])
+def test_total(lambda_d: float) -> None:
+    g, d = torch.tensor(0.7), torch.tensor(1.2)
+    assert AdversarialLoss(lambda_d=lambda_d).total(g, d).item() == pytest.approx(0.7 + lambda_d * 1.2)

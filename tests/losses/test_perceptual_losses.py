@@ -1,0 +1,89 @@
+"""Style and content losses against NumPy in float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fastgan.losses import ContentLoss, StyleLoss, style_grams
+from fastgan.models import VGGEncoder
+
+LAYERS = ("relu1_1", "relu2_1")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> VGGEncoder:
+    return VGGEncoder(LAYERS, "random")
+
+
+def features_of(rng: torch.Generator, n: int = 3) -> dict[str, Tensor]:
+    return {"relu1_1": torch.randn(n, 6, 9, 7, generator=rng), "relu2_1": 5 * torch.randn(n, 4, 5, 3, generator=rng)}
+
+
+def numpy_gram(features: Tensor) -> np.ndarray:
+    """F F^T / (H W) of (C, H, W)."""
+    f = features.detach().double().numpy().reshape(features.shape[0], -1)
+    return f @ f.T / f.shape[1]
+
+
+def numpy_style_distance(result: dict[str, Tensor], style: dict[str, list[np.ndarray]], image: int) -> float:
+    """DESIGN: per layer |G(result) - G(style)|^2 / |G(style)|^2 (Frobenius), averaged over the layers."""
+    ratios = []
+    for layer, features in result.items():
+        target = np.mean(style[layer], 0)
+        ratios.append(np.sum((numpy_gram(features[image]) - target) ** 2) / np.sum(target**2))
+    return float(np.mean(ratios))
+
+
+def test_style_distance_is_designs(encoder: VGGEncoder, rng: torch.Generator) -> None:
+    styles = [torch.rand(1, 3, 20, 28, generator=rng) * 2 - 1, torch.rand(1, 3, 24, 16, generator=rng) - 0.5]
+    images = torch.rand(3, 3, 16, 20, generator=rng) * 2 - 1
+    loss = StyleLoss(style_grams(encoder, styles, LAYERS))
+    of_styles = [encoder(style) for style in styles]
+    grams = {layer: [numpy_gram(features[layer][0]) for features in of_styles] for layer in LAYERS}
+    result = encoder(images)
+    want = [numpy_style_distance(result, grams, image) for image in range(3)]
+    assert min(want) > 1e-3
+    assert loss(result, reduction="none").tolist() == pytest.approx(want, rel=1e-4)
+    assert loss(result).item() == pytest.approx(np.mean(want), rel=1e-4)
+
+
+def test_style_distance_of_the_style_itself_is_zero(encoder: VGGEncoder, rng: torch.Generator) -> None:
+    style = torch.rand(1, 3, 20, 28, generator=rng)
+    loss = StyleLoss(style_grams(encoder, [style], LAYERS))
+    assert loss(encoder(style)).item() == pytest.approx(0, abs=1e-9)
+    assert loss(encoder(style.flip(3)))  # but Gram matrices of a mirrored picture are others
+
+
+def test_style_loss_gradient(rng: torch.Generator) -> None:
+    """Against central differences of the NumPy formula."""
+    features = {name: value[:1].requires_grad_() for name, value in features_of(rng).items()}
+    style = {name: [numpy_gram(torch.randn(value.shape[1:], generator=rng))] for name, value in features.items()}
+    # The loss takes what ops.gram gives, divided by C H W; the ratio does not depend on that.
+    loss = StyleLoss({name: torch.from_numpy(grams[0] / grams[0].shape[0]) for name, grams in style.items()})
+    gradients = torch.autograd.grad(loss(features), list(features.values()))
+    for (name, value), gradient in zip(features.items(), gradients, strict=True):
+        direction = torch.randn(value.shape, generator=rng)
+        step = 1e-4
+        ends = [
+            numpy_style_distance({**features, name: value.detach().double() + sign * step * direction}, style, 0)
+            for sign in (1, -1)
+        ]
+        assert (gradient * direction).sum().item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-3)
+
+
+def test_content_loss_formula(rng: torch.Generator) -> None:
+    result, content = torch.randn(3, 4, 5, 6, generator=rng), 2 * torch.randn(3, 4, 5, 6, generator=rng)
+    r, c = result.double().numpy(), content.double().numpy()
+    want = [np.mean((r[i] - c[i]) ** 2) / np.mean(c[i] ** 2) for i in range(3)]
+    assert ContentLoss()(result, content, "none").tolist() == pytest.approx(want, rel=1e-5)
+    assert ContentLoss()(result, content).item() == pytest.approx(np.mean(want), rel=1e-5)
+    assert ContentLoss()(content, content).item() == 0
+    assert ContentLoss()(result, torch.zeros_like(content)).isfinite()
+
+
+def test_half_precision_features_are_summed_in_float32(rng: torch.Generator) -> None:
+    result, content = (1 + 0.01 * torch.randn(1, 8, 64, 64, generator=rng) for _ in range(2))
+    halves = result.bfloat16(), content.bfloat16()
+    want = ContentLoss()(*(value.double() for value in halves)).item()
+    assert ContentLoss()(*halves).item() == pytest.approx(want, rel=1e-4)
