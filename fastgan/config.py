@@ -59,16 +59,15 @@ class DataConfig(_Section):
 class LossConfig(_Section):
     """Weights of what the generator minimises; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D."""
 
-    adversarial: Weight = 0.05
-    content: Weight = 0.3
+    adversarial: Weight = 0.2
+    content: Weight = 0.2
     style: Weight = 10.0
-    ssim: Weight = 1.0
+    ssim: Weight = 4.0
     psnr: Weight = 0.0
     tv: Weight = 0.0
     lambda_d: Weight = 1.0
     temperature: float = Field(1.0, gt=0)
-    style_layers: tuple[str, ...] = Field(("relu1_1", "relu2_1", "relu3_1", "relu4_1"), min_length=1)
-    content_layer: str = "relu4_1"
+    content_layer: str = "relu3_1"
 
 
 class AdamConfig(_Section):
@@ -82,8 +81,8 @@ class AdamConfig(_Section):
 class OptimConfig(_Section):
     """Optimisers: a rate for each network (SPEC S4), shared warm-up and cosine decay over the run, EMA of G."""
 
-    generator: AdamConfig = AdamConfig(lr=2e-3, beta1=0.9)
-    discriminator: AdamConfig = AdamConfig(lr=4e-4, beta1=0.5)
+    generator: AdamConfig = AdamConfig(lr=1e-3, beta1=0.9)
+    discriminator: AdamConfig = AdamConfig(lr=2e-4, beta1=0.5)
     warmup: float = Field(0.05, ge=0, lt=1)
     final_lr: float = Field(0.0, ge=0, le=1)
     ema: float = Field(0.95, ge=0, lt=1)
@@ -163,7 +162,9 @@ def load_config(
     Raises:
         InputError: one line that names the file or option and the field.
     """
-    values: dict[str, Any] = _copy(base or {})
+    # From the defaults, because a section that is given in part (optim.generator.lr alone) keeps the rest of its own.
+    values: dict[str, Any] = Config().model_dump()
+    _merge(values, base or {})
     if file is not None:
         _merge(values, _read_yaml(file))
     typed: dict[str, str] = {}

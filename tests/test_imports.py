@@ -54,7 +54,9 @@ def imports(file: Path) -> Iterator[Import]:
                 yield Import(file, alias.name, lazy, for_types)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            names = [f"fastgan.{alias.name}" for alias in node.names] if node.module == "fastgan" else [node.module or ""]
+            names = (
+                [f"fastgan.{alias.name}" for alias in node.names] if node.module == "fastgan" else [node.module or ""]
+            )
             for name in names:
                 yield Import(file, name, lazy, for_types)
         lazy = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -106,7 +108,9 @@ def test_torch_alone(part: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("heavy", ["pydantic", "matplotlib", "typer", "rich", "skimage", "safetensors", "torch.utils.tensorboard"])
+@pytest.mark.parametrize(
+    "heavy", ["pydantic", "matplotlib", "typer", "rich", "skimage", "safetensors", "torch.utils.tensorboard"]
+)
 def test_engine_needs_the_heavy_ones_late(heavy: str) -> None:
     early = [
         told(found)

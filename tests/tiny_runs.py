@@ -23,7 +23,6 @@ TINY: dict[str, Any] = {
     "data.batch": 2,
     "data.held_out": 2,
     "data.prefetch": 1,
-    "loss.style_layers": ["relu1_1", "relu2_1"],
     "loss.content_layer": "relu2_1",
     "train.steps": 4,
     "train.precision": "fp32",
@@ -57,7 +56,8 @@ def picture(height: int, width: int, seed: int, *, busy: bool = False) -> np.nda
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / 40
     waves = sum(
-        rng.normal(size=3) * np.sin(rng.uniform(2, 30 if busy else 9) * x + rng.uniform(2, 30 if busy else 9) * y)[..., None]
+        rng.normal(size=3)
+        * np.sin(rng.uniform(2, 30 if busy else 9) * x + rng.uniform(2, 30 if busy else 9) * y)[..., None]
         for _ in range(4)
     )
     noise = rng.normal(size=(height, width, 3))

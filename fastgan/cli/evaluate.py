@@ -19,13 +19,18 @@ def evaluate(
         Path | None, typer.Option(help="The style image; by default the one that the model was trained on.")
     ] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write every value to this file.")] = None,
-    features: Annotated[str, typer.Option(help="VGG-19 weights: vgg19, torchvision, random or a file.")] = "vgg19",
+    features: Annotated[
+        str | None,
+        typer.Option(help="VGG-19 weights: vgg19, torchvision, random or a file; by default as in training."),
+    ] = None,
     precision: Annotated[str, typer.Option(help="Of the model: auto, fp32, bf16 or fp16.")] = "auto",
 ) -> int:
     """Measure SSIM, PSNR, style and content distance on photographs, at a short side of 384 pixels."""
     from fastgan.data import list_images
 
     paths = list_images(content)
+    if json_ is not None and (json_.is_dir() or not json_.parent.is_dir()):
+        raise InputError(f"--json {json_}: cannot be written; give a file in a folder that exists")
 
     import torch
     from rich.console import Console
@@ -38,29 +43,30 @@ def evaluate(
     from fastgan.engine.checkpoint import write_text
     from fastgan.engine.evaluate import CONTENT_LAYER, SHORT_SIDE, stylizer_run
     from fastgan.engine.infer import find_model
+    from fastgan.losses import style_grams
     from fastgan.models import STYLE_LAYERS, VGGEncoder
 
     stylizer = load(model, precision=precision)
     if style is None:
-        style = find_model(model) / "style.png"
-        if not style.is_file():
+        style = find_model(model) / "styles"
+        if not style.is_dir():
             raise InputError(f"--style: {style} is missing; name the style image")
     styles = [
         ops.from_pixels(torch.from_numpy(read_image(path, reduce_to=SHORT_SIDE))[None]).to(stylizer.device)
         for path in list_images(style)
     ]
-    encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features).to(stylizer.device)
-    evaluator = Evaluator(encoder, styles)
-    measures, broken = None, []
+    encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features or stylizer.features).to(stylizer.device)
+    evaluator = Evaluator(encoder, style_grams(encoder, styles))
+    measures = None
+    broken: list[str] = []
     console = Console(stderr=True)
     for path in track(paths, "evaluating", console=console, disable=not console.is_terminal):
         try:
             image = read_image(path, reduce_to=SHORT_SIDE)
         except InputError as error:
-            if not content.is_dir():
+            if len(paths) == 1:
                 raise
-            broken.append(path)
-            print(f"fastgan: skipped: {error}", file=sys.stderr)
+            broken.append(str(error))
             continue
         measured = evaluator.measure([image], stylizer_run(stylizer))
         if measures is None:
@@ -69,15 +75,21 @@ def evaluate(
             for name, values in measured.values.items():
                 measures.values[name] += values
     if measures is None:
-        raise InputError(f"--content {content}: none of the {len(paths)} images can be read")
+        raise InputError(f"--content {content}: none of the {len(paths)} images can be read; the first: {broken[0]}")
+    for line in broken:
+        print(f"fastgan: skipped: {line}", file=sys.stderr)
     result = measures.to_json()
     table = Table(title=f"{result['n']} photographs at {SHORT_SIDE} px", title_justify="left", header_style="bold")
     for title in ("", "mean", "std"):
         table.add_column(title, justify="right" if title else "left")
-    for name, title in (("ssim", "SSIM"), ("psnr", "PSNR, dB"), ("style_distance", "style distance"),
-                        ("content_distance", "content distance")):
-        values = (result[name]["mean"], result[name]["std"])
-        table.add_row(title, *("inf" if value is None else f"{value:.4f}" for value in values))
+    for name, title in (
+        ("ssim", "SSIM"),
+        ("psnr", "PSNR, dB"),
+        ("style_distance", "style distance"),
+        ("content_distance", "content distance"),
+    ):
+        shown = ("inf" if result[name][key] is None else f"{result[name][key]:.4f}" for key in ("mean", "std"))
+        table.add_row(title, *shown)
     Console().print(table)
     if broken:
         print(f"{len(broken)} broken images were skipped")

@@ -75,7 +75,6 @@ class Progress(Callback):
             self._told = int(event.progress * _LINES)
             self._say(f"{event.progress:>4.0%}  step {event.step}  {numbers}  left {left}")
 
-
     def on_rollback(self, trainer: Any, event: RollbackEvent) -> None:
         self._say(
             f"[yellow]a loss was not finite at step {event.step}: back to step {event.restored_step}, "
@@ -90,12 +89,12 @@ class Progress(Callback):
         report = event.report
         if event.stopped:
             self._say(
-                f"stopped at step {report['steps']}; saved. Go on with [bold]fastgan train --out {escape(str(self._out))} "
-                "--resume[/]"
+                f"stopped at step {report['steps']}; saved. "
+                f"Go on with [bold]fastgan train --out {escape(str(self._out))} --resume[/]"
             )
             return
         if report["content"]["broken"]:
-            self._say(f"{report['broken_count']} broken images were skipped")
+            self._say(f"{len(report['content']['broken'])} broken images were skipped")
         if report["content"]["held_out"]:
             self._console.print(_table(report))
         self._say(f"{report['steps']} steps in {_clock(report['seconds'])}")

@@ -17,7 +17,7 @@ def stylize(
     out: Annotated[Path, typer.Option(help="The folder for the results.", show_default=False)],
     strength: Annotated[float, typer.Option(help="0 is the picture itself, 1 the full style.", min=0, max=1)] = 1.0,
     tile: Annotated[
-        int | None, typer.Option(help="At most this many pixels a side at once, for pictures beyond memory.", min=64)
+        int | None, typer.Option(help="At most this many pixels a side at once, for pictures beyond memory.")
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -35,15 +35,15 @@ def stylize(
     from fastgan.engine import load
 
     stylizer = load(model, device=device, precision=precision)
+    if tile is not None and tile < stylizer.min_tile:
+        raise InputError(f"--tile {tile}: this model needs at least {stylizer.min_tile}")
     console = Console(stderr=True)
-    several = any(path.is_dir() for path in inputs)
     broken: list[str] = []
-    made_folder = not out.exists()
     for source, target in track(jobs, "stylising", console=console, disable=not console.is_terminal):
         try:
             picture, alpha = read_picture(source)
         except InputError as error:
-            if not several:
+            if len(jobs) == 1:
                 raise
             broken.append(str(error))
             continue
@@ -53,12 +53,10 @@ def stylize(
         except OSError as error:
             raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
         write_image(result, target, alpha=alpha)
+    if len(broken) == len(jobs):
+        raise InputError(f"none of the {len(jobs)} pictures can be read; the first: {broken[0]}")
     for line in broken:
         print(f"fastgan: skipped: {line}", file=sys.stderr)
-    if len(broken) == len(jobs):
-        if made_folder and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
-        raise InputError(f"none of the {len(jobs)} pictures could be read")
     print(f"{len(jobs) - len(broken)} pictures in {out}" + (f", {len(broken)} skipped" if broken else ""))
     return 0
 
@@ -67,16 +65,24 @@ def plan(inputs: list[tuple[Path, list[Path]]], out: Path) -> list[tuple[Path, P
     """(source, target) of every picture: a file goes to ``out/name``, a folder's keep their places under ``out``.
 
     Raises:
-        InputError: two inputs would become one file, or a result would replace its input.
+        InputError: two inputs would become one file, a result would replace an input, or has a name without the suffix
+            of a format that can be written.
     """
+    from fastgan.data import IMAGE_SUFFIXES
+
     jobs: dict[Path, Path] = {}
+    sources = {source.resolve() for _, files in inputs for source in files}
     for given, files in inputs:
         for source in files:
             target = out / (source.relative_to(given) if given.is_dir() else source.name)
             if target in jobs:
                 raise InputError(f"{source}: would be written to {target}, as {jobs[target]} would; rename one")
-            if target.exists() and target.resolve() == source.resolve():
-                raise InputError(f"--out {out}: {target} would replace its own input; give another folder")
+            if target.resolve() in sources:
+                raise InputError(f"--out {out}: {target} would replace an input; give another folder")
+            if target.suffix.lower() not in IMAGE_SUFFIXES:
+                raise InputError(
+                    f"{source}: its result cannot be written; names end in {' '.join(sorted(IMAGE_SUFFIXES))}"
+                )
             jobs[target] = source
     return [(source, target) for target, source in jobs.items()]
 

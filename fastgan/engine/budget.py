@@ -45,4 +45,4 @@ class Budget:
         if self.steps is not None:
             return step >= self.steps
         assert self.seconds is not None
-        return elapsed >= self.seconds
+        return step > 0 and elapsed >= self.seconds  # however little the time: an untrained model is of no use

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,7 +30,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         # torch's zip writer tells a full disk as a RuntimeError.
         if isinstance(error, OSError | RuntimeError):
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -64,5 +66,5 @@ def load_newest(folder: Path, on_bad: Callable[[Path, str], None]) -> tuple[Path
         try:
             return path, torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            on_bad(path, str(error).splitlines()[0][:200])
+            on_bad(path, (str(error).strip() or type(error).__name__).splitlines()[0][:200])
     return None

@@ -25,10 +25,10 @@ def compile_verified(network: nn.Module, example: Tensor, device: torch.device, 
         network._compiled_call_impl = None
         return f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
     for name, want, have in zip(("output", "gradient"), expected, got, strict=True):
-        error = ((have - want).abs().max() / want.abs().max().clamp_min(1e-12)).item()
-        if not error <= _TOLERANCE[dtype]:
+        difference = ((have - want).abs().max() / want.abs().max().clamp_min(1e-12)).item()
+        if not difference <= _TOLERANCE[dtype]:
             network._compiled_call_impl = None
-            return f"its {name} differs from eager's by {error:.1e} of the largest value"
+            return f"its {name} differs from eager's by {difference:.1e} of the largest value"
     return None
 
 

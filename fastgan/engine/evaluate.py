@@ -12,7 +12,6 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.engine.infer import Stylizer
-from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.quality import PSNR, SSIM, ContentDistance, StyleDistance
 
@@ -27,13 +26,18 @@ class Measures:
 
     values: dict[str, list[float]] = field(default_factory=dict)
 
+    @property
+    def n(self) -> int:
+        """How many images were measured."""
+        return len(next(iter(self.values.values()), []))
+
     def to_json(self) -> dict[str, Any]:
         """``n`` and, a measure, ``mean``, ``std`` (population) and ``values``; infinities as None."""
-        result: dict[str, Any] = {"n": len(next(iter(self.values.values()), []))}
+        result: dict[str, Any] = {"n": self.n}
         for name, values in self.values.items():
             result[name] = {
-                "mean": _finite(float(np.mean(values))),
-                "std": _finite(float(np.std(values)) if np.all(np.isfinite(values)) else float("nan")),
+                "mean": _finite(float(np.mean(values))) if values else None,
+                "std": float(np.std(values)) if values and np.all(np.isfinite(values)) else None,
                 "values": [_finite(value) for value in values],
             }
         return result
@@ -48,15 +52,12 @@ class Evaluator:
 
     Args:
         encoder: VGG-19 with at least relu1_1, 2_1, 3_1 and 4_1.
-        styles: style images (1, 3, H, W) in [-1, 1], at a short side of ``SHORT_SIDE``.
-        targets: their Gram matrices, where they are known already.
+        targets: Gram matrices of the style at a short side of ``SHORT_SIDE``, from ``fastgan.losses.style_grams``.
     """
 
-    def __init__(
-        self, encoder: VGGEncoder, styles: list[Tensor], targets: dict[str, Tensor] | None = None
-    ) -> None:
+    def __init__(self, encoder: VGGEncoder, targets: dict[str, Tensor]) -> None:
         self.encoder = encoder
-        self.targets = style_grams(encoder, styles) if targets is None else targets
+        self.targets = targets
 
     @torch.no_grad()
     def measure(self, images: Iterable[np.ndarray], run: Callable[[Tensor], Tensor] | None) -> Measures:

@@ -75,7 +75,8 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
                 f"{config_file}: model {description.get('model')!r} of format {description.get('format')!r}; "
                 f"this fastgan reads 'fast' of format {FORMAT}"
             )
-        generator = FastGenerator(**description["generator"])
+        with torch.random.fork_rng(devices=[]):  # its weights are thrown away: leave the global random state alone
+            generator = FastGenerator(**description["generator"])
     except OSError as error:
         raise InputError(f"{config_file}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -87,7 +88,7 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder / 'generator.safetensors'}: damaged or of another network ({reason})") from None
-    return Stylizer(generator, target, select_dtype(precision, target))
+    return Stylizer(generator, target, select_dtype(precision, target), description.get("features", "vgg19"))
 
 
 class Stylizer:
@@ -96,12 +97,26 @@ class Stylizer:
     Args:
         generator: the network.
         device, dtype: where, and in what arithmetic, it runs.
+        features: the VGG-19 weights that it was trained with.
     """
 
-    def __init__(self, generator: FastGenerator, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, generator: FastGenerator, device: torch.device, dtype: torch.dtype, features: str = "vgg19"
+    ) -> None:
         self.generator = generator.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.device = device
         self.dtype = dtype
+        self.features = features
+
+    @property
+    def min_tile(self) -> int:
+        """The smallest tile: a core of 32 px and, to each side, what its pixels depend on."""
+        return 32 + 2 * self._border
+
+    @property
+    def _border(self) -> int:
+        # A multiple of 4, so that every tile meets the network's strides where the whole picture would.
+        return -(-self.generator.reach // 4) * 4
 
     def __call__(self, image: _Picture, *, strength: float = 1.0, tile: int | None = None) -> _Picture:
         """Stylise one picture, or a batch of tensors.
@@ -110,20 +125,21 @@ class Stylizer:
             image: PIL (any mode, used as RGB), NumPy (H, W, 3) uint8 or uint16, or a float tensor (N, 3, H, W) or
                 (3, H, W) in [0, 1].
             strength: 0 is the picture itself, 1 the full style; a blend of the two.
-            tile: at most this many pixels a side go through the network at once; the moments of the norms are taken
-                from the whole picture reduced to that size, so that tiles meet without seams. None: all at once.
+            tile: at most this many pixels a side go through the network at once, ``min_tile`` or more; the moments of
+                the norms are taken from the whole picture reduced to that size, so that tiles meet without seams. None:
+                all at once.
 
         Returns:
             The same kind, size and range as ``image`` (PIL as RGB).
 
         Raises:
-            ValueError: strength out of [0, 1], a tile under 64 px, a picture under 8 px a side.
+            ValueError: strength out of [0, 1], a tile under ``min_tile``, a picture under 8 px a side.
             TypeError: another kind or dtype of image.
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be between 0 and 1, got {strength}")
-        if tile is not None and tile < 64:
-            raise ValueError(f"tile must be at least 64 px, got {tile}")
+        if tile is not None and tile < self.min_tile:
+            raise ValueError(f"tile must be at least {self.min_tile} px for this network, got {tile}")
         if isinstance(image, Image.Image):
             return Image.fromarray(self._pixels(from_pil(image), strength, tile))  # type: ignore[return-value]
         if isinstance(image, np.ndarray):
@@ -135,6 +151,8 @@ class Stylizer:
                 )
             batch = image if image.ndim == 4 else image[None]
             out = (self.run(batch * 2 - 1, strength, tile) + 1) / 2
+            if strength == 0:
+                return image.clone()  # to the bit, which the way to [-1, 1] and back is not
             return out.to(image.device, image.dtype).reshape(image.shape)  # type: ignore[return-value]
         raise TypeError(f"an image must be a PIL image, a NumPy array or a tensor, got {type(image).__name__}")
 
@@ -142,7 +160,7 @@ class Stylizer:
         if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.shape[2] != 3:
             raise TypeError(f"an array must be uint8 or uint16 (H, W, 3), got {image.dtype} {image.shape}")
         if image.dtype == np.uint8:
-            batch = ops.from_pixels(torch.from_numpy(np.ascontiguousarray(image))[None])
+            batch = ops.from_pixels(torch.from_numpy(np.require(image, requirements=["C", "W"]))[None])
             return ops.to_pixels(self.run(batch, strength, tile))[0].cpu().numpy()
         scaled = torch.from_numpy(image.astype(np.float32) / 32767.5 - 1).permute(2, 0, 1)[None]
         out = (self.run(scaled, strength, tile)[0].permute(1, 2, 0) + 1) * 32767.5
@@ -168,9 +186,8 @@ class Stylizer:
 
     def _tiled(self, x: Tensor, tile: int) -> Tensor:
         height, width = x.shape[-2:]
-        # A multiple of 4, so that every tile meets the network's strides where the whole picture would.
-        border = -(-self.generator.reach // 4) * 4
-        core = max(tile - 2 * border, 32) // 4 * 4
+        border = self._border
+        core = (tile - 2 * border) // 4 * 4
         out = torch.empty_like(x)
         with self._frozen_norms(x, tile):
             for top in range(0, height, core):

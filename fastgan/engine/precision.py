@@ -12,9 +12,11 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def select_device(name: str) -> torch.device:
-    """``auto`` is the GPU if there is one. Raises InputError for ``cuda`` where torch sees none."""
+    """``auto`` is the GPU if there is one. Raises InputError for another name or no GPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"device {name}: expected one of auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("train.device: cuda was asked for and torch sees no GPU; use auto or cpu")
     return torch.device(name)
@@ -24,12 +26,14 @@ def select_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The dtype of convolutions: ``auto`` is bf16 where the hardware has it, fp16 on older GPUs, else fp32.
 
     Raises:
-        InputError: fp16 on a CPU.
+        InputError: an unknown name; fp16 on a CPU.
     """
     if precision == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
         return torch.bfloat16 if cpu_has_bf16() else torch.float32
+    if precision not in _DTYPES:
+        raise InputError(f"precision {precision}: expected one of auto, {', '.join(_DTYPES)}")
     if precision == "fp16" and device.type == "cpu":
         raise InputError("--precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
     return _DTYPES[precision]

@@ -36,10 +36,10 @@ _PLOTS = {
 }
 
 
-def finish_report(trainer: Trainer, result: Measures | None, seconds: float) -> dict[str, Any]:
+def finish_report(trainer: Trainer, result: Measures | None, seconds: float, *, complete: bool) -> dict[str, Any]:
     """What ``report.json`` holds; with a run folder the files are written too."""
     lines = read_metrics(trainer.folder.metrics) if trainer.folder is not None else []
-    report = _gather(trainer, result, seconds, lines)
+    report = _gather(trainer, result, seconds, lines, complete)
     if trainer.folder is not None:
         folder = trainer.folder
         write_text(folder.path / "report.json", json.dumps(report, indent=2) + "\n")
@@ -49,14 +49,20 @@ def finish_report(trainer: Trainer, result: Measures | None, seconds: float) -> 
     return report
 
 
-def _gather(trainer: Trainer, result: Measures | None, seconds: float, lines: list[dict[str, Any]]) -> dict[str, Any]:
+def _measured(measures: Measures | None) -> dict[str, Any] | None:
+    return measures.to_json() if measures is not None and measures.n else None
+
+
+def _gather(
+    trainer: Trainer, result: Measures | None, seconds: float, lines: list[dict[str, Any]], complete: bool
+) -> dict[str, Any]:
     config, state, photographs = trainer.config, trainer.state, trainer.photographs
     rates = [line["time/img_per_s"] for line in lines[3:]] or [line["time/img_per_s"] for line in lines]
     target = {"ssim": config.quality.target_ssim, "psnr": config.quality.target_psnr}
     return {
         "fastgan": __version__,
         "model": config.model.name,
-        "complete": result is not None,
+        "complete": complete,
         "steps": state.step,
         "batch": config.data.batch,
         "size": config.data.size,
@@ -78,8 +84,8 @@ def _gather(trainer: Trainer, result: Measures | None, seconds: float, lines: li
         "target": {name: value for name, value in target.items() if value is not None},
         "control_weight": None if state.controller is None else state.controller.weight,
         "rollbacks": state.rollbacks,
-        "photographs": trainer.start.to_json() if trainer.start is not None else None,
-        "result": None if result is None else result.to_json(),
+        "photographs": _measured(trainer.start),
+        "result": _measured(result),
     }
 
 
@@ -141,7 +147,9 @@ def _page(report: dict[str, Any], plots: list[Path], samples: list[Path]) -> str
         version=html.escape(report["fastgan"]),
         state="" if report["complete"] else "<p class='note'>Stopped before its end; resume it with --resume.</p>",
         tiles=_tiles(report),
-        final="".join(_picture(path, "Content, style and result, on photographs held out of training") for path in final),
+        final="".join(
+            _picture(path, "Content, style and result, on photographs held out of training") for path in final
+        ),
         plots="".join(_picture(path, path.stem) for path in plots),
         earlier="".join(_picture(path, path.stem.replace("-", " ")) for path in earlier),
         facts="".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items()),
@@ -154,8 +162,9 @@ def _tiles(report: dict[str, Any]) -> str:
     for name, title in _MEASURES.items():
         before = report["photographs"][name]["mean"] if report["photographs"] else None
         after = report["result"][name]["mean"] if report["result"] else None
-        note = f"photograph itself: {_number(before)}"
-        tiles.append(f"<div class='tile'><b>{_number(after)}</b><span>{title}</span><small>{note}</small></div>")
+        note = f"photograph itself: {_number(before)}" if report["photographs"] else "not measured"
+        shown = _number(after) if report["result"] else "not measured"
+        tiles.append(f"<div class='tile'><b>{shown}</b><span>{title}</span><small>{note}</small></div>")
     return "".join(tiles)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,9 @@ class RunFolder:
             raise InputError(f"--out {self.path}: cannot be created ({error.strerror})") from None
         write_text(self.config, config)
 
-    def save_style(self, style: np.ndarray) -> None:
-        """Keep the style image, as the measures saw it, beside the model: ``evaluate`` needs nothing else then."""
-        path = self.model / "style.png"
-        if not path.exists():
-            write_image(style, path)
+    def save_styles(self, styles: Sequence[np.ndarray]) -> None:
+        """Keep the style images, as the measures saw them, with the model: ``evaluate`` needs nothing else then."""
+        folder = self.model / "styles"
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, style in enumerate(styles):
+            write_image(style, folder / f"{index:03d}.png")

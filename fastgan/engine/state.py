@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from fastgan.models import FastGenerator, PatchGAN
 from fastgan.quality import Controller
 
 
@@ -19,9 +21,9 @@ class TrainState:
     A training step is a function of this and a batch.
     """
 
-    generator: nn.Module
-    discriminator: nn.Module
-    ema: nn.Module
+    generator: FastGenerator
+    discriminator: PatchGAN
+    ema: FastGenerator
     optimizer_g: torch.optim.Optimizer
     optimizer_d: torch.optim.Optimizer
     scaler_g: torch.amp.GradScaler
@@ -58,6 +60,11 @@ class TrainState:
         self.elapsed = float(values["elapsed"])
         self.damping = float(values["damping"])
         self.rollbacks = int(values["rollbacks"])
+
+    def is_finite(self) -> bool:
+        """True while every parameter of both networks is finite."""
+        parameters = itertools.chain(self.generator.parameters(), self.discriminator.parameters())
+        return bool(torch.stack([parameter.detach().abs().max() for parameter in parameters]).isfinite().all())
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of ``state_dict`` that later steps do not change."""

@@ -1,4 +1,4 @@
-"""One training step: discriminator first, then generator (SPEC S1, S3, S4; DESIGN of the losses in ``fastgan.losses``)."""
+"""One training step: discriminator first, then generator (SPEC S1, S3, S4)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from fastgan import ops
+from fastgan.data import MIN_SIDE
 from fastgan.engine.precision import autocast
 from fastgan.engine.state import TrainState
 from fastgan.losses import AdversarialLoss, ContentLoss, PSNRLoss, SSIMLoss, StyleLoss, TotalVariation
@@ -88,10 +89,10 @@ class StylizeStep:
             Losses and quality of the batch, the names of ``metrics.jsonl``.
 
         Raises:
-            TypeError, ValueError: a batch of another dtype or shape.
+            ValueError: a batch of another dtype or shape, smaller than the networks take or larger than the style.
         """
         with self.phases("data"):
-            content = self._to_images(batch)
+            content = self._to_images(batch, state)
             real = self._style_crops(state, content)
         self._set_rates(state, progress)
         with self.phases("generator"), autocast(self.device, self.dtype):
@@ -107,20 +108,27 @@ class StylizeStep:
         numbers = torch.stack([value.float() for value in values.values()]).tolist()
         metrics = dict(zip(values, numbers, strict=True))
         metrics["lr/g"] = state.optimizer_g.param_groups[0]["lr"]
+        metrics["lr/d"] = state.optimizer_d.param_groups[0]["lr"]
         if state.controller is not None:
             metrics["control/weight"] = state.controller.weight
             metrics["control/correction"] = state.controller.correction
             state.controller.update(metrics[f"quality/{state.controller.metric}"])
         return metrics
 
-    def _to_images(self, batch: Tensor) -> Tensor:
-        if batch.dtype == torch.uint8:
-            return ops.from_pixels(batch.to(self.device, non_blocking=True))
-        if not batch.is_floating_point() or batch.ndim != 4 or batch.shape[1] != 3:
+    def _to_images(self, batch: Tensor, state: TrainState) -> Tensor:
+        pixels = batch.dtype == torch.uint8
+        if not (pixels or batch.is_floating_point()) or batch.ndim != 4 or batch.shape[-1 if pixels else 1] != 3:
             raise ValueError(
                 f"a batch is uint8 (N, H, W, 3) or floating (N, 3, H, W) in [-1, 1], "
                 f"got {batch.dtype} {tuple(batch.shape)}"
             )
+        sides = batch.shape[1:3] if pixels else batch.shape[2:]
+        least = max(MIN_SIDE, state.discriminator.min_side)
+        most = min(min(style.shape[1:]) for style in self.styles)  # D sees crops of the style of the batch's size
+        if batch.shape[0] < 1 or not least <= min(sides) <= max(sides) <= most:
+            raise ValueError(f"a batch has 1 image or more, {least} to {most} px a side, got {tuple(batch.shape)}")
+        if pixels:
+            return ops.from_pixels(batch.to(self.device, non_blocking=True))
         return batch.to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
 
     def _style_crops(self, state: TrainState, like: Tensor) -> Tensor:

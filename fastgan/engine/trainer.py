@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,8 @@ class Trainer:
     """One training run. Two of them in one process do not disturb each other.
 
     Args:
-        config: a ``fastgan.config.Config``, a mapping of its fields, or the path of a YAML file.
+        config: a ``fastgan.config.Config``, a mapping of its fields, or the path of a YAML file. On resume, the one
+            that the run began with: ``out/config.yaml``.
         out: the run folder; None writes nothing.
         data: batches, any iterable of tensors: uint8 (N, H, W, 3), or floating (N, 3, H, W) in [-1, 1]. None takes
             random crops of the photographs of ``data.content``. An iterable that ends ends the run. On resume, give
@@ -55,8 +56,8 @@ class Trainer:
         started: ``time.monotonic()`` of the moment from which ``train.minutes`` counts; by default now.
 
     Raises:
-        InputError: a bad config, missing or unreadable photographs, style or weights, or an ``out`` that exists (without
-            ``resume``). Nothing has been written then.
+        InputError: a bad config, missing or unreadable photographs, style or weights, or an ``out`` that exists
+            (without ``resume``). Nothing has been written then.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Trainer:
         self.state = build.build_state(self.config, self.device, self.dtype)
         self.broken: dict[Path, str] = {}
         self._messages: list[str] = []
-        self._data = data
+        self._source: Iterator[Tensor] | None = None if data is None else iter(data)
         self.photographs = None if data is not None else build.open_photographs(self.config, self._note_broken)
         self.styles = build.open_styles(self.config.data.style)
         self._step, self.evaluator = self._build_step()
@@ -95,16 +96,14 @@ class Trainer:
 
     def _build_step(self) -> tuple[StylizeStep, Evaluator]:
         config = self.config
-        layers = tuple(dict.fromkeys((*STYLE_LAYERS, *config.loss.style_layers, config.loss.content_layer, CONTENT_LAYER)))
+        layers = tuple(dict.fromkeys((*STYLE_LAYERS, config.loss.content_layer, CONTENT_LAYER)))
         encoder = VGGEncoder(layers, config.model.features).to(self.device)
         images, crops = build.style_tensors(self.styles, config.data.size)
         # The targets are taken in float32, before the encoder is cast to its compute dtype.
-        targets = style_grams(encoder, [image.to(self.device) for image in images], layers)
+        targets = style_grams(encoder, [image.to(self.device) for image in images])
         encoder.to_compute(self.dtype, torch.channels_last)
-        step = StylizeStep(
-            config, encoder, {name: targets[name] for name in config.loss.style_layers}, crops, self.device, self.dtype
-        )
-        return step, Evaluator(encoder, [], {name: targets[name] for name in STYLE_LAYERS})
+        step = StylizeStep(config, encoder, targets, crops, self.device, self.dtype)
+        return step, Evaluator(encoder, targets)
 
     def step(self, batch: Tensor) -> dict[str, float]:
         """One alternating update on ``batch``, D first.
@@ -122,6 +121,7 @@ class Trainer:
             metrics[f"time/phase/{name}"] = seconds
         spent = time.perf_counter() - begin
         self.state.elapsed += spent
+        metrics["progress"] = progress
         metrics["time/step"] = spent
         metrics["time/img_per_s"] = batch.shape[0] / spent
         metrics["mem/peak_bytes"] = float(_peak_bytes(self.device))
@@ -154,7 +154,7 @@ class Trainer:
 
     def stylizer(self) -> Stylizer:
         """The averaged generator as it is now, ready for pictures."""
-        return Stylizer(self.state.ema, self.device, self.dtype)  # type: ignore[arg-type]
+        return Stylizer(self.state.ema, self.device, self.dtype, self.config.model.features)  # type: ignore[arg-type]
 
     def save(self) -> Path | None:
         """Write a checkpoint and the model to the run folder; None without one."""
@@ -165,7 +165,7 @@ class Trainer:
         )
         extra = {"size": self.config.data.size, "steps": self.state.step, "features": self.config.model.features}
         save_model(self.folder.model, self.state.ema, extra)  # type: ignore[arg-type]
-        self.folder.save_style(self.styles[0])
+        self.folder.save_styles(self.styles)
         self._tell("on_checkpoint", callbacks.CheckpointEvent(self.state.step, path))
         return path
 
@@ -180,44 +180,54 @@ class Trainer:
         self.start = self.evaluator.measure(photographs, None)
         self._reserve_time(time.monotonic() - begin)
         self._tell("on_start", None)
+        self._good = self.state.snapshot()
         saved_at = self.state.step if self._resume_at else -1
         epoch = time.monotonic() - self.state.elapsed
-        for batch, waited in self._batches():
-            # The clock, not the sum of the steps: samples, checkpoints and measurements take their share too.
-            self.state.elapsed = time.monotonic() - epoch
-            if self.stop_requested or self.budget.done(self.state.step, self.state.elapsed):
-                break
-            metrics = self.step(batch)
-            metrics["time/data_wait"] = waited
-            if not self._check_finite(metrics):
-                continue
-            step = self.state.step
-            progress = self.budget.progress(step - 1, self.state.elapsed)
-            self._tell("on_step", callbacks.StepEvent(step, metrics, progress))
-            if step % self.config.quality.every == 0:
-                self._guard_quality(photographs)
-            if step % self.config.log.samples_every == 0:
-                self._sample(f"step-{step:06d}")
-            if step % self.config.checkpoint.every == 0:
-                self.save()
-                saved_at = step
+        batches = self._batches()
+        try:
+            while not self.stop_requested:
+                # The clock, not the sum of the steps: samples, checkpoints and measurements take their share too.
+                self.state.elapsed = time.monotonic() - epoch
+                if self.budget.done(self.state.step, self.state.elapsed):
+                    break
+                batch, waited = next(batches, (None, 0.0))
+                if batch is None:
+                    break
+                metrics = self.step(batch)
+                metrics["time/data_wait"] = waited
+                if not self._check_finite(metrics):
+                    batches.close()
+                    batches = self._batches()  # from the step that was restored
+                    continue
+                step = self.state.step
+                progress = self.budget.progress(step - 1, self.state.elapsed)
+                self._tell("on_step", callbacks.StepEvent(step, metrics, progress))
+                if step % self.config.quality.every == 0:
+                    self._guard_quality(photographs)
+                if step % self.config.log.samples_every == 0:
+                    self._sample(f"step-{step:06d}")
+                if step % self.config.checkpoint.every == 0:
+                    self.save()
+                    saved_at = step
+        finally:
+            batches.close()
         if saved_at != self.state.step:
             self.save()
         return self._finish(photographs)
 
     def _finish(self, photographs: list[np.ndarray]) -> dict[str, Any]:
-        complete = self.budget.done(self.state.step, self.state.elapsed) or not self.stop_requested
+        complete = not self.stop_requested or self.budget.done(self.state.step, self.state.elapsed)
         result = self.evaluator.measure(photographs, stylizer_run(self.stylizer())) if complete else None
         if complete:
             self._sample("final")
-        report = finish_report(self, result, time.monotonic() - self._started)
+        report = finish_report(self, result, time.monotonic() - self._started, complete=complete)
         self._tell("on_end", callbacks.EndEvent(report, not complete))
         return report
 
-    def _batches(self) -> Iterator[tuple[Tensor, float]]:
+    def _batches(self) -> Generator[tuple[Tensor, float], None, None]:
         """(batch, seconds waited for it); closes the loader's thread at the end."""
-        if self._data is not None:
-            source: Iterator[Tensor] = iter(self._data)
+        if self._source is not None:
+            source = self._source
         else:
             assert self.photographs is not None
             source = iterate(self.photographs.batches, self.state.step, prefetch=self.config.data.prefetch)
@@ -233,9 +243,8 @@ class Trainer:
                 self._messages.clear()
                 yield batch, time.perf_counter() - begin
         finally:
-            close = getattr(source, "close", None)
-            if close is not None:
-                close()
+            if self._source is None:
+                source.close()  # type: ignore[attr-defined]
 
     def _held_out(self) -> list[np.ndarray]:
         return [] if self.photographs is None else self.photographs.held_out
@@ -253,7 +262,8 @@ class Trainer:
             event = callbacks.QualityEvent(self.state.step, float(np.mean(ssim)), float(np.mean(psnr)))
             self.state.controller.correct(getattr(event, self.state.controller.metric))
             self._tell("on_quality", event)
-        self._good = self.state.snapshot()
+        if self.state.is_finite():
+            self._good = self.state.snapshot()
 
     def _check_finite(self, metrics: dict[str, float]) -> bool:
         # PSNR alone may be infinite: of a picture that equals its photograph.
@@ -334,7 +344,9 @@ def _as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config
     if config is None or isinstance(config, Mapping | str | Path):
         from fastgan.config import load_config
 
-        return load_config(base=config) if isinstance(config, Mapping) else load_config(Path(config) if config else None)
+        return (
+            load_config(base=config) if isinstance(config, Mapping) else load_config(Path(config) if config else None)
+        )
     return config
 
 
@@ -342,5 +354,3 @@ def _peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-

@@ -41,7 +41,6 @@ class MetricsFile(Callback):
     def on_step(self, trainer: Any, event: StepEvent) -> None:
         line: dict[str, Any] = {"step": event.step}
         line.update({name: value if math.isfinite(value) else None for name, value in event.metrics.items()})
-        line["progress"] = event.progress
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 

@@ -72,7 +72,7 @@ class VGGEncoder(nn.Module):
 
     def to_compute(self, dtype: torch.dtype, memory_format: torch.memory_format) -> VGGEncoder:
         """Cast the frozen weights once to ``dtype`` and ``memory_format``; the input affine stays in float32."""
-        self.convs.to(dtype=dtype, memory_format=memory_format)
+        self.convs.to(dtype=dtype).to(memory_format=memory_format)
         return self
 
     def forward(self, x: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:

@@ -60,11 +60,11 @@ class FastGenerator(nn.Module):
         self.unshuffle = 2 if stem == "unshuffle" else 1
         self.down = nn.ModuleList()
         for inputs, outputs, size, stride in down:
-            self.down.append(nn.ModuleList([conv(inputs, outputs, size, stride=stride), InstanceNorm(outputs, "relu")]))
+            self.down.append(nn.Sequential(conv(inputs, outputs, size, stride=stride), InstanceNorm(outputs, "relu")))
         self.blocks = nn.ModuleList(ResidualBlock(quarter) for _ in range(depth))
         self.up = nn.ModuleList()
         for inputs, outputs in ((quarter, half), (half, last)):
-            self.up.append(nn.ModuleList([conv(inputs, outputs, 3), InstanceNorm(outputs, "relu")]))
+            self.up.append(nn.Sequential(conv(inputs, outputs, 3), InstanceNorm(outputs, "relu")))
         self.to_rgb = conv(last, 3, kernel, bias=True)
 
     @property
@@ -90,10 +90,10 @@ class FastGenerator(nn.Module):
             h = F.pixel_unshuffle(h, self.unshuffle)
             if x.is_contiguous(memory_format=torch.channels_last):
                 h = h.contiguous(memory_format=torch.channels_last)
-        for convolution, norm in self.down:  # type: ignore[misc]
-            h = norm(convolution(h))
+        for stage in self.down:
+            h = stage(h)
         for block in self.blocks:
             h = block(h)
-        for convolution, norm in self.up:  # type: ignore[misc]
-            h = norm(convolution(upsample_nearest(h)))
+        for stage in self.up:
+            h = stage(upsample_nearest(h))
         return torch.tanh(self.to_rgb(h).float())[..., :height, :width]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,7 +51,13 @@ class InstanceNorm(nn.Module):
 
 
 def conv(
-    inputs: int, outputs: int, kernel: int, *, stride: int = 1, bias: bool = False, padding_mode: str = "reflect"
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    bias: bool = False,
+    padding_mode: Literal["zeros", "reflect"] = "reflect",
 ) -> nn.Conv2d:
     """A convolution that keeps the size (divided by ``stride``); no bias where a norm follows and would cancel it."""
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode=padding_mode)

@@ -42,5 +42,3 @@ class PatchGAN(nn.Module):
         for convolution, norm in zip(self.convs, self.norms, strict=True):
             x = norm(convolution(x))
         return self.to_logit(x).float()
-
-

@@ -52,7 +52,7 @@ class Controller:
         return None if self.running is None else self.running + self.correction
 
     def update(self, quality: float) -> float:
-        """Take the quality of one batch; returns the weight for the next step. A value that is not finite is ignored."""
+        """Take the quality of one batch; returns the next step's weight. What is not finite is ignored."""
         if not math.isfinite(quality):
             return self.weight
         self.running = (

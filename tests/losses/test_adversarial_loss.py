@@ -36,7 +36,10 @@ def test_the_articles_formulas(logits: tuple[Tensor, Tensor], temperature: float
 
 def test_by_hand() -> None:
     loss = AdversarialLoss()
-    zero, three = torch.zeros(1, dtype=torch.float64), torch.full((1,), math.log(3), dtype=torch.float64)  # D = 1/2, 3/4
+    zero, three = (
+        torch.zeros(1, dtype=torch.float64),
+        torch.full((1,), math.log(3), dtype=torch.float64),
+    )  # D = 1/2, 3/4
     assert loss.generator(zero).item() == pytest.approx(math.log(2))
     assert loss.generator(three).item() == pytest.approx(math.log(4 / 3))
     assert loss.discriminator(three, zero).item() == pytest.approx(math.log(4 / 3) + math.log(2))
@@ -63,7 +66,8 @@ def test_other_kinds(kind: str, logits: tuple[Tensor, Tensor]) -> None:
     if kind == "lsgan":  # Mao et al. 2017 with a = 0, b = c = 1; with or without their factor of one half
         pairs = ((real - 1).square().mean() + fake.square().mean(), (fake - 1).square().mean())
         assert any(
-            all(a.item() == pytest.approx(half * b.item()) for a, b in zip(have, pairs, strict=True)) for half in (1, 0.5)
+            all(a.item() == pytest.approx(half * b.item()) for a, b in zip(have, pairs, strict=True))
+            for half in (1, 0.5)
         )
     else:
         assert [value.item() for value in have] == pytest.approx([value.item() for value in want[kind]])

@@ -124,7 +124,9 @@ def torchvision_state(depth: int = 5) -> dict[str, Tensor]:
     channels, places = (64, 64, 128, 128, 256), (0, 2, 5, 7, 10)
     state, inputs = {}, 3
     for place, outputs in list(zip(places, channels, strict=True))[:depth]:
-        state[f"features.{place}.weight"] = torch.randn(outputs, inputs, 3, 3, generator=generator) / (3 * inputs) ** 0.5
+        state[f"features.{place}.weight"] = (
+            torch.randn(outputs, inputs, 3, 3, generator=generator) / (3 * inputs) ** 0.5
+        )
         state[f"features.{place}.bias"] = torch.randn(outputs, generator=generator) / 10
         inputs = outputs
     return state
@@ -149,7 +151,9 @@ def test_torchvision_names_and_normalisation(suffix: str, tmp_path: Path, photog
 
 def test_torchvision_from_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(InputError, match=r"--features torchvision: .*vgg19-dcbb9e9d\.pth is missing.*downloads nothing"):
+    with pytest.raises(
+        InputError, match=r"--features torchvision: .*vgg19-dcbb9e9d\.pth is missing.*downloads nothing"
+    ):
         VGGEncoder(("relu1_1",), "torchvision")
     (tmp_path / "checkpoints").mkdir()
     state = torchvision_state(1)

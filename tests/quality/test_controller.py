@@ -14,7 +14,9 @@ class Plant:
     ``span`` turns SSIM (0 to 1) into decibels.
     """
 
-    def __init__(self, seed: int, *, span: float = 1.0, low: float = 0.0, bias: float = 0.0, start: float = 0.1) -> None:
+    def __init__(
+        self, seed: int, *, span: float = 1.0, low: float = 0.0, bias: float = 0.0, start: float = 0.1
+    ) -> None:
         self.random = random.Random(seed)
         self.span, self.low, self.bias, self.quality = span, low, bias, start
 

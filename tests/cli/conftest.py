@@ -1,0 +1,71 @@
+"""Fixtures of the command line's tests: running it, and a model that it has trained."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+from tiny_runs import TINY
+
+from fastgan.cli import main
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line on stderr of a command that was refused."""
+        assert self.code == 2, self
+        lines = self.err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("fastgan: "), self
+        assert "Traceback" not in self.err and self.out == "", self
+        return lines[0]
+
+
+@pytest.fixture
+def fastgan(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Result]]:
+    """Runs one command line in this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*arguments: object) -> Result:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Result(code, *capfd.readouterr())
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fields of a tiny run as a file for --config."""
+    nested: dict[str, object] = {}
+    for name, value in TINY.items():
+        section = nested
+        *path, last = name.split(".")
+        for part in path:
+            section = section.setdefault(part, {})  # type: ignore[assignment]
+        section[last] = value
+    file = tmp_path_factory.mktemp("settings") / "tiny.yaml"
+    file.write_text(yaml.safe_dump(nested))
+    return file
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, photos: Path, style_file: Path, settings: Path) -> Path:
+    """A run folder that the command made."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    out = tmp_path_factory.mktemp("trained") / "run"
+    arguments = ["train", "--content", photos, "--style", style_file, "--out", out, "--config", settings]
+    try:
+        assert main([str(argument) for argument in arguments]) == 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return out

@@ -1,0 +1,68 @@
+"""``fastgan info``, ``--version``, ``--help``."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastgan as package
+
+Command = Callable[..., "Result"]  # noqa: F821
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_json(fastgan: Command) -> None:
+    done = fastgan("info", "--json")
+    assert done.code == 0 and done.err == ""
+    facts = json.loads(done.out)
+    assert facts["fastgan"] == package.__version__ and facts["torch"] == torch.__version__
+    assert facts["cpu"]["threads"] == torch.get_num_threads() and isinstance(facts["cpu"]["bf16"], bool)
+    assert len(facts["gpus"]) == (torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    rows = {(row["op"], row["device"]): row for row in facts["ops"]["ops"]}
+    assert {op for op, _ in rows} >= {"ssim", "psnr", "gram", "gram_style_loss", "instance_norm", "from_pixels"}
+    for row in rows.values():
+        assert row["gradient"] in [backend["name"] for backend in row["backends"]]
+        assert all(backend["reason"] for backend in row["backends"])
+    assert "unavailable" in facts["extension"] or "version" in facts["extension"]
+
+
+def test_text(fastgan: Command) -> None:
+    done = fastgan("info")
+    assert done.code == 0 and f"fastgan {package.__version__}" in done.out and torch.__version__ in done.out
+    assert all(word in done.out for word in ("ssim", "reference", "extension", "CPU"))
+
+
+def test_a_missing_extension_is_explained(fastgan: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastgan.ops import _native
+
+    monkeypatch.setattr(_native, "_loaded", (None, "is not available: fastgan._C is not built"))
+    facts = json.loads(fastgan("info", "--json").out)
+    assert "not built" in facts["extension"]["unavailable"]
+    (ssim,) = [row for row in facts["ops"]["ops"] if (row["op"], row["device"]) == ("ssim", "cpu")]
+    assert ssim["forward"] == "reference"
+    assert any("not built" in backend["reason"] for backend in ssim["backends"])
+    assert "not built" in fastgan("info").out
+
+
+def test_version_and_help(fastgan: Command) -> None:
+    done = fastgan("--version")
+    assert done.code == 0 and done.out == f"fastgan {package.__version__}\n"
+    for arguments in ((), ("--help",)):
+        done = fastgan(*arguments)
+        assert done.code == 0 and all(name in done.out for name in ("train", "stylize", "evaluate", "info"))
+    done = fastgan("train", "--help")
+    assert done.code == 0 and "--target-ssim" in done.out
+
+
+def test_as_a_module() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "fastgan"]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, env=environment, cwd="/")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"fastgan {package.__version__}\n", "")
+    done = subprocess.run([*command, "train"], capture_output=True, text=True, env=environment, cwd="/")
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and "--out" in done.stderr

@@ -1,0 +1,98 @@
+"""Measures of a model, against scikit-image and NumPy."""
+
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import picture
+from torch import Tensor
+
+from fastgan.config import Config
+from fastgan.engine import Evaluator, Measures, Trainer
+from fastgan.engine.evaluate import SHORT_SIDE, stylizer_run
+from fastgan.losses import style_grams
+from fastgan.models import STYLE_LAYERS, VGGEncoder
+
+NAMES = ("ssim", "psnr", "style_distance", "content_distance")
+IMAGES = [picture(40, 56, 1), picture(48, 40, 2), picture(64, 33, 3)]
+STYLE = picture(50, 44, 9, busy=True)
+
+
+def tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+@pytest.fixture(scope="module")
+def encoder() -> VGGEncoder:
+    return VGGEncoder(STYLE_LAYERS, "random")
+
+
+def darker(x: Tensor) -> Tensor:
+    """What stands for a stylised picture; rounded to 8 bits as such a picture is."""
+    return ((x * 0.7 - 0.1 + 1) * 127.5).round() / 127.5 - 1
+
+
+def grams(encoder: VGGEncoder, image: np.ndarray) -> list[np.ndarray]:
+    features = [f[0].flatten(1).double().numpy() for f in encoder(tensor(image)).values()]
+    return [f @ f.T / f.shape[1] for f in features]
+
+
+def test_values_by_outsiders(encoder: VGGEncoder) -> None:
+    metrics = pytest.importorskip("skimage.metrics")
+    measures = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure(IMAGES, darker)
+    style = grams(encoder, STYLE)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    for index, image in enumerate(IMAGES):
+        made = ((darker(tensor(image))[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+        a, b = made / 255, image / 255
+        ssim = metrics.structural_similarity(a, b, channel_axis=2, **options)
+        psnr = metrics.peak_signal_noise_ratio(b, a, data_range=1.0)
+        ratios = [np.sum((g - s) ** 2) / np.sum(s**2) for g, s in zip(grams(encoder, made), style, strict=True)]
+        f, c = (encoder(tensor(each))["relu4_1"].double() for each in (made, image))
+        content = ((f - c).square().mean() / c.square().mean()).item()
+        got = {name: measures.values[name][index] for name in NAMES}
+        assert got["ssim"] == pytest.approx(ssim, abs=1e-5)
+        assert got["psnr"] == pytest.approx(psnr, abs=1e-3)
+        assert got["style_distance"] == pytest.approx(np.mean(ratios), rel=1e-3)
+        assert got["content_distance"] == pytest.approx(content, rel=1e-3)
+
+
+def test_the_photographs_themselves(encoder: VGGEncoder) -> None:
+    measures = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure(IMAGES, None)
+    assert measures.values["ssim"] == pytest.approx([1, 1, 1], abs=1e-6)
+    assert all(math.isinf(value) for value in measures.values["psnr"])
+    assert measures.values["content_distance"] == [0, 0, 0]
+    assert min(measures.values["style_distance"]) > 0.01
+    assert Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure([STYLE], None).mean("style_distance") == pytest.approx(0, abs=1e-8)
+
+
+def test_json_form() -> None:
+    values = {name: [1.0, 2.0, 4.0] for name in NAMES} | {"psnr": [20.0, math.inf, 30.0]}
+    result = json.loads(json.dumps(Measures(values).to_json(), allow_nan=False))
+    assert set(result) == {"n", *NAMES} and result["n"] == 3
+    assert result["ssim"] == {
+        "mean": pytest.approx(7 / 3),
+        "std": pytest.approx(np.std([1, 2, 4])),
+        "values": [1.0, 2.0, 4.0],
+    }
+    assert result["psnr"] == {"mean": None, "std": None, "values": [20.0, None, 30.0]}
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_measured() -> None:
+    result = Measures({name: [] for name in NAMES}).to_json()
+    assert result["n"] == 0 and result["ssim"] == {"mean": None, "std": None, "values": []}
+
+
+def test_results_are_rounded_as_in_a_file(tiny: Callable[..., Config]) -> None:
+    """What is measured is the picture that a user gets."""
+    stylizer = Trainer(tiny()).stylizer()
+    image = IMAGES[0]
+    measured = stylizer_run(stylizer)(tensor(image))
+    levels = (measured[0].permute(1, 2, 0) + 1) * 127.5
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
+    assert np.array_equal(levels.round().byte().numpy(), stylizer(image))
+    assert SHORT_SIDE == 384

@@ -1,0 +1,285 @@
+"""Trained models on pictures: kinds, strength, tiles, and files that cannot be used."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny_runs import picture
+from torch import nn
+
+import fastgan
+from fastgan.engine.infer import Stylizer, save_model
+from fastgan.errors import InputError
+from fastgan.models import FastGenerator
+
+CPU = torch.device("cpu")
+
+
+def network(width: int = 4, depth: int = 1, stem: str = "unshuffle") -> FastGenerator:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        made = FastGenerator(width, depth, stem=stem)
+        for parameter in made.parameters():
+            if parameter.ndim == 1:  # norms as after training, not all ones and zeros
+                nn.init.normal_(parameter, 0.5, 0.4)
+    return made
+
+
+@pytest.fixture(scope="module")
+def stylizer() -> Stylizer:
+    return Stylizer(network(), CPU, torch.float32)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    save_model(tmp_path / "run" / "model", network(), {"size": 32})
+    return tmp_path / "run" / "model"
+
+
+IMAGE = picture(21, 34, 0)
+DEEP = np.minimum(IMAGE.astype(np.uint32) * 257 + np.arange(34)[None, :, None], 65535).astype(np.uint16)
+
+
+def as_kind(kind: str) -> Any:
+    tensor = torch.from_numpy(DEEP.astype(np.float32) / 65535).permute(2, 0, 1)
+    return {
+        "pil": Image.fromarray(IMAGE),
+        "uint8": IMAGE,
+        "uint16": DEEP,
+        "tensor": tensor[None].repeat(2, 1, 1, 1),
+        "single": tensor,
+        "half": tensor.half(),
+        "double": tensor.double(),
+    }[kind]
+
+
+def values(image: Any) -> np.ndarray:
+    """(H, W, 3) float in [0, 1]; of a batch the first."""
+    if isinstance(image, torch.Tensor):
+        return (image[0] if image.ndim == 4 else image).permute(1, 2, 0).double().numpy()
+    array = np.asarray(image)
+    return array / float(np.iinfo(array.dtype).max)
+
+
+KINDS = ["pil", "uint8", "uint16", "tensor", "single", "half", "double"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kind_that_goes_in_comes_out(stylizer: Stylizer, kind: str) -> None:
+    image = as_kind(kind)
+    before = values(image).copy()
+    out = stylizer(image)
+    assert type(out) is type(image) or isinstance(out, Image.Image)
+    if isinstance(image, Image.Image):
+        assert out.size == image.size and out.mode == "RGB"
+    else:
+        assert out.shape == image.shape and out.dtype == image.dtype
+    assert values(out).min() >= 0 and values(out).max() <= 1
+    want = values(stylizer(as_kind("double")))
+    assert np.abs(values(out) - want).max() < (0.02 if kind in ("pil", "uint8", "half") else 1e-3)
+    assert np.array_equal(values(image), before)  # the caller's picture is as it was
+    assert np.abs(values(out) - before).max() > 0.05
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_may_not_be_written(stylizer: Stylizer) -> None:
+    """Such as ``np.asarray`` of a PIL image gives; and views of any stride."""
+    locked = IMAGE.copy()
+    locked.flags.writeable = False
+    want = stylizer(IMAGE)
+    assert np.array_equal(stylizer(locked), want)
+    flipped = stylizer(IMAGE[:, ::-1])
+    assert np.array_equal(flipped, stylizer(IMAGE[:, ::-1].copy()))
+    assert np.array_equal(stylizer(np.asfortranarray(IMAGE)), want)
+
+
+def test_deep_pictures_keep_their_depth(stylizer: Stylizer) -> None:
+    out = stylizer(DEEP, strength=0.5)
+    assert len(np.unique(out)) > 300
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1"])
+def test_every_mode_of_pil(stylizer: Stylizer, mode: str) -> None:
+    out = stylizer(Image.fromarray(IMAGE).convert(mode))
+    assert out.mode == "RGB" and out.size == (34, 21)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tile", [None, "smallest"])
+def test_no_strength_is_the_picture_to_the_bit(stylizer: Stylizer, kind: str, tile: str | None) -> None:
+    image = as_kind(kind)
+    out = stylizer(image, strength=0, tile=stylizer.min_tile if tile else None)
+    if isinstance(image, torch.Tensor):
+        assert torch.equal(out, image) and out.data_ptr() != image.data_ptr()
+    else:
+        assert np.array_equal(np.asarray(out), np.asarray(image))
+
+
+def test_strength_blends(stylizer: Stylizer) -> None:
+    x = as_kind("single")
+    full = stylizer(x, strength=1)
+    assert torch.equal(full, stylizer(x))
+    for strength in (0.25, 0.5, 0.9):
+        want = (1 - strength) * x + strength * full
+        torch.testing.assert_close(stylizer(x, strength=strength), want, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_strength_out_of_range(stylizer: Stylizer, strength: float) -> None:
+    with pytest.raises(ValueError, match="strength must be between 0 and 1"):
+        stylizer(IMAGE, strength=strength)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 31), (15, 8), (27, 29), (64, 33)])
+def test_any_size(stylizer: Stylizer, size: tuple[int, int]) -> None:
+    assert stylizer(picture(*size, 1)).shape == (*size, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        (np.zeros((7, 20, 3), np.uint8), ValueError),
+        (np.zeros((20, 20), np.uint8), TypeError),
+        (np.zeros((20, 20, 4), np.uint8), TypeError),
+        (np.zeros((20, 20, 3), np.float32), TypeError),
+        (torch.zeros(3, 20, 20, dtype=torch.uint8), TypeError),
+        (torch.zeros(20, 20, 3), TypeError),
+        (torch.zeros(1, 3, 20, 7), ValueError),
+        ("photo.jpg", TypeError),
+    ],
+)
+def test_pictures_that_cannot_be_used(stylizer: Stylizer, image: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        stylizer(image)
+
+
+# --- tiles
+
+
+@pytest.mark.parametrize("stem", ["unshuffle", "conv9"])
+@pytest.mark.parametrize("size", [(150, 203), (301, 40), (77, 260)])
+def test_tiles_meet_without_seams(stem: str, size: tuple[int, int]) -> None:
+    """With the norms' moments held, tiles give everywhere what the whole picture at once gives."""
+    made = Stylizer(network(stem=stem), CPU, torch.float32)
+    tile = made.min_tile
+    x = torch.from_numpy(picture(*size, 4)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    passes: list[tuple[int, ...]] = []
+    hook = made.generator.register_forward_pre_hook(lambda _, inputs: passes.append(tuple(inputs[0].shape[-2:])))
+    tiled = made.run(x, tile=tile)
+    hook.remove()
+    assert len(passes) > 3 and max(max(shape) for shape in passes) <= tile
+    with torch.inference_mode(), made._frozen_norms(x, tile):
+        at_once = made._forward(x)
+    torch.testing.assert_close(tiled, at_once, rtol=0, atol=2e-5)
+    assert all(getattr(module, "frozen", None) is None for module in made.generator.modules())
+    assert (made.run(x) - at_once).abs().mean() < 0.2  # and near what the picture's own moments give
+
+
+def test_a_picture_smaller_than_a_tile_goes_at_once(stylizer: Stylizer) -> None:
+    assert np.array_equal(stylizer(IMAGE, tile=stylizer.min_tile), stylizer(IMAGE))
+
+
+def test_a_batch_by_tiles_is_each_by_tiles(stylizer: Stylizer) -> None:
+    x = torch.stack([torch.from_numpy(picture(40, 120, seed)).permute(2, 0, 1).float() / 255 for seed in range(2)])
+    both = stylizer(x, tile=stylizer.min_tile)
+    for index in range(2):
+        torch.testing.assert_close(both[index], stylizer(x[index], tile=stylizer.min_tile), rtol=0, atol=1e-6)
+
+
+def test_norms_are_released_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Stylizer(network(), CPU, torch.float32)
+    image = picture(120, 120, 0)
+    want = made(image)
+    forward, calls = made._forward, []
+
+    def failing(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        if len(calls) == 2:
+            raise MemoryError
+        return forward(x)
+
+    monkeypatch.setattr(made, "_forward", failing)
+    with pytest.raises(MemoryError):
+        made(image, tile=made.min_tile)
+    assert np.array_equal(made(image), want)
+
+
+def test_tile_too_small(stylizer: Stylizer) -> None:
+    with pytest.raises(ValueError, match=f"tile must be at least {stylizer.min_tile} px"):
+        stylizer(IMAGE, tile=stylizer.min_tile - 1)
+
+
+# --- files
+
+
+def test_round_trip(model: Path) -> None:
+    want = Stylizer(network(), CPU, torch.float32)(IMAGE)
+    for path in (model.parent, model, model / "generator.safetensors", str(model)):
+        before = torch.get_rng_state()
+        loaded = fastgan.load(path, device="cpu", precision="fp32")
+        assert torch.equal(torch.get_rng_state(), before)
+        assert np.array_equal(loaded(IMAGE), want)
+
+
+def test_half_precision_is_near(model: Path) -> None:
+    exact, rounded = (fastgan.load(model, device="cpu", precision=name)(IMAGE).astype(int) for name in ("fp32", "bf16"))
+    difference = np.abs(exact - rounded)
+    assert 0 < difference.max() and difference.mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("config.json", b"{", "not a fastgan model description"),
+        ("config.json", b"[1]", "not a fastgan model description"),
+        ("config.json", b"\xff\xfe", "not a fastgan model description"),
+        ("config.json", b'{"format": 1, "model": "fast"}', "not a fastgan model description"),
+        ("config.json", b'{"format": 1, "model": "fast", "generator": {"width": "a"}}', "not a fastgan model"),
+        ("config.json", b'{"format": 1, "model": "fast", "generator": {"colour": 1}}', "not a fastgan model"),
+        ("config.json", b'{"format": 1, "model": "fast", "generator": {"width": 0}}', "not a fastgan model"),
+        ("config.json", b'{"format": 2, "model": "fast", "generator": {}}', "of format 2; this fastgan reads 'fast'"),
+        ("config.json", b'{"format": 1, "model": "fusion", "generator": {}}', "model 'fusion'"),
+        ("config.json", None, "cannot be read"),
+        ("generator.safetensors", b"", "damaged or of another network"),
+        ("generator.safetensors", b"\0" * 200, "damaged or of another network"),
+        ("generator.safetensors", None, "has no trained model"),
+    ],
+)
+def test_damaged_files(model: Path, name: str, content: bytes | None, says: str) -> None:
+    (model / name).unlink() if content is None else (model / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        fastgan.load(model)
+    message = str(caught.value)
+    assert says in message and str(model) in message and "\n" not in message
+    assert content is None or name in message
+
+
+def test_cut_short_or_another_network(model: Path) -> None:
+    file = model / "generator.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:-100])
+    with pytest.raises(InputError, match="damaged or of another network"):
+        fastgan.load(model)
+    file.write_bytes(data)
+    tensors = load_file(file)
+    save_file({name: value for name, value in tensors.items() if "to_rgb" not in name}, file)
+    with pytest.raises(InputError, match="damaged or of another network") as caught:
+        fastgan.load(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_model_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder; give a run folder"):
+        fastgan.load(tmp_path / "none")
+    with pytest.raises(InputError, match="has no trained model"):
+        fastgan.load(tmp_path)
+
+
+def test_description_is_plain_json(model: Path) -> None:
+    description = json.loads((model / "config.json").read_text())
+    assert description["model"] == "fast" and description["generator"]["width"] == 4 and description["size"] == 32
