@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
     except FastganError as error:
         return _fail(str(error), 1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM):
             raise
         return _fail(f"{error.filename or 'a file'}: cannot be written ({error.strerror})", 2)
 

@@ -47,8 +47,9 @@ class Progress(Callback):
         held = 0 if photographs is None else len(photographs.held_out)
         dtype = str(trainer.dtype).removeprefix("torch.")
         self._say(
-            f"[bold]fastgan[/] {escape(config.model.name)}: {count}, {held} held out, style {escape(config.data.style)}, "
-            f"{config.data.batch} x {config.data.size} px, {dtype} on {trainer.device}"
+            f"[bold]fastgan[/] {escape(config.model.name)}: {count}, {held} held out, "
+            f"style {escape(config.data.style)}, {config.data.batch} x {config.data.size} px, "
+            f"{dtype} on {trainer.device}"
         )
         if photographs is not None and photographs.shared:
             self._say("[yellow]too few photographs to hold any out: quality is measured on those trained on[/]")

@@ -30,6 +30,8 @@ _FIELDS = {
     "precision": "train.precision",
     "compile": "train.compile",
 }
+#: Options of which a run has at most one.
+_ALTERNATIVES = (("steps", "epochs", "minutes"), ("target_ssim", "target_psnr"))
 
 
 def train(
@@ -64,6 +66,10 @@ def train(
         for name, field in _FIELDS.items()
         if given[name] is not None
     ]
+    for alternatives in _ALTERNATIVES:
+        chosen = [name for name in alternatives if given[name] is not None]
+        if len(chosen) == 1:  # an option replaces what a file, or the run that is resumed, says in another way
+            overrides += [(f"--{chosen[0]}", _FIELDS[name], None) for name in alternatives if name not in chosen]
     overrides += [parse_set(text) for text in set_ or ()]
     base = None
     if resume and (out / "config.yaml").is_file():

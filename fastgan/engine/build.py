@@ -97,7 +97,7 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
     """Fresh networks and optimisers; a function of ``train.seed``, without touching torch's global random state."""
     model = config.model
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
+        torch.default_generator.manual_seed(config.train.seed)  # torch.manual_seed would reseed every GPU too
         generator = FastGenerator(**model.generator.model_dump())
         discriminator = PatchGAN(**model.discriminator.model_dump())
     if config.data.size < discriminator.min_side:

@@ -40,8 +40,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """``write_whole`` for UTF-8 text."""
-    write_whole(path, lambda file: file.write(text.encode()))
+    """``write_whole`` for UTF-8 text; bytes of file names that are no text come out as escapes."""
+    write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +14,7 @@ from fastgan.data import enlarge_to, fit_short_side, write_image
 from fastgan.engine.callbacks import Callback, QualityEvent, RollbackEvent, StepEvent
 from fastgan.engine.checkpoint import write_text
 from fastgan.engine.infer import Stylizer
+from fastgan.errors import InputError
 
 _SAMPLES = 3
 _SAMPLE_SIDE = 256
@@ -41,8 +43,11 @@ class MetricsFile(Callback):
     def on_step(self, trainer: Any, event: StepEvent) -> None:
         line: dict[str, Any] = {"step": event.step}
         line.update({name: value if math.isfinite(value) else None for name, value in event.metrics.items()})
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise InputError(f"{self._file.name}: cannot be written ({error.strerror})") from error
 
     def on_rollback(self, trainer: Any, event: RollbackEvent) -> None:
         # The steps that were taken back would otherwise stand twice.
@@ -51,7 +56,8 @@ class MetricsFile(Callback):
         self.__init__(path, event.restored_step)  # type: ignore[misc]
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # of a line that could not be written, which has been told
+            self._file.close()
 
 
 class TensorBoard(Callback):

@@ -1,34 +1,19 @@
 """Fixtures of the command line's tests: running it, and a model that it has trained."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
+from command_line import Command, Result
 from tiny_runs import TINY
 
 from fastgan.cli import main
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def complaint(self) -> str:
-        """The one line on stderr of a command that was refused."""
-        assert self.code == 2, self
-        lines = self.err.splitlines()
-        assert len(lines) == 1 and lines[0].startswith("fastgan: "), self
-        assert "Traceback" not in self.err and self.out == "", self
-        return lines[0]
-
-
 @pytest.fixture
-def fastgan(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Result]]:
+def fastgan(capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Runs one command line in this process."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -1,17 +1,16 @@
 """``fastgan evaluate``: its file, against scikit-image."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Command
 from PIL import Image
 from tiny_runs import fingerprint, picture, save_picture
 
 import fastgan as package
 
-Command = Callable[..., "Result"]  # noqa: F821
 NAMES = ("ssim", "psnr", "style_distance", "content_distance")
 
 

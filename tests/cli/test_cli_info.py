@@ -4,15 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import Command
 
 import fastgan as package
 
-Command = Callable[..., "Result"]  # noqa: F821
 ROOT = Path(__file__).resolve().parents[2]
 
 

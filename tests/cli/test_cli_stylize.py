@@ -1,16 +1,14 @@
 """``fastgan stylize``: names, sizes, folders, orientation, transparency, and what it refuses."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Command
 from PIL import Image
 from tiny_runs import fingerprint, picture, save_picture
 
 import fastgan as package
-
-Command = Callable[..., "Result"]  # noqa: F821
 
 
 def names(folder: Path) -> list[str]:
@@ -166,4 +164,5 @@ def test_an_earlier_result_is_replaced(fastgan: Command, run: Path, tmp_path: Pa
     source = save_picture(picture(20, 20, 0), tmp_path / "a.png")
     for strength in (0, 1):
         assert fastgan("stylize", run, source, "--out", tmp_path / "out", "--strength", strength).code == 0
-    assert not np.array_equal(pixels(tmp_path / "out" / "a.png"), pixels(source)) and names(tmp_path / "out") == ["a.png"]
+    assert not np.array_equal(pixels(tmp_path / "out" / "a.png"), pixels(source))
+    assert names(tmp_path / "out") == ["a.png"]

@@ -6,16 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from command_line import Command
 from tiny_runs import METRICS, fingerprint, picture, read_lines, save_picture, untimed
 
 from fastgan.config import load_config
 
-Command = Callable[..., "Result"]  # noqa: F821
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -69,6 +69,18 @@ def test_set_beats_options_beat_config_beats_defaults(fastgan: Command, given: l
     assert made.optim.discriminator.beta1 == 0.5 and made.checkpoint.keep == 2  # defaults beside what was given
 
 
+def test_an_option_replaces_its_alternatives(fastgan: Command, given: list[object], tmp_path: Path) -> None:
+    """A length or a target of another kind, which the config file or the run that is resumed has."""
+    out = tmp_path / "run"
+    assert fastgan(*given, "--out", out, "--epochs", 0.5, "--target-ssim", 0.5).code == 0
+    made = load_config(out / "config.yaml")
+    assert (made.train.steps, made.train.epochs, made.quality.target_ssim) == (None, 0.5, 0.5)
+    assert fastgan("train", "--out", out, "--resume", "--steps", 3, "--target-psnr", 15).code == 0
+    made = load_config(out / "config.yaml")
+    assert (made.train.steps, made.train.epochs) == (3, None) and len(read_lines(out)) == 3
+    assert (made.quality.target_ssim, made.quality.target_psnr) == (None, 15)
+
+
 def test_every_option_reaches_its_field(fastgan: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = []
 
@@ -116,8 +128,7 @@ def test_every_option_reaches_its_field(fastgan: Command, monkeypatch: pytest.Mo
 def test_minutes(fastgan: Command, given: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short time ends, trains, measures and reports."""
     monkeypatch.setattr("fastgan.cli.train.STARTED", time.monotonic())
-    options = ["--minutes", 0.05, "--set", "train.steps=null"]
-    assert fastgan(*given, "--out", tmp_path / "run", *options).code == 0
+    assert fastgan(*given, "--out", tmp_path / "run", "--minutes", 0.05).code == 0
     lines = read_lines(tmp_path / "run")
     assert len(lines) >= 1 and [line["step"] for line in lines] == list(range(1, len(lines) + 1))
     assert json.loads((tmp_path / "run" / "report.json").read_text())["complete"]
@@ -173,7 +184,23 @@ def test_broken_images_are_counted_named_once_and_skipped(
     assert sorted(Path(path).name for path in broken) == ["cut.png", "text.jpg"] and all(broken.values())
 
 
-def start(arguments: list[object]) -> "subprocess.Popen[str]":
+def test_names_that_are_no_text(fastgan: Command, given: list[object], tmp_path: Path) -> None:
+    """Bytes of another encoding, as old archives have them, and what a terminal's markup would eat."""
+    folder = tmp_path / "photos"
+    for number, name in enumerate((b"caf\xe9.png", b"[bold]\xe9.png", b"a\nb\xe9.png", b"caf\xe8.png")):
+        save_picture(picture(40, 40, number), folder / f"{number}.png")
+        os.rename(folder / f"{number}.png", os.path.join(os.fsencode(folder), name))
+    (folder / os.fsdecode(b"bad\xe9.jpg")).write_text("no picture")
+    given[2] = folder
+    done = fastgan(*given, "--out", tmp_path / "run", "--set", "data.held_out=4")
+    assert done.code == 0 and (tmp_path / "run" / "report.html").is_file() and done.err.count("bad") == 1
+    done = fastgan("stylize", tmp_path / "run", folder, "--out", tmp_path / "out")
+    assert done.code == 0 and len(done.err.splitlines()) == 1
+    made = sorted(os.listdir(os.fsencode(tmp_path / "out")))
+    assert made == [b"[bold]\xe9.png", b"a\nb\xe9.png", b"caf\xe8.png", b"caf\xe9.png"]
+
+
+def start(arguments: list[object], **options: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "fastgan", *(str(argument) for argument in arguments)],
         stdout=subprocess.PIPE,
@@ -181,6 +208,7 @@ def start(arguments: list[object]) -> "subprocess.Popen[str]":
         text=True,
         cwd="/",
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        **options,
     )
 
 
@@ -211,6 +239,22 @@ def test_a_signal_saves_and_exits_0(
     assert done.code == 0 and f"resumed at step {steps}" in done.err
     assert [line["step"] for line in untimed(read_lines(out))] == list(range(1, steps + 3))
     assert json.loads((out / "report.json").read_text())["complete"] is True
+
+
+def test_a_full_disk_is_told_in_a_line_and_damages_nothing(given: list[object], tmp_path: Path) -> None:
+    """Files may grow no larger than the log of a few steps: the system refuses the next line."""
+    import resource
+
+    out = tmp_path / "run"
+    options = ["--steps", 200, "--set", "checkpoint.every=100000", "--set", "log.samples_every=100000"]
+    process = start(
+        [*given, "--out", out, *options], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+    )
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and "Traceback" not in err, err
+    last = err.splitlines()[-1]
+    assert last.startswith("fastgan: ") and "cannot be written" in last and "metrics.jsonl" in last
+    assert len((out / "metrics.jsonl").read_bytes()) <= 9000 and not list(out.rglob("*.tmp"))
 
 
 def test_divergence_is_told_in_a_line(

@@ -19,7 +19,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("enforce fail\nat inline"), KeyError("x")])
+FAILURES = [OSError(28, "No space left on device"), RuntimeError("enforce fail\nat inline"), KeyError("x")]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_a_failure_leaves_the_old_file(tmp_path: Path, error: Exception) -> None:
     path = tmp_path / "model.bin"
     path.write_bytes(b"old")

@@ -98,8 +98,8 @@ def test_a_run_says_what_is_not_compiled_and_goes_on(
     watch = Recorder()
     trainer = Trainer(tiny({"train.compile": True, "train.steps": 1}), data=[batch(0)], callbacks=[watch])
     assert trainer.fit()["steps"] == 1
-    texts = [event.text for event in watch.of("on_message")]
-    assert [text.split(" is not compiled: ")[0] for text in texts] == ["the generator", "the discriminator", "the encoder"]
+    told = [event.text.split(" is not compiled: ")[0] for event in watch.of("on_message")]
+    assert told == ["the generator", "the discriminator", "the encoder"]
 
 
 def test_not_compiled_unless_asked(monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., Config]) -> None:

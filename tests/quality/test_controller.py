@@ -63,6 +63,12 @@ def test_direction() -> None:
     assert low.update(0.2) > 1 > high.update(0.8)
 
 
+def test_size_of_a_step() -> None:
+    """``gain`` is the change of the log weight for an error of 1 in SSIM and of 20 dB in PSNR."""
+    assert math.log(Controller("ssim", 0.5, gain=0.4).update(0.4)) == pytest.approx(0.4 * 0.1)
+    assert math.log(Controller("psnr", 20.0, gain=0.4).update(22.0)) == pytest.approx(-0.4 * 0.1)
+
+
 def test_without_the_correction_the_bias_stays() -> None:
     """What ``correct`` is for."""
     plant = Plant(0, bias=-0.08)
