@@ -215,3 +215,14 @@ def test_state_round_trip(tiny: Make) -> None:
         other.step(batch(number))
     assert differences(one.state.state_dict(), other.state.state_dict()) == []
     assert saved["step"] == 3 and differences(saved, one.state.state_dict())  # a snapshot stays what it was
+
+
+def test_tensorboard_shows_each_step_once(tiny: Make, tmp_path: Path, no_plots: None) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    fields, run = {**FIELDS, "log.tensorboard": True}, tmp_path / "run"
+    with pytest.raises(OSError, match="gone"):
+        Trainer(tiny(fields), out=run, callbacks=[StopAt(8, OSError("gone"))]).fit()
+    Trainer(tiny(fields), out=run, resume=True).fit()
+    events = accumulator.EventAccumulator(str(run / "tb"))
+    events.Reload()
+    assert [point.step for point in events.Scalars("loss/g")] == list(range(1, 11))

@@ -2,15 +2,17 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_runs import batch, differences, floats
+from tiny_runs import batch, differences, floats, picture, save_picture
 from torch import Tensor, nn
 
 from fastgan.config import Config
 from fastgan.engine import Trainer
+from fastgan.engine.build import open_styles
 from fastgan.engine.state import check_ownership
 from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS
@@ -279,6 +281,34 @@ def test_bad_batches(tiny: Make, bad: Tensor) -> None:
     with pytest.raises((TypeError, ValueError), match="batch"):
         trainer.step(bad)
     assert differences(before, trainer.state.state_dict()) == []
+
+
+def test_d_learns_from_crops_all_over_the_style(tiny: Make) -> None:
+    """Each real image is a piece of the style picture, from anywhere in it, mirrored half of the time."""
+    trainer = Trainer(tiny())
+    style = trainer.styles[0].astype(int)
+    places: list[tuple[int, int, bool]] = []
+    for number in range(8):
+        real = Watched(trainer, batch(number)).seen[0]
+        for crop in ((real + 1) * 127.5).round().int().permute(0, 2, 3, 1).numpy():
+            found = [
+                (top, left, mirrored)
+                for top in range(style.shape[0] - 31)
+                for left in range(style.shape[1] - 31)
+                for mirrored in (False, True)
+                if (style[top : top + 32, left : left + 32] == (crop[:, ::-1] if mirrored else crop)).all()
+            ]
+            assert len(found) == 1
+            places += found
+    assert len(places) == 16 and {mirrored for *_, mirrored in places} == {False, True}
+    assert len({top for top, *_ in places}) > 4 and len({left for _, left, _ in places}) > 3
+
+
+def test_styles_are_reduced_to_the_side_that_measures_use(tmp_path: Path) -> None:
+    """A short side of 384 whatever size D's crops have; smaller ones stay as they are."""
+    for number, size in enumerate(((500, 400), (384, 700), (60, 50))):
+        save_picture(picture(*size, number), tmp_path / f"{number}.png")
+    assert [image.shape[:2] for image in open_styles(str(tmp_path))] == [(480, 384), (384, 700), (60, 50)]
 
 
 def test_style_grams_are_the_targets(tiny: Make) -> None:

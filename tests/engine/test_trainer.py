@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_runs import METRICS, Recorder, batch, differences, floats, read_lines
+from tiny_runs import METRICS, Recorder, batch, differences, floats, picture, read_lines, save_picture
 
 import fastgan
 from fastgan.config import Config
@@ -239,6 +239,55 @@ def test_a_target_ends_with_more_structure(tiny: Make) -> None:
     assert ends[0.9] > ends[0.1] + 0.05
 
 
+def test_photographs_held_out_correct_the_controller(tiny: Make, tmp_path: Path) -> None:
+    """The measure is of the averaged generator on whole photographs, and half of what it differs by is taken up."""
+    for number in range(12):
+        save_picture(picture(36, 40, number), tmp_path / f"{number}.png")
+    metrics = pytest.importorskip("skimage.metrics")
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    wanted = []
+
+    class Measure(Recorder):
+        def close(self) -> None:
+            pass
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "on_quality":
+                return measure
+            return super().__getattribute__(name)
+
+    def measure(trainer: Trainer, event: Any) -> None:
+        photos = trainer.photographs.held_out  # type: ignore[union-attr]
+        pairs = [(photo, trainer.stylizer()(photo)) for photo in photos]
+        assert len(pairs) == 2
+        wanted.append(np.mean([metrics.structural_similarity(*pair, channel_axis=2, **options) for pair in pairs]))
+        psnr = np.mean([metrics.peak_signal_noise_ratio(*pair, data_range=255) for pair in pairs])
+        assert event.ssim == pytest.approx(wanted[-1], abs=1e-4) and event.psnr == pytest.approx(psnr, abs=1e-2)
+
+    watch = Measure()
+    fields = {"quality.target_ssim": 0.5, "quality.every": 3, "train.steps": 5, "quality.smoothing": 0.8}
+    Trainer(tiny({**fields, "data.content": str(tmp_path)}), callbacks=[watch]).fit()
+    lines = [event.metrics for event in watch.of("on_step")]
+    q1, q2, q3 = (line["quality/ssim"] for line in lines[:3])
+    running = 0.8 * (0.8 * q1 + 0.2 * q2) + 0.2 * q3
+    assert [line["control/correction"] for line in lines[:3]] == [0, 0, 0]
+    assert lines[3]["control/correction"] == lines[4]["control/correction"]
+    assert lines[3]["control/correction"] == pytest.approx(0.5 * (wanted[0] - running), abs=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_precision(tiny: Make, precision: str, dtype: torch.dtype) -> None:
+    """Frozen features are cast once; what is trained, and what is measured against, stays in float32."""
+    trainer = Trainer(tiny({"train.precision": precision}))
+    assert trainer.dtype == trainer._step.encoder.dtype == dtype
+    seen = []
+    trainer.state.generator.to_rgb.register_forward_hook(lambda _, inputs, out: seen.append(out.dtype))
+    trainer.step(batch(0))
+    assert seen == [dtype]
+    kept = [*trainer.state.generator.parameters(), *trainer.state.discriminator.parameters()]
+    assert {p.dtype for p in (*kept, *trainer.evaluator.targets.values())} == {torch.float32}
+
+
 def test_profiler_ranges(tiny: Make) -> None:
     trainer = Trainer(tiny())
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as trace:
@@ -270,8 +319,6 @@ def test_too_small_for_its_discriminator(tiny: Make) -> None:
 
 def test_several_styles(tiny: Make, photos: Path) -> None:
     """A folder of styles of different sizes: D sees crops of all of them, the Grams are their mean."""
-    from tiny_runs import picture, save_picture
-
     folder = photos.parent / "several"
     for number, size in enumerate(((40, 52), (36, 33), (60, 35))):
         save_picture(picture(*size, number), folder / f"{number}.png")
@@ -289,3 +336,9 @@ def test_quality_is_measured_on_photographs_held_out(tiny: Make, photos: Path, c
     assert trainer.photographs is not None and not trainer.photographs.shared
     held = set(trainer.photographs.held_out_paths)
     assert held and not held & set(trainer.photographs.batches.folder.paths)
+
+
+def test_the_seed_chooses_what_is_held_out(tiny: Make) -> None:
+    chosen = [Trainer(tiny({"train.seed": seed})).photographs for seed in (0, 0, 1, 2, 3)]
+    paths = [photographs.held_out_paths for photographs in chosen if photographs is not None]
+    assert paths[0] == paths[1] and len({tuple(held) for held in paths}) > 1
