@@ -30,9 +30,16 @@ TARGETS = (0.45, 0.65)
 def run(command: list[str]) -> float:
     """Run a command of fastgan, shown as it would be typed; returns its wall time in seconds."""
     print("$", " ".join(command), flush=True)
+    installed = Path(sys.executable).with_name(command[0])  # not the checkout, which has no compiled kernels
     begin = time.monotonic()
-    subprocess.run([sys.executable, "-m", *command], check=True)
+    subprocess.run([str(installed), *command[1:]], check=True)
     return time.monotonic() - begin
+
+
+def git_commit() -> str | None:
+    """The commit that is measured; None outside a checkout."""
+    found = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
 
 
 def train_and_measure(options: list[str], run_folder: Path, held_out: Path | None) -> dict[str, Any]:
@@ -45,6 +52,7 @@ def train_and_measure(options: list[str], run_folder: Path, held_out: Path | Non
         "wall_seconds": round(seconds, 1),
         **{key: report[key] for key in ("steps", "batch", "size", "img_per_s", "dtype", "device", "threads", "torch")},
         "machine": report["machine"],
+        "commit": git_commit(),
         "photographs": _means(report["photographs"]),
         "result": _means(report["result"]),
     }

@@ -59,10 +59,10 @@ class DataConfig(_Section):
 class LossConfig(_Section):
     """Weights of what the generator minimises; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D."""
 
-    adversarial: Weight = 0.2
-    content: Weight = 0.2
+    adversarial: Weight = 0.1
+    content: Weight = 0.03
     style: Weight = 10.0
-    ssim: Weight = 5.0
+    ssim: Weight = 4.0
     psnr: Weight = 0.0
     tv: Weight = 0.0
     lambda_d: Weight = 1.0
@@ -105,7 +105,7 @@ class QualityConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """How long, from what seed and in which arithmetic. Without a length a run has 2,000 steps."""
+    """How long, from what seed, in which arithmetic. Without a length: 2,000 steps; without ``threads``: torch's."""
 
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
@@ -114,6 +114,7 @@ class TrainConfig(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
+    threads: int | None = Field(None, ge=1, le=1024)
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:

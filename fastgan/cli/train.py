@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastgan.cli import STARTED
 from fastgan.config import load_config, parse_set
 from fastgan.errors import InputError
+
+if TYPE_CHECKING:
+    from fastgan.engine import Trainer
 
 #: Options and the fields of config.yaml that they set.
 _FIELDS = {
@@ -76,15 +79,36 @@ def train(
         base = load_config(out / "config.yaml").model_dump(mode="json")
     settings = load_config(config, overrides, base)
 
+    stop = _StopOnSignal()
+
+    import torch
+
     from fastgan.cli.progress import Progress
     from fastgan.engine import Trainer
 
-    progress = Progress(out)
+    # Recorded and taken up again on resume: sums differ in their last bits between numbers of threads.
+    settings.train.threads = settings.train.threads or torch.get_num_threads()
+    torch.set_num_threads(settings.train.threads)
     try:
-        trainer = Trainer(settings, out=out, callbacks=[progress], resume=resume, started=STARTED)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: trainer.request_stop())
-        trainer.fit()
+        stop.trainer = Trainer(settings, out=out, callbacks=[Progress(out)], resume=resume, started=STARTED)
+        if stop.asked:
+            stop.trainer.request_stop()
+        stop.trainer.fit()
     except MemoryError:
         raise InputError("--size, --batch: not enough memory; lower them") from None
     return 0
+
+
+class _StopOnSignal:
+    """SIGTERM and SIGINT end the run after the step under way, also when they come before the trainer is built."""
+
+    def __init__(self) -> None:
+        self.trainer: Trainer | None = None
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        if self.trainer is not None:
+            self.trainer.request_stop()

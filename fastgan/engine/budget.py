@@ -15,8 +15,8 @@ DEFAULT_STEPS = 2000
 class Budget:
     """``steps`` or ``seconds`` of training, whichever is given.
 
-    ``progress`` drives the schedules. With steps it is a function of the step alone, so that runs repeat to the bit;
-    with seconds it follows the clock, and what it was is in each line of ``metrics.jsonl``.
+    With steps everything here is a function of the step alone, so that runs repeat to the bit; with seconds it follows
+    the clock, and what it was is in each line of ``metrics.jsonl``.
     """
 
     steps: int | None = None
@@ -33,10 +33,14 @@ class Budget:
             return cls(steps=max(1, round(config.epochs * steps_per_epoch)))
         return cls(steps=config.steps or DEFAULT_STEPS)
 
+    def schedule(self, step: int, elapsed: float) -> float:
+        """Where the next step stands in the run, for the learning rates: its middle, so that none is wasted on a 0."""
+        return self.progress(step, elapsed) if self.steps is None else min(1.0, (step + 0.5) / self.steps)
+
     def progress(self, step: int, elapsed: float) -> float:
-        """The share of the run behind us at the end of the step after ``step``, 0 to 1."""
+        """The share of the run that is done after ``step`` steps and ``elapsed`` seconds, 0 to 1."""
         if self.steps is not None:
-            return min(1.0, (step + 1) / self.steps)
+            return min(1.0, step / self.steps)
         assert self.seconds is not None
         return min(1.0, elapsed / max(self.seconds, 1e-9))
 

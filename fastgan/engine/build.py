@@ -76,14 +76,24 @@ def open_photographs(config: Config, on_broken: Callable[[Path, str], None]) -> 
     return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
 
 
-def open_styles(style: str) -> list[np.ndarray]:
-    """The style images, (H, W, 3) uint8 at a short side of at most 384.
+def open_styles(style: str, on_broken: Callable[[Path, str], None]) -> list[np.ndarray]:
+    """The style images, (H, W, 3) uint8 at a short side of at most 384. In a folder, broken ones are passed over.
 
     Raises:
-        InputError: missing, not an image, or a folder without images.
+        InputError: missing, not an image, or a folder without one that can be read.
     """
     paths = [demo_style()] if style == "demo" else list_images(style)
-    return [read_image(path, reduce_to=SHORT_SIDE) for path in paths]
+    if len(paths) == 1:
+        return [read_image(paths[0], reduce_to=SHORT_SIDE)]
+    styles = []
+    for path in paths:
+        try:
+            styles.append(read_image(path, reduce_to=SHORT_SIDE))
+        except InputError as error:
+            on_broken(path, str(error))
+    if not styles:
+        raise InputError(f"{style}: none of its {len(paths)} images can be read")
+    return styles
 
 
 def style_tensors(styles: list[np.ndarray], size: int) -> tuple[list[Tensor], list[Tensor]]:

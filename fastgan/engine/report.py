@@ -72,7 +72,7 @@ def _gather(
         "dtype": str(trainer.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
+        "machine": _machine(trainer.device),
         "content": {
             "source": config.data.content if photographs is not None else "an iterable",
             "train": len(photographs.batches.folder) if photographs is not None else None,
@@ -87,6 +87,17 @@ def _gather(
         "photographs": _measured(trainer.start),
         "result": _measured(result),
     }
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _write_plots(folder: Path, lines: list[dict[str, Any]], report: dict[str, Any]) -> list[Path]:

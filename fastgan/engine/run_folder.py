@@ -43,6 +43,8 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.samples.mkdir(exist_ok=True)
+            for left_by_a_kill in self.path.rglob(".*.tmp"):
+                left_by_a_kill.unlink()
         except OSError as error:
             raise InputError(f"--out {self.path}: cannot be created ({error.strerror})") from None
         write_text(self.config, config)

@@ -81,7 +81,7 @@ class Trainer:
         self._messages: list[str] = []
         self._source: Iterator[Tensor] | None = None if data is None else iter(data)
         self.photographs = None if data is not None else build.open_photographs(self.config, self._note_broken)
-        self.styles = build.open_styles(self.config.data.style)
+        self.styles = build.open_styles(self.config.data.style, self._note_broken)
         self._step, self.evaluator = self._build_step()
         batches = None if self.photographs is None else self.photographs.batches
         self.budget = Budget.of(self.config.train, None if batches is None else batches.steps_per_epoch)
@@ -115,7 +115,7 @@ class Trainer:
             ValueError: a batch of the wrong dtype or shape.
         """
         begin = time.perf_counter()
-        progress = self.budget.progress(self.state.step, self.state.elapsed)
+        progress = self.budget.schedule(self.state.step, self.state.elapsed)
         metrics = self._step(self.state, batch, progress)
         for name, seconds in self._step.phases.take().items():
             metrics[f"time/phase/{name}"] = seconds
@@ -200,7 +200,7 @@ class Trainer:
                     batches = self._batches()  # from the step that was restored
                     continue
                 step = self.state.step
-                progress = self.budget.progress(step - 1, self.state.elapsed)
+                progress = self.budget.progress(step, self.state.elapsed)
                 self._tell("on_step", callbacks.StepEvent(step, metrics, progress))
                 if step % self.config.quality.every == 0:
                     self._guard_quality(photographs)

@@ -23,7 +23,8 @@ def test_of_a_config() -> None:
 def test_steps() -> None:
     budget = Budget(steps=10)
     assert [budget.done(step, 1e9) for step in (0, 9, 10, 11)] == [False, False, True, True]
-    assert [budget.progress(step, 1e9) for step in (0, 4, 9, 20)] == [0.1, 0.5, 1.0, 1.0]
+    assert [budget.progress(step, 1e9) for step in (0, 5, 10, 20)] == [0, 0.5, 1, 1]
+    assert [budget.schedule(step, 1e9) for step in (0, 9)] == pytest.approx([0.05, 0.95])
 
 
 def test_seconds() -> None:
