@@ -3,10 +3,12 @@
     python benchmarks/quality.py demo    --out benchmarks/results/MACHINE
     python benchmarks/quality.py targets --out benchmarks/results/MACHINE --held-out DIR
 
-``demo`` runs the README's first command. ``--content``, ``--style`` and ``--held-out`` put other photographs and another
-style in the place of the demo's; with ``--held-out DIR`` the first 24 readable pictures of a folder are measured by
-``fastgan evaluate``. ``targets`` trains 400 steps at 128 px for each of two SSIM targets. Each command's line, wall time
-and measures are written to ``quality-NAME.json``.
+    python benchmarks/quality.py table   --out benchmarks/results/MACHINE
+
+``demo`` runs the README's first command. ``--content``, ``--style`` and ``--held-out`` put other photographs and
+another style in the place of the demo's; with ``--held-out DIR`` the first 24 readable pictures of a folder are
+measured by ``fastgan evaluate``. ``targets`` trains 400 steps at 128 px for each of two SSIM targets. Each command's
+line, wall time and measures are written to ``quality-NAME.json``; ``table`` prints what the README has of them.
 """
 
 from __future__ import annotations
@@ -67,9 +69,31 @@ def _means(measures: dict[str, Any]) -> dict[str, Any]:
     return {"n": measures["n"], **{name: value["mean"] for name, value in measures.items() if name != "n"}}
 
 
+def table(folder: Path) -> str:
+    """The results in ``folder`` as the README shows them, in Markdown."""
+    rows = [
+        "| run | steps, wall time | measured on | style distance: photograph | result | SSIM | PSNR, dB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for file in sorted(folder.glob("quality-*.json")):
+        for name, run in json.loads(file.read_text()).items():
+            label = file.stem.removeprefix("quality-")
+            title = label if label == name else f"{label}, {name}"
+            minutes, seconds = divmod(round(run["wall_seconds"]), 60)
+            for key, place in (("result", "its own held out"), ("held_out", "another set")):
+                if key in run:
+                    before = f"{run['photographs']['style_distance']:.3f}" if key == "result" else ""
+                    got = run[key]
+                    rows.append(
+                        f"| {title} | {run['steps']}, {minutes}:{seconds:02d} | {place}, {got['n']} | {before} "
+                        f"| {got['style_distance']:.3f} | {got['ssim']:.3f} | {got['psnr']:.1f} |"
+                    )
+    return "\n".join(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=("demo", "targets"))
+    parser.add_argument("name", choices=("demo", "targets", "table"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--label", help="the result's name, where it is not the demo's own pictures")
     parser.add_argument("--content", default="demo")
@@ -78,6 +102,9 @@ def main() -> None:
     parser.add_argument("--held-out", type=Path)
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     given = parser.parse_args()
+    if given.name == "table":
+        print(table(given.out))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         runs = given.keep or Path(scratch)
         held_out = None

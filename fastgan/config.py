@@ -62,7 +62,7 @@ class LossConfig(_Section):
     adversarial: Weight = 0.1
     content: Weight = 0.03
     style: Weight = 10.0
-    ssim: Weight = 4.0
+    ssim: Weight = 5.0
     psnr: Weight = 0.0
     tv: Weight = 0.0
     lambda_d: Weight = 1.0
@@ -105,7 +105,7 @@ class QualityConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """How long, from what seed, in which arithmetic. Without a length: 2,000 steps; without ``threads``: torch's."""
+    """How long, from what seed and in which arithmetic. Without a length a run has 2,000 steps."""
 
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
@@ -114,7 +114,6 @@ class TrainConfig(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
-    threads: int | None = Field(None, ge=1, le=1024)
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:
@@ -150,9 +149,19 @@ class Config(_Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
 
+    @model_validator(mode="after")
+    def _psnr_term(self) -> Config:
+        if self.quality.target_psnr is not None and not self.loss.psnr:
+            self.loss.psnr = self.loss.ssim  # a target needs a term that moves what it measures
+        return self
+
     def to_yaml(self) -> str:
-        """The text of ``config.yaml``."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        """The text of ``config.yaml``; its paths are absolute, so that a run is resumed from any folder."""
+        values = self.model_dump(mode="json")
+        for section, field in (("data", "content"), ("data", "style"), ("model", "features")):
+            if Path(values[section][field]).exists():
+                values[section][field] = str(Path(values[section][field]).resolve())
+        return yaml.safe_dump(values, sort_keys=False)
 
 
 def load_config(
@@ -184,19 +193,9 @@ def parse_set(text: str) -> tuple[str, str, Any]:
     if not equals or not field.strip():
         raise InputError(f"--set {text}: expected key=value, for instance checkpoint.every=100")
     try:
-        return f"--set {text}", field.strip(), _number(yaml.safe_load(value))
-    except yaml.YAMLError:
+        return f"--set {text}", field.strip(), yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2020-13-45
         raise InputError(f"--set {text}: {value!r} is not a YAML value") from None
-
-
-def _number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-3 as a string (it wants 1.0e-3).
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -204,7 +203,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{file}: cannot read this config file ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if loaded is None:
         return {}
@@ -237,17 +236,20 @@ def _put(values: dict[str, Any], said: str, field: str, value: Any) -> None:
 def _explain(error: ValidationError, typed: Mapping[str, str], file: Path | None) -> str:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
-    if field in typed:
-        where = typed[field]
-    elif any(name.startswith(field) for name in typed) and field:
-        where = next(said for name, said in typed.items() if name.startswith(field))
-    else:
-        where = str(file) if file is not None else "config"
+    # An error of a whole section names the fields that do not go together: of those, what the user typed.
+    inside = [said for name, said in typed.items() if name.rpartition(".")[0] == field and _last(name) in first["msg"]]
+    if first["type"] == "extra_forbidden":  # of a section that does not exist
+        inside += [said for name, said in typed.items() if name.startswith(f"{field}.")]
+    where = typed.get(field) or next(iter(inside), None) or (str(file) if file is not None else "config")
     if first["type"] == "extra_forbidden":
         return f"{where}: there is no field {field}; {_fields_beside(field)}"
     message = first["msg"].removeprefix("Value error, ")
     given = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
     return f"{where}: {field}: {message[0].lower()}{message[1:]}{given}"
+
+
+def _last(field: str) -> str:
+    return field.rpartition(".")[2]
 
 
 def _fields_beside(field: str) -> str:

@@ -11,3 +11,8 @@ class InputError(FastganError, ValueError):
     The message is one line that names it, says what is wrong and what is allowed. The command line prints
     that line on stderr and exits with code 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -43,11 +43,35 @@ def test_last_override_wins() -> None:
     assert load_config(overrides=overrides).data.batch == 5
 
 
+def test_a_rate_may_be_written_as_one_does() -> None:
+    assert load_config(overrides=[parse_set("optim.generator.lr=1e-3")]).optim.generator.lr == 0.001
+
+
+def test_a_date_that_is_none_is_no_yaml() -> None:
+    with pytest.raises(InputError, match="is not a YAML value"):
+        parse_set("data.content=2020-13-45")
+
+
+def test_a_conflict_names_what_was_typed(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("train: {steps: 3, minutes: 1}")
+    with pytest.raises(InputError) as caught:
+        load_config(file, overrides=[("--set train.seed=3", "train.seed", 3)])
+    assert str(caught.value).startswith(f"{file}: train: ")
+
+
+def test_a_psnr_target_brings_its_term() -> None:
+    config = load_config(overrides=[("--target-psnr", "quality.target_psnr", 15)])
+    assert config.loss.psnr == config.loss.ssim > 0
+    assert load_config().loss.psnr == 0
+
+
 @pytest.mark.parametrize(
     ("text", "field", "value"),
     [
         ("a.b=1", "a.b", 1),
-        ("a=1e-3", "a", 0.001),
+        ("a=0.001", "a", 0.001),
+        ("a=1e5", "a", "1e5"),
         ("a=[relu1_1, relu2_1]", "a", ["relu1_1", "relu2_1"]),
         ("a=true", "a", True),
         ("a=null", "a", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import warnings
 
@@ -14,6 +15,9 @@ from fastgan.cli.stylize import stylize
 from fastgan.cli.train import train
 from fastgan.errors import FastganError, InputError
 from fastgan.version import __version__
+
+#: What torch's allocators say, on CPU and on GPU, each in a RuntimeError.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 
 app = typer.Typer(
     name="fastgan",
@@ -53,6 +57,10 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), 2)
     except FastganError as error:
         return _fail(str(error), 1)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        return _fail("not enough memory; lower --size or --batch in train, give --tile in stylize", 2)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM):
             raise

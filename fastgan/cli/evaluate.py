@@ -40,9 +40,9 @@ def evaluate(
     from fastgan import ops
     from fastgan.data import read_image
     from fastgan.engine import Evaluator, load
-    from fastgan.engine.checkpoint import write_text
     from fastgan.engine.evaluate import CONTENT_LAYER, SHORT_SIDE, stylizer_run
     from fastgan.engine.infer import find_model
+    from fastgan.files import write_text
     from fastgan.losses import style_grams
     from fastgan.models import STYLE_LAYERS, VGGEncoder
 

@@ -84,6 +84,9 @@ def plan(inputs: list[tuple[Path, list[Path]]], out: Path) -> list[tuple[Path, P
                     f"{source}: its result cannot be written; names end in {' '.join(sorted(IMAGE_SUFFIXES))}"
                 )
             jobs[target] = source
+    for given, _ in inputs:
+        if given.is_dir() and out.resolve().is_relative_to(given.resolve()):
+            raise InputError(f"--out {out}: lies inside the input {given}; give a folder beside it")
     return [(source, target) for target, source in jobs.items()]
 
 

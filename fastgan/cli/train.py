@@ -10,7 +10,6 @@ import typer
 
 from fastgan.cli import STARTED
 from fastgan.config import load_config, parse_set
-from fastgan.errors import InputError
 
 if TYPE_CHECKING:
     from fastgan.engine import Trainer
@@ -86,16 +85,12 @@ def train(
     from fastgan.cli.progress import Progress
     from fastgan.engine import Trainer
 
-    # Recorded and taken up again on resume: sums differ in their last bits between numbers of threads.
-    settings.train.threads = settings.train.threads or torch.get_num_threads()
-    torch.set_num_threads(settings.train.threads)
-    try:
-        stop.trainer = Trainer(settings, out=out, callbacks=[Progress(out)], resume=resume, started=STARTED)
-        if stop.asked:
-            stop.trainer.request_stop()
-        stop.trainer.fit()
-    except MemoryError:
-        raise InputError("--size, --batch: not enough memory; lower them") from None
+    stop.trainer = Trainer(settings, out=out, callbacks=[Progress(out)], resume=resume, started=STARTED)
+    # Sums differ in their last bits between numbers of threads: a resumed run takes up its own.
+    torch.set_num_threads(stop.trainer.state.threads)
+    if stop.asked:
+        stop.trainer.request_stop()
+    stop.trainer.fit()
     return 0
 
 

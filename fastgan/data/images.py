@@ -5,10 +5,8 @@ Everything here works on NumPy arrays of shape (H, W, 3), uint8, sRGB as stored 
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import secrets
 import stat
 import struct
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from fastgan.errors import InputError
+from fastgan.files import write_whole
 
 # The file formats read and written. Others that Pillow knows stay out on purpose: EPS starts Ghostscript, for one.
 _FORMATS = {
@@ -43,7 +42,7 @@ _SAVE: dict[str, dict[str, object]] = {
 _WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})
 
 MAX_PIXELS = 250_000_000
-MIN_SIDE = 8
+MIN_SIDE = 11
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
@@ -181,24 +180,7 @@ def write_image(image: np.ndarray, path: PathLike, *, alpha: np.ndarray | None =
     except (OSError, ValueError) as error:
         size = f"{picture.width} x {picture.height}"
         raise InputError(f"{_name(target)}: a picture of {size} px cannot be written as {kind} ({error})") from None
-    try:
-        _replace(target, encoded.getbuffer())
-    except OSError as error:
-        raise InputError(f"{_name(target)}: cannot be written: {_reason(error, 'no such folder')}") from None
-
-
-def _replace(target: Path, content: memoryview) -> None:
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "it is a folder")
-    # Not tempfile: its files are private to their owner, and the picture must get the user's usual permissions.
-    temporary = target.parent / f".fastgan-{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(target, lambda file: file.write(encoded.getbuffer()), durable=False)
 
 
 def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:

@@ -35,7 +35,9 @@ class Budget:
 
     def schedule(self, step: int, elapsed: float) -> float:
         """Where the next step stands in the run, for the learning rates: its middle, so that none is wasted on a 0."""
-        return self.progress(step, elapsed) if self.steps is None else min(1.0, (step + 0.5) / self.steps)
+        if self.steps is None:
+            return max(1e-3, self.progress(step, elapsed))
+        return min(1.0, (step + 0.5) / self.steps)
 
     def progress(self, step: int, elapsed: float) -> float:
         """The share of the run that is done after ``step`` steps and ``elapsed`` seconds, 0 to 1."""

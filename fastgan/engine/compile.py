@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.engine.precision import autocast
+from fastgan.errors import first_line
 
 #: Largest difference allowed, relative to the largest value of eager's result: rounding, in another order.
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -23,7 +24,7 @@ def compile_verified(network: nn.Module, example: Tensor, device: torch.device, 
         got = _output_and_gradient(network, example, device, dtype)
     except Exception as error:
         network._compiled_call_impl = None
-        return f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+        return f"{type(error).__name__}: {first_line(error)[:160]}"
     for name, want, have in zip(("output", "gradient"), expected, got, strict=True):
         difference = ((have - want).abs().max() / want.abs().max().clamp_min(1e-12)).item()
         if not difference <= _TOLERANCE[dtype]:

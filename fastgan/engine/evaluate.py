@@ -42,10 +42,6 @@ class Measures:
             }
         return result
 
-    def mean(self, name: str) -> float:
-        """The mean of one measure."""
-        return float(np.mean(self.values[name]))
-
 
 class Evaluator:
     """Measures what a generator makes of photographs.
@@ -68,15 +64,16 @@ class Evaluator:
             run: (1, 3, H, W) in [-1, 1] to the same; None measures the photographs themselves.
         """
         device = next(self.encoder.parameters()).device
+        encode = self.encoder.forward  # not a compiled call: it would compile again for every photograph's size
         ssim, psnr, content_distance = SSIM(), PSNR(), ContentDistance()
         style_distance = StyleDistance(self.targets)
         style_distance.loss.to(device)
         for image in images:
             content = ops.from_pixels(torch.from_numpy(np.ascontiguousarray(image))[None].to(device))
             result = content if run is None else run(content)
-            features = self.encoder(result, (*STYLE_LAYERS, CONTENT_LAYER))
+            features = encode(result, (*STYLE_LAYERS, CONTENT_LAYER))
             style_distance.update(features)
-            content_features = features if run is None else self.encoder(content, (CONTENT_LAYER,))
+            content_features = features if run is None else encode(content, (CONTENT_LAYER,))
             content_distance.update(features[CONTENT_LAYER], content_features[CONTENT_LAYER])
             pair = (result + 1) / 2, (content + 1) / 2
             ssim.update(*pair)

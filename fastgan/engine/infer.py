@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.data import MIN_SIDE, from_pil
-from fastgan.engine.checkpoint import write_text, write_whole
 from fastgan.engine.precision import autocast, select_device, select_dtype
-from fastgan.errors import InputError
+from fastgan.errors import InputError, first_line
+from fastgan.files import write_text, write_whole
 from fastgan.models import FastGenerator
 from fastgan.models.layers import InstanceNorm
 
@@ -86,8 +86,9 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     try:
         generator.load_state_dict(load_file(folder / "generator.safetensors"))
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{folder / 'generator.safetensors'}: damaged or of another network ({reason})") from None
+        raise InputError(
+            f"{folder / 'generator.safetensors'}: damaged or of another network ({first_line(error)})"
+        ) from None
     return Stylizer(generator, target, select_dtype(precision, target), description.get("features", "vgg19"))
 
 

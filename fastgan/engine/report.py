@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastgan.engine.checkpoint import write_text, write_whole
 from fastgan.engine.evaluate import Measures
 from fastgan.engine.watch import read_metrics
+from fastgan.files import write_text, write_whole
 from fastgan.version import __version__
 
 if TYPE_CHECKING:
@@ -139,10 +139,13 @@ def _smooth(values: list[float], decay: float = 0.9) -> list[float]:
 
 
 def _page(report: dict[str, Any], plots: list[Path], samples: list[Path]) -> str:
-    final = [path for path in samples if path.stem == "final"] or samples[-1:]
-    earlier = [path for path in samples if path not in final][-4:]
+    on_the_way = [path for path in samples if path.stem != "final"]
+    final = [path for path in samples if path.stem == "final"] if report["complete"] else on_the_way[-1:]
+    earlier = [path for path in on_the_way if path not in final][-4:]
+    held = report["content"]["held_out_is_trained_on"]
+    caption = "Content, style and result, on photographs " + ("trained on" if held else "held out of training")
     facts = {
-        "content": f"{report['content']['source']} ({report['content']['train']} photographs)",
+        "content": _source(report["content"]),
         "style": report["style"],
         "size, batch": f"{report['size']} px, {report['batch']}",
         "steps": f"{report['steps']:,}",
@@ -158,14 +161,16 @@ def _page(report: dict[str, Any], plots: list[Path], samples: list[Path]) -> str
         version=html.escape(report["fastgan"]),
         state="" if report["complete"] else "<p class='note'>Stopped before its end; resume it with --resume.</p>",
         tiles=_tiles(report),
-        final="".join(
-            _picture(path, "Content, style and result, on photographs held out of training") for path in final
-        ),
+        final="".join(_picture(path, caption) for path in final),
         plots="".join(_picture(path, path.stem) for path in plots),
         earlier="".join(_picture(path, path.stem.replace("-", " ")) for path in earlier),
         facts="".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items()),
         images=_image_table(report),
     )
+
+
+def _source(content: dict[str, Any]) -> str:
+    return content["source"] + (f" ({content['train']} photographs)" if content["train"] is not None else "")
 
 
 def _tiles(report: dict[str, Any]) -> str:

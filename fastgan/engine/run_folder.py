@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from fastgan.data import write_image
-from fastgan.engine.checkpoint import write_text
 from fastgan.errors import InputError
+from fastgan.files import remove_leftovers, write_text
 
 
 class RunFolder:
@@ -43,8 +43,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.samples.mkdir(exist_ok=True)
-            for left_by_a_kill in self.path.rglob(".*.tmp"):
-                left_by_a_kill.unlink()
+            remove_leftovers(self.path)
         except OSError as error:
             raise InputError(f"--out {self.path}: cannot be created ({error.strerror})") from None
         write_text(self.config, config)
@@ -53,5 +52,9 @@ class RunFolder:
         """Keep the style images, as the measures saw them, with the model: ``evaluate`` needs nothing else then."""
         folder = self.model / "styles"
         folder.mkdir(parents=True, exist_ok=True)
-        for index, style in enumerate(styles):
-            write_image(style, folder / f"{index:03d}.png")
+        names = [f"{index:03d}.png" for index in range(len(styles))]
+        for name, style in zip(names, styles, strict=True):
+            write_image(style, folder / name)
+        for path in folder.iterdir():
+            if path.name not in names:
+                path.unlink()

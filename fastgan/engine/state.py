@@ -16,7 +16,8 @@ from fastgan.quality import Controller
 
 @dataclass
 class TrainState:
-    """Networks, EMA, optimisers, scalers, controller, random state, step and time spent.
+    """Networks, EMA, optimisers, scalers, controller, random state, step and time spent; how many
+    threads the run has, for whoever sets torch's (nothing here does).
 
     A training step is a function of this and a batch.
     """
@@ -34,6 +35,7 @@ class TrainState:
     elapsed: float = 0.0
     damping: float = 1.0
     rollbacks: int = 0
+    threads: int = field(default_factory=torch.get_num_threads)
     _parts: tuple[str, ...] = field(
         default=("generator", "discriminator", "ema", "optimizer_g", "optimizer_d", "scaler_g", "scaler_d"), repr=False
     )
@@ -47,6 +49,7 @@ class TrainState:
         values["elapsed"] = self.elapsed
         values["damping"] = self.damping
         values["rollbacks"] = self.rollbacks
+        values["threads"] = self.threads
         return values
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
@@ -60,6 +63,7 @@ class TrainState:
         self.elapsed = float(values["elapsed"])
         self.damping = float(values["damping"])
         self.rollbacks = int(values["rollbacks"])
+        self.threads = int(values["threads"])
 
     def is_finite(self) -> bool:
         """True while every parameter of both networks is finite."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import resource
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from fastgan.engine.report import finish_report
 from fastgan.engine.run_folder import RunFolder
 from fastgan.engine.step import StylizeStep
 from fastgan.engine.watch import MetricsFile, TensorBoard, save_samples
-from fastgan.errors import FastganError, InputError
+from fastgan.errors import FastganError, InputError, first_line
 from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 
@@ -73,12 +75,14 @@ class Trainer:
         self._started = time.monotonic() if started is None else started
         self.config = _as_config(config)
         self.callbacks = list(callbacks)
+        self._watchers: list[Any] = []
+        self._styles_saved = False
         self.folder = None if out is None else RunFolder(Path(out), resume=resume)
         self.device = select_device(self.config.train.device)
         self.dtype = select_dtype(self.config.train.precision, self.device)
         self.state = build.build_state(self.config, self.device, self.dtype)
         self.broken: dict[Path, str] = {}
-        self._messages: list[str] = []
+        self._messages: deque[str] = deque()
         self._source: Iterator[Tensor] | None = None if data is None else iter(data)
         self.photographs = None if data is not None else build.open_photographs(self.config, self._note_broken)
         self.styles = build.open_styles(self.config.data.style, self._note_broken)
@@ -90,9 +94,15 @@ class Trainer:
         self._good: dict[str, Any] | None = None
         self._resume_at = 0
         if self.folder is not None:
+            self._check_apart(self.folder.path)
             if resume:
                 self._restore(self.folder)
             self.folder.create(self.config.to_yaml())
+
+    def _check_apart(self, out: Path) -> None:
+        content = self.config.data.content
+        if content != "demo" and out.resolve().is_relative_to(Path(content).resolve()):
+            raise InputError(f"--out {out}: lies inside --content, and its pictures would be trained on; give another")
 
     def _build_step(self) -> tuple[StylizeStep, Evaluator]:
         config = self.config
@@ -136,17 +146,17 @@ class Trainer:
         Raises:
             DivergenceError: a loss stayed not finite after the last rollback.
         """
-        watchers: list[callbacks.Callback] = []
-        if self.folder is not None:
-            watchers.append(MetricsFile(self.folder.metrics, self.state.step))
-            if self.config.log.tensorboard:
-                watchers.append(TensorBoard(self.folder.path / "tb", self.state.step))
-        self.callbacks = watchers + self.callbacks
-        try:
-            return self._fit()
-        finally:
+        with ExitStack() as closing:
             for callback in self.callbacks:
-                callback.close()
+                closing.callback(callback.close)
+            self._watchers = []
+            if self.folder is not None:
+                self._watchers.append(MetricsFile(self.folder.metrics, self.state.step))
+                closing.callback(self._watchers[-1].close)
+                if self.config.log.tensorboard:
+                    self._watchers.append(TensorBoard(self.folder.path / "tb", self.state.step))
+                    closing.callback(self._watchers[-1].close)
+            return self._fit()
 
     def request_stop(self) -> None:
         """Ask ``fit`` to stop after the step under way, saving a checkpoint. Safe to call from a signal handler."""
@@ -165,14 +175,14 @@ class Trainer:
         )
         extra = {"size": self.config.data.size, "steps": self.state.step, "features": self.config.model.features}
         save_model(self.folder.model, self.state.ema, extra)  # type: ignore[arg-type]
-        self.folder.save_styles(self.styles)
+        if not self._styles_saved:
+            self.folder.save_styles(self.styles)
+            self._styles_saved = True
         self._tell("on_checkpoint", callbacks.CheckpointEvent(self.state.step, path))
         return path
 
     def _fit(self) -> dict[str, Any]:
-        for text in self._messages:
-            self._tell("on_message", callbacks.MessageEvent(text))
-        self._messages.clear()
+        self._pass_on_messages()
         if self.config.train.compile:
             self._compile()
         photographs = self._held_out()
@@ -184,6 +194,7 @@ class Trainer:
         saved_at = self.state.step if self._resume_at else -1
         epoch = time.monotonic() - self.state.elapsed
         batches = self._batches()
+        config = self.config
         try:
             while not self.stop_requested:
                 # The clock, not the sum of the steps: samples, checkpoints and measurements take their share too.
@@ -195,22 +206,27 @@ class Trainer:
                     break
                 metrics = self.step(batch)
                 metrics["time/data_wait"] = waited
-                if not self._check_finite(metrics):
+                step = self.state.step
+                keeping = any(step % every == 0 for every in (config.quality.every, config.checkpoint.every))
+                # The update may be what is not finite, under losses that are: looked at before it is kept anywhere.
+                if not _losses_are_finite(metrics) or (keeping and not self.state.is_finite()):
+                    self._roll_back()
                     batches.close()
                     batches = self._batches()  # from the step that was restored
                     continue
-                step = self.state.step
                 progress = self.budget.progress(step, self.state.elapsed)
                 self._tell("on_step", callbacks.StepEvent(step, metrics, progress))
-                if step % self.config.quality.every == 0:
+                if step % config.quality.every == 0:
                     self._guard_quality(photographs)
-                if step % self.config.log.samples_every == 0:
+                if step % config.log.samples_every == 0:
                     self._sample(f"step-{step:06d}")
-                if step % self.config.checkpoint.every == 0:
+                if step % config.checkpoint.every == 0:
                     self.save()
                     saved_at = step
         finally:
             batches.close()
+        if not self.state.is_finite():
+            self._roll_back()
         if saved_at != self.state.step:
             self.save()
         return self._finish(photographs)
@@ -238,9 +254,7 @@ class Trainer:
                     batch = next(source)
                 except StopIteration:
                     return
-                for text in self._messages:
-                    self._tell("on_message", callbacks.MessageEvent(text))
-                self._messages.clear()
+                self._pass_on_messages()
                 yield batch, time.perf_counter() - begin
         finally:
             if self._source is None:
@@ -262,14 +276,11 @@ class Trainer:
             event = callbacks.QualityEvent(self.state.step, float(np.mean(ssim)), float(np.mean(psnr)))
             self.state.controller.correct(getattr(event, self.state.controller.metric))
             self._tell("on_quality", event)
-        if self.state.is_finite():
+        if self.state.is_finite():  # callbacks may have touched it
             self._good = self.state.snapshot()
 
-    def _check_finite(self, metrics: dict[str, float]) -> bool:
-        # PSNR alone may be infinite: of a picture that equals its photograph.
-        losses = (value for name, value in metrics.items() if name.startswith("loss/"))
-        if all(math.isfinite(value) for value in losses):
-            return True
+    def _roll_back(self) -> None:
+        """Go back to the last good state at lower rates. Raises DivergenceError when that was done too often."""
         step, rollbacks = self.state.step, self.state.rollbacks
         if self._good is None or rollbacks >= _MAX_ROLLBACKS:
             raise DivergenceError(
@@ -281,14 +292,13 @@ class Trainer:
         self.state.damping *= 0.5
         self._good = self.state.snapshot()
         self._tell("on_rollback", callbacks.RollbackEvent(step, self.state.step, self.state.damping))
-        return False
 
     def _sample(self, name: str) -> None:
         if self.folder is not None and self._held_out():
             rows = save_samples(self.folder.samples / f"{name}.png", self._held_out(), self.styles[0], self.stylizer())
-            for callback in self.callbacks:
-                if isinstance(callback, TensorBoard):
-                    callback.add_images(rows, self.state.step)
+            for watcher in self._watchers:
+                if isinstance(watcher, TensorBoard):
+                    watcher.add_images(rows, self.state.step)
 
     def _compile(self) -> None:
         size, batch = self.config.data.size, self.config.data.batch
@@ -323,20 +333,28 @@ class Trainer:
         try:
             self.state.load_state_dict(values)
         except (RuntimeError, KeyError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path}: does not fit the networks of this config ({reason})") from None
+            raise InputError(f"{path}: does not fit the networks of this config ({first_line(error)})") from None
         self._resume_at = self.state.step
+
+    def _pass_on_messages(self) -> None:
+        while self._messages:  # the loader's thread may be adding to them
+            self._tell("on_message", callbacks.MessageEvent(self._messages.popleft()))
 
     def _note_broken(self, path: Path, reason: str) -> None:
         self.broken[path] = reason
         self._messages.append(f"skipped: {reason}")
 
     def _tell(self, event: str, value: Any) -> None:
-        for callback in self.callbacks:
+        for callback in (*self._watchers, *self.callbacks):
             if value is None:
                 getattr(callback, event)(self)
             else:
                 getattr(callback, event)(self, value)
+
+
+def _losses_are_finite(metrics: dict[str, float]) -> bool:
+    # Of the rest, PSNR may be infinite: of a picture that equals its photograph.
+    return all(math.isfinite(value) for name, value in metrics.items() if name.startswith("loss/"))
 
 
 def _as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:

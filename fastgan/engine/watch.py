@@ -12,9 +12,9 @@ import numpy as np
 
 from fastgan.data import enlarge_to, fit_short_side, write_image
 from fastgan.engine.callbacks import Callback, QualityEvent, RollbackEvent, StepEvent
-from fastgan.engine.checkpoint import write_text
 from fastgan.engine.infer import Stylizer
 from fastgan.errors import InputError
+from fastgan.files import write_text
 
 _SAMPLES = 3
 _SAMPLE_SIDE = 256
@@ -66,7 +66,9 @@ class TensorBoard(Callback):
     def __init__(self, folder: Path, resume_at: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=resume_at + 1 if resume_at else None)
+        self._make = lambda step: SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._folder = folder
+        self._writer = self._make(resume_at)
 
     def on_step(self, trainer: Any, event: StepEvent) -> None:
         for name, value in event.metrics.items():
@@ -81,8 +83,15 @@ class TensorBoard(Callback):
         """A sample sheet (H, W, 3) uint8."""
         self._writer.add_image("samples", picture, step, dataformats="HWC")
 
+    def on_rollback(self, trainer: Any, event: RollbackEvent) -> None:
+        self.close()
+        self._writer = self._make(event.restored_step)
+
     def close(self) -> None:
-        self._writer.close()
+        try:
+            self._writer.close()
+        except OSError as error:  # what its thread could not write is told here
+            raise InputError(f"{self._folder}: cannot be written ({error.strerror})") from error
 
 
 def save_samples(path: Path, contents: list[np.ndarray], style: np.ndarray, stylizer: Stylizer) -> np.ndarray:

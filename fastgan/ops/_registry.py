@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from fastgan.errors import InputError
+
 logger = logging.getLogger("fastgan")
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -93,13 +95,13 @@ _told: set[str] = set()
 def _check_forced() -> None:
     for op, name in _FORCED.items():
         if op not in _OPS:
-            raise ValueError(f"FASTGAN_BACKEND names the unknown op {op!r}; the ops are {', '.join(sorted(_OPS))}")
+            raise InputError(f"FASTGAN_BACKEND names the unknown op {op!r}; the ops are {', '.join(sorted(_OPS))}")
         if name not in _OPS[op].backends:
             allowed = ", ".join(_OPS[op].backends)
-            raise ValueError(f"FASTGAN_BACKEND asks for {op}:{name}, but the backends of {op} are {allowed}")
+            raise InputError(f"FASTGAN_BACKEND asks for {op}:{name}, but the backends of {op} are {allowed}")
     names = {name for op in _OPS.values() for name in op.backends}
     if _FORCED_ALL is not None and _FORCED_ALL not in names:
-        raise ValueError(f"FASTGAN_BACKEND={_FORCED_TEXT!r}: backends are {', '.join(sorted(names))}")
+        raise InputError(f"FASTGAN_BACKEND={_FORCED_TEXT!r}: backends are {', '.join(sorted(names))}")
 
 
 def select(op: str, *tensors: Tensor | None, backend: str | None = None) -> Backend:
@@ -140,12 +142,13 @@ def select(op: str, *tensors: Tensor | None, backend: str | None = None) -> Back
 def _honour(
     entry: _Op, op: str, name: str, source: str, device: str, dtypes: tuple[torch.dtype, ...], gradient: bool
 ) -> Backend:
+    wrong = InputError if source == "FASTGAN_BACKEND" else ValueError
     if name not in entry.backends:
-        raise ValueError(f"{source}: {op} has no backend {name!r}; it has {', '.join(entry.backends)}")
+        raise wrong(f"{source}: {op} has no backend {name!r}; it has {', '.join(entry.backends)}")
     chosen = entry.backends[name]
     reason = chosen.refusal(device, dtypes, gradient)
     if reason is not None:
-        raise ValueError(f"{source}: {op} cannot use {name!r} here: it {reason}")
+        raise wrong(f"{source}: {op} cannot use {name!r} here: it {reason}")
     return chosen
 
 

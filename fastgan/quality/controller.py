@@ -70,10 +70,17 @@ class Controller:
 
     def state_dict(self) -> dict[str, Any]:
         """What ``load_state_dict`` needs to go on as if never interrupted."""
-        return {"log_weight": self.log_weight, "running": self.running, "correction": self.correction}
+        return {
+            "metric": self.metric,
+            "log_weight": self.log_weight,
+            "running": self.running,
+            "correction": self.correction,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up ``state_dict``'s values; target, gain and smoothing stay this object's own."""
         self.log_weight = float(state["log_weight"])
+        if state["metric"] != self.metric:
+            return  # another target than before: the weight is a good start, the measurements are of something else
         self.running = None if state["running"] is None else float(state["running"])
         self.correction = float(state["correction"])

@@ -1,6 +1,9 @@
 """Bad input: one clear line that names it, exit code 2, and nothing made or changed."""
 
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -47,7 +50,7 @@ TRAIN = {
     "empty folder": (["--content", "{p}/empty"], ["{p}/empty", "holds no images", ".jpg"]),
     "text named jpg": (["--content", "{p}/text.jpg"], ["{p}/text.jpg", "not an image", "JPEG"]),
     "folder of text": (["--content", "{p}/text"], ["{p}/text/text.jpg", "1 of 1 images cannot be read"]),
-    "one pixel": (["--content", "{p}/pixels"], ["{p}/pixels/pixel.png", "too small, 1 x 1 px", "at least 8 px"]),
+    "one pixel": (["--content", "{p}/pixels"], ["{p}/pixels/pixel.png", "too small, 1 x 1 px", "at least 11 px"]),
     "huge": (["--content", "{p}/huges"], ["{p}/huges/huge.png", "too large, 40000 x 40000 px", "250,000,000"]),
     "style missing": (["--style", "{p}/none.jpg"], ["{p}/none.jpg", "no such file"]),
     "style of text": (["--style", "{p}/text.jpg"], ["{p}/text.jpg", "not an image"]),
@@ -164,3 +167,29 @@ def test_a_full_disk(fastgan: Command, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr("fastgan.cli.info.gather", gather)
     complaint = fastgan("info").complaint
     assert str(tmp_path / "metrics.jsonl") in complaint and "No space left on device" in complaint
+
+
+@pytest.mark.parametrize(("value", "command"), [("nothing", "info"), ("ssim:nothing", "info")])
+def test_a_wrong_backend_in_the_environment(value: str, command: str) -> None:
+    environment = {**os.environ, "FASTGAN_BACKEND": value}
+    done = subprocess.run(
+        [sys.executable, "-m", "fastgan", command], capture_output=True, text=True, env=environment, cwd="/"
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "FASTGAN_BACKEND" in done.stderr
+
+
+def test_a_folder_is_not_trained_on_its_own_results(fastgan: Command, photos: Path, style_file: Path) -> None:
+    out = photos / "run"
+    complaint = fastgan("train", "--content", photos, "--style", style_file, "--out", out).complaint
+    assert "lies inside --content" in complaint and not out.exists()
+    complaint = fastgan("stylize", photos, photos, "--out", out).complaint
+    assert "lies inside the input" in complaint and not out.exists()
+
+
+def test_out_of_memory_is_one_line(fastgan: Command, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr("fastgan.data.list_images", refuse)
+    assert "not enough memory" in fastgan("evaluate", photos, "--content", photos).complaint

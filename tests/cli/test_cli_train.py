@@ -207,7 +207,7 @@ def start(arguments: list[object], **options: Any) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         cwd="/",
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         **options,
     )
 

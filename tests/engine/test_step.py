@@ -308,7 +308,10 @@ def test_styles_are_reduced_to_the_side_that_measures_use(tmp_path: Path) -> Non
     """A short side of 384 whatever size D's crops have; smaller ones stay as they are."""
     for number, size in enumerate(((500, 400), (384, 700), (60, 50))):
         save_picture(picture(*size, number), tmp_path / f"{number}.png")
-    assert [image.shape[:2] for image in open_styles(str(tmp_path))] == [(480, 384), (384, 700), (60, 50)]
+    (tmp_path / "a.png").write_text("not a picture")
+    broken: list[str] = []
+    styles = open_styles(str(tmp_path), lambda path, reason: broken.append(path.name))
+    assert [image.shape[:2] for image in styles] == [(480, 384), (384, 700), (60, 50)] and broken == ["a.png"]
 
 
 def test_style_grams_are_the_targets(tiny: Make) -> None:

@@ -1,5 +1,6 @@
 """The trainer as others embed it: repeatable, without globals, told by events, fed by any iterable."""
 
+import importlib
 import itertools
 import math
 import random
@@ -243,7 +244,7 @@ def test_photographs_held_out_correct_the_controller(tiny: Make, tmp_path: Path)
     """The measure is of the averaged generator on whole photographs, and half of what it differs by is taken up."""
     for number in range(12):
         save_picture(picture(36, 40, number), tmp_path / f"{number}.png")
-    metrics = pytest.importorskip("skimage.metrics")
+    metrics = importlib.import_module("skimage.metrics")
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
     wanted = []
 
@@ -331,7 +332,7 @@ def test_several_styles(tiny: Make, photos: Path) -> None:
 @pytest.mark.parametrize("content", ["demo", "folder"])
 def test_quality_is_measured_on_photographs_held_out(tiny: Make, photos: Path, content: str) -> None:
     if content == "demo":
-        pytest.importorskip("skimage")
+        importlib.import_module("skimage")
     trainer = Trainer(tiny({"data.content": "demo" if content == "demo" else str(photos)}))
     assert trainer.photographs is not None and not trainer.photographs.shared
     held = set(trainer.photographs.held_out_paths)

@@ -133,3 +133,13 @@ def test_state_round_trip() -> None:
 def test_unknown_metric() -> None:
     with pytest.raises(ValueError, match="'ssim' or 'psnr'"):
         Controller("lpips", 0.5)
+
+
+def test_another_target_takes_up_the_weight_alone() -> None:
+    held = Controller("ssim", 0.5)
+    for _ in range(20):
+        held.update(0.3)
+    held.correct(0.4)
+    other = Controller("psnr", 15.0)
+    other.load_state_dict(held.state_dict())
+    assert other.weight == held.weight > 1 and other.running is None and other.correction == 0
