@@ -62,7 +62,7 @@ class LossConfig(_Section):
     adversarial: Weight = 0.1
     content: Weight = 0.03
     style: Weight = 10.0
-    ssim: Weight = 5.0
+    ssim: Weight = 4.5
     psnr: Weight = 0.0
     tv: Weight = 0.0
     lambda_d: Weight = 1.0
