@@ -78,7 +78,7 @@ def table(folder: Path) -> str:
     for file in sorted(folder.glob("quality-*.json")):
         for name, run in json.loads(file.read_text()).items():
             label = file.stem.removeprefix("quality-")
-            title = label if label == name else f"{label}, {name}"
+            title = label if name == "demo" else f"{label}, {name}"
             minutes, seconds = divmod(round(run["wall_seconds"]), 60)
             for key, place in (("result", "its own held out"), ("held_out", "another set")):
                 if key in run:

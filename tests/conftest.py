@@ -1,5 +1,6 @@
 """Fixtures: development data; small pictures and configs; for ops, backends, layouts and a spy on the extension."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,9 @@ from fastgan.ops import _native
 
 if TYPE_CHECKING:
     from fastgan.config import Config
+
+# Child processes import the package that is installed, as this one does, and not the checkout they are started in.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x.contiguous(),

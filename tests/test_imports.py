@@ -30,7 +30,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "__init__": {"version", "ops", "models", "losses", "quality", "engine"},
 }
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {"PYTHONSAFEPATH": "1", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
 
 
 class Import(NamedTuple):
