@@ -50,7 +50,8 @@ def train_and_measure(options: list[str], run_folder: Path, held_out: Path | Non
     seconds = run(command)
     report = json.loads((run_folder / "report.json").read_text())
     result: dict[str, Any] = {
-        "command": " ".join(["fastgan", "train", *options]),
+        # Folders by their names: where they lie on this machine is nobody else's concern.
+        "command": " ".join(["fastgan", "train", *(Path(option).name for option in options)]),
         "wall_seconds": round(seconds, 1),
         **{key: report[key] for key in ("steps", "batch", "size", "img_per_s", "dtype", "device", "threads", "torch")},
         "machine": report["machine"],

@@ -93,7 +93,7 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
 
 
 class Stylizer:
-    """A generator ready for pictures of any size from 8 px up.
+    """A generator ready for pictures of any size from 11 px a side up.
 
     Args:
         generator: the network.
@@ -134,7 +134,7 @@ class Stylizer:
             The same kind, size and range as ``image`` (PIL as RGB).
 
         Raises:
-            ValueError: strength out of [0, 1], a tile under ``min_tile``, a picture under 8 px a side.
+            ValueError: strength out of [0, 1], a tile under ``min_tile``, a picture under 11 px a side.
             TypeError: another kind or dtype of image.
         """
         if not 0 <= strength <= 1:

@@ -164,7 +164,7 @@ class Trainer:
 
     def stylizer(self) -> Stylizer:
         """The averaged generator as it is now, ready for pictures."""
-        return Stylizer(self.state.ema, self.device, self.dtype, self.config.model.features)  # type: ignore[arg-type]
+        return Stylizer(self.state.ema, self.device, self.dtype, self.config.model.features)
 
     def save(self) -> Path | None:
         """Write a checkpoint and the model to the run folder; None without one."""
@@ -174,7 +174,7 @@ class Trainer:
             self.folder.checkpoints, self.state.step, self.state.state_dict(), self.config.checkpoint.keep
         )
         extra = {"size": self.config.data.size, "steps": self.state.step, "features": self.config.model.features}
-        save_model(self.folder.model, self.state.ema, extra)  # type: ignore[arg-type]
+        save_model(self.folder.model, self.state.ema, extra)
         if not self._styles_saved:
             self.folder.save_styles(self.styles)
             self._styles_saved = True
