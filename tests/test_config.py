@@ -102,7 +102,7 @@ def test_bad_set(text: str) -> None:
         ("datas.size", 64, ["datas", "no field", "data", "loss", "checkpoint"]),
         ("data.size.x", 64, ["data.size"]),
         ("data", 3, ["data"]),
-        ("model.name", "fusion", ["model.name", "'fast'", "'fusion'"]),
+        ("model.name", "fussion", ["model.name", "'fast'", "'fussion'"]),
         ("task", "restore", ["task", "'stylize'"]),
         ("loss.style", float("nan"), ["loss.style", "finite"]),
         ("loss.style", -1, ["loss.style", "greater than or equal to 0"]),

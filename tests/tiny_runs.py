@@ -18,7 +18,7 @@ TINY: dict[str, Any] = {
     "model.generator.width": 4,
     "model.generator.depth": 1,
     "model.discriminator.width": 4,
-    "model.discriminator.layers": 2,
+    "model.discriminator.depth": 2,
     "data.size": 32,
     "data.batch": 2,
     "data.held_out": 2,

@@ -10,6 +10,7 @@ import warnings
 import typer
 
 from fastgan.cli.evaluate import evaluate
+from fastgan.cli.generate import generate
 from fastgan.cli.info import info
 from fastgan.cli.stylize import stylize
 from fastgan.cli.train import train
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, stylize, evaluate, info):
+for command in (train, stylize, generate, evaluate, info):
     app.command()(command)
 
 

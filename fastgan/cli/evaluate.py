@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastgan.errors import InputError
+
+if TYPE_CHECKING:
+    from fastgan.engine import Measures, Sampler, Stylizer
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or its model folder.")],
     content: Annotated[Path, typer.Option(help="Photographs to measure on: a file or a folder.", show_default=False)],
     style: Annotated[
-        Path | None, typer.Option(help="The style image; by default the one that the model was trained on.")
+        Path | None,
+        typer.Option(help="The style image, or a folder; by default what the model was trained on."),
     ] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write every value to this file.")] = None,
     features: Annotated[
@@ -25,40 +29,71 @@ def evaluate(
     ] = None,
     precision: Annotated[str, typer.Option(help="Of the model: auto, fp32, bf16 or fp16.")] = "auto",
 ) -> int:
-    """Measure SSIM, PSNR, style and content distance on photographs, at a short side of 384 pixels."""
+    """Measure SSIM, PSNR, style and content distance on photographs, at a short side of 384 pixels.
+
+    A model that takes any style is measured in all of them, photograph by photograph in turn. One that makes images
+    from noise is measured against the photographs: feature distance, feature spread, style distance.
+    """
     from fastgan.data import list_images
 
     paths = list_images(content)
     if json_ is not None and (json_.is_dir() or not json_.parent.is_dir()):
         raise InputError(f"--json {json_}: cannot be written; give a file in a folder that exists")
 
+    from fastgan.engine import Sampler, load
+    from fastgan.engine.styles import SHORT_SIDE
+    from fastgan.files import write_text
+
+    trained = load(model, precision=precision)
+    broken: list[str] = []
+    if isinstance(trained, Sampler):
+        if style is not None:
+            raise InputError(f"--style {style}: this model makes images from noise and has no style; leave it out")
+        measures = _noise(trained, paths, features, broken)
+        title = f"images from noise, {measures.n} subsets, against {len(paths) - len(broken)} photographs"
+    else:
+        measures = _pictures(trained, model, paths, style, features, broken)
+        title = f"{measures.n} photographs at {SHORT_SIDE} px"
+    for line in broken:
+        print(f"fastgan: skipped: {line}", file=sys.stderr)
+    _show(measures, title)
+    if broken:
+        print(f"{len(broken)} broken images were skipped")
+    if json_ is not None:
+        write_text(json_, json.dumps(measures.to_json(), indent=2) + "\n")
+    return 0
+
+
+def _pictures(
+    stylizer: Stylizer, model: Path, paths: list[Path], style: Path | None, features: str | None, broken: list[str]
+) -> Measures:
     import torch
     from rich.console import Console
     from rich.progress import track
-    from rich.table import Table
 
-    from fastgan import ops
-    from fastgan.data import read_image
-    from fastgan.engine import Evaluator, load
-    from fastgan.engine.evaluate import CONTENT_LAYER, SHORT_SIDE, stylizer_run
-    from fastgan.engine.infer import find_model
-    from fastgan.files import write_text
+    from fastgan.data import list_images, read_image
+    from fastgan.engine import Evaluator, Measures
+    from fastgan.engine.evaluate import CONTENT_LAYER, stylizer_run
+    from fastgan.engine.model_files import load_styles
+    from fastgan.engine.styles import SHORT_SIDE, style_tensor
     from fastgan.losses import style_grams
     from fastgan.models import STYLE_LAYERS, VGGEncoder
 
-    stylizer = load(model, precision=precision)
     if style is None:
-        style = find_model(model) / "styles"
-        if not style.is_dir():
-            raise InputError(f"--style: {style} is missing; name the style image")
-    styles = [
-        ops.from_pixels(torch.from_numpy(read_image(path, reduce_to=SHORT_SIDE))[None]).to(stylizer.device)
-        for path in list_images(style)
-    ]
+        images = load_styles(model)
+    else:
+        images = [read_image(path, reduce_to=SHORT_SIDE) for path in list_images(style)]
+    tensors = [style_tensor(image).to(stylizer.device) for image in images]
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features or stylizer.features).to(stylizer.device)
-    evaluator = Evaluator(encoder, style_grams(encoder, styles))
-    measures = None
-    broken: list[str] = []
+    if stylizer.fuses:
+        codes = [stylizer.code(image) for image in images]
+        evaluator = Evaluator(encoder, [style_grams(encoder, [tensor]) for tensor in tensors])
+        run = stylizer_run(stylizer, lambda number: codes[number % len(codes)])
+    else:
+        evaluator = Evaluator(encoder, style_grams(encoder, tensors))
+        run = stylizer_run(stylizer)
+    encoder.to_compute(encoder.dtype, torch.channels_last)
+    measures = Measures()
     console = Console(stderr=True)
     for path in track(paths, "evaluating", console=console, disable=not console.is_terminal):
         try:
@@ -68,31 +103,39 @@ def evaluate(
                 raise
             broken.append(str(error))
             continue
-        measured = evaluator.measure([image], stylizer_run(stylizer))
-        if measures is None:
-            measures = measured
-        else:
-            for name, values in measured.values.items():
-                measures.values[name] += values
-    if measures is None:
-        raise InputError(f"--content {content}: none of the {len(paths)} images can be read; the first: {broken[0]}")
-    for line in broken:
-        print(f"fastgan: skipped: {line}", file=sys.stderr)
+        measures.extend(evaluator.measure([image], run, first=measures.n))
+    if not measures.n:
+        raise InputError(f"--content: none of the {len(paths)} images can be read; the first: {broken[0]}")
+    return measures
+
+
+def _noise(sampler: Sampler, paths: list[Path], features: str | None, broken: list[str]) -> Measures:
+    import torch
+
+    from fastgan.data import Batches, ImageFolder
+    from fastgan.engine.evaluate import MEASURED, NoiseEvaluator
+    from fastgan.models import STYLE_LAYERS, VGGEncoder
+
+    size = sampler.generator.size
+    folder = ImageFolder(paths, size=size, short_side=size, max_broken=1.0, on_broken=lambda _, why: broken.append(why))
+    crops = Batches(folder, batch=MEASURED, seed=0).batch_at(0)
+    encoder = VGGEncoder(STYLE_LAYERS, features or sampler.features).to(sampler.device)
+    encoder.to_compute(sampler.dtype, torch.channels_last)
+    return NoiseEvaluator(encoder, crops).measure(sampler.run(sampler.noise(MEASURED, seed=1)))
+
+
+def _show(measures: Measures, title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fastgan.engine.evaluate import TITLES
+
     result = measures.to_json()
-    table = Table(title=f"{result['n']} photographs at {SHORT_SIDE} px", title_justify="left", header_style="bold")
-    for title in ("", "mean", "std"):
-        table.add_column(title, justify="right" if title else "left")
-    for name, title in (
-        ("ssim", "SSIM"),
-        ("psnr", "PSNR, dB"),
-        ("style_distance", "style distance"),
-        ("content_distance", "content distance"),
-    ):
-        shown = ("inf" if result[name][key] is None else f"{result[name][key]:.4f}" for key in ("mean", "std"))
-        table.add_row(title, *shown)
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in ("", "mean", "std"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, text in TITLES.items():
+        if name in result:
+            shown = ("inf" if result[name][key] is None else f"{result[name][key]:.4f}" for key in ("mean", "std"))
+            table.add_row(text, *shown)
     Console().print(table)
-    if broken:
-        print(f"{len(broken)} broken images were skipped")
-    if json_ is not None:
-        write_text(json_, json.dumps(result, indent=2) + "\n")
-    return 0

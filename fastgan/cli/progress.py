@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from fastgan.engine.callbacks import Callback, EndEvent, MessageEvent, RollbackEvent, StepEvent
+from fastgan.engine.evaluate import TITLES
 
 #: Without a terminal, a line each time this share of the run is done.
 _LINES = 10
 
 
 class Progress(Callback):
-    """Images a second, time left and current SSIM: a bar in a terminal, ten lines in a log file."""
+    """Images a second, time left and current quality: a bar in a terminal, ten lines in a log file."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -34,8 +36,7 @@ class Progress(Callback):
             console=self._console,
         )
         self._task: Any = None
-        self._rate: float | None = None
-        self._ssim: float | None = None
+        self._running: dict[str, float] = {}
         self._told = 0
         self._first_elapsed = 0.0
         self._first_progress = 0.0
@@ -48,8 +49,8 @@ class Progress(Callback):
         dtype = str(trainer.dtype).removeprefix("torch.")
         self._say(
             f"[bold]fastgan[/] {escape(config.model.name)}: {count}, {held} held out, "
-            f"style {escape(config.data.style)}, {config.data.batch} x {config.data.size} px, "
-            f"{dtype} on {trainer.device}"
+            + (f"style {escape(config.data.style)}, " if config.data.style is not None else "")
+            + f"{config.data.batch} x {config.data.size} px, {dtype} on {trainer.device}"
         )
         if photographs is not None and photographs.shared:
             self._say("[yellow]too few photographs to hold any out: quality is measured on those trained on[/]")
@@ -62,11 +63,13 @@ class Progress(Callback):
             self._task = self._bar.add_task("training", total=1.0, step=state.step, numbers="", left="-:--")
 
     def on_step(self, trainer: Any, event: StepEvent) -> None:
-        rate, ssim = event.metrics["time/img_per_s"], event.metrics["quality/ssim"]
-        self._rate = rate if self._rate is None else 0.9 * self._rate + 0.1 * rate
-        self._ssim = ssim if self._ssim is None else 0.9 * self._ssim + 0.1 * ssim
-        style = event.metrics["quality/style_distance"]
-        numbers = f"{self._rate:.1f} img/s  SSIM {self._ssim:.3f}  style {style:.3f}"
+        watched = trainer.task.watched
+        for name in ("time/img_per_s", *watched):
+            value = event.metrics[name]
+            if math.isfinite(value):
+                self._running[name] = 0.9 * self._running.get(name, value) + 0.1 * value
+        shown = [f"{title} {self._running[name]:.3f}" for name, title in watched.items() if name in self._running]
+        numbers = "  ".join([f"{self._running['time/img_per_s']:.1f} img/s", *shown])
         gained = event.progress - self._first_progress
         spent = trainer.state.elapsed - self._first_elapsed
         left = _clock(spent * (1 - event.progress) / gained) if gained > 0 else "-:--"
@@ -87,7 +90,7 @@ class Progress(Callback):
 
     def on_end(self, trainer: Any, event: EndEvent) -> None:
         self._bar.stop()
-        report = event.report
+        config, report = trainer.config, event.report
         if event.stopped:
             self._say(
                 f"stopped at step {report['steps']}; saved. "
@@ -96,12 +99,15 @@ class Progress(Callback):
             return
         if report["content"]["broken"]:
             self._say(f"{len(report['content']['broken'])} broken images were skipped")
-        if report["content"]["held_out"]:
-            self._console.print(_table(report))
+        if report["result"]:
+            self._console.print(_table(report, trainer.task.baseline))
         self._say(f"{report['steps']} steps in {_clock(report['seconds'])}")
         self._say(f"pictures  {escape(str(self._out / 'samples'))}")
         self._say(f"report    {escape(str(self._out / 'report.html'))}")
-        self._say(f"use it    fastgan stylize {escape(str(self._out))} PHOTO.jpg --out stylized")
+        use = f"stylize {self._out} PHOTO.jpg --out stylized"
+        if config.data.style is None:
+            use = f"generate {self._out} --out generated"
+        self._say(f"use it    fastgan {escape(use)}")
 
     def close(self) -> None:
         self._bar.stop()
@@ -110,16 +116,21 @@ class Progress(Callback):
         self._console.print(text, soft_wrap=True, highlight=False)
 
 
-def _table(report: dict[str, Any]) -> Table:
-    count = len(report["content"]["held_out"])
-    kind = "photographs trained on" if report["content"]["held_out_is_trained_on"] else "photographs not trained on"
-    table = Table(title=f"{count} {kind}", title_justify="left", header_style="bold")
+def _table(report: dict[str, Any], baseline: str) -> Table:
+    result, before = report["result"], report["photographs"]
+    if report["style"] is None:
+        title = "images from noise, 4 subsets"
+    else:
+        shared = report["content"]["held_out_is_trained_on"]
+        title = f"{result['n']} photographs {'trained on' if shared else 'not trained on'}"
+    table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("")
-    for title in ("photograph", "result"):
-        table.add_column(title, justify="right")
-    for name, title in (("style_distance", "style distance"), ("ssim", "SSIM"), ("psnr", "PSNR, dB")):
-        values = (report["photographs"][name]["mean"], report["result"][name]["mean"])
-        table.add_row(title, *("inf" if value is None else f"{value:.3f}" for value in values))
+    for column in (baseline, "result"):
+        table.add_column(column, justify="right")
+    for name, text in TITLES.items():
+        if name in result:
+            values = (before[name]["mean"] if before else None, result[name]["mean"])
+            table.add_row(text, *("inf" if value is None else f"{value:.3f}" for value in values))
     return table
 
 

@@ -16,6 +16,9 @@ def stylize(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, or folders of them.")],
     out: Annotated[Path, typer.Option(help="The folder for the results.", show_default=False)],
     strength: Annotated[float, typer.Option(help="0 is the picture itself, 1 the full style.", min=0, max=1)] = 1.0,
+    style: Annotated[
+        Path | None, typer.Option(help="The style image, for a model trained with --model fusion.")
+    ] = None,
     tile: Annotated[
         int | None, typer.Option(help="At most this many pixels a side at once, for pictures beyond memory.")
     ] = None,
@@ -32,9 +35,20 @@ def stylize(
     from rich.console import Console
     from rich.progress import track
 
-    from fastgan.engine import load
+    from fastgan.data import read_image
+    from fastgan.engine import Sampler, load
+    from fastgan.engine.styles import SHORT_SIDE
 
     stylizer = load(model, device=device, precision=precision)
+    if isinstance(stylizer, Sampler):
+        raise InputError(f"{model}: makes images from noise and takes no pictures; use fastgan generate {model}")
+    code = None
+    if style is not None:
+        if not stylizer.fuses:
+            raise InputError(
+                f"--style {style}: this model holds the one style that it was trained on; train with --model fusion"
+            )
+        code = stylizer.code(read_image(style, reduce_to=SHORT_SIDE))
     if tile is not None and tile < stylizer.min_tile:
         raise InputError(f"--tile {tile}: this model needs at least {stylizer.min_tile}")
     console = Console(stderr=True)
@@ -47,7 +61,7 @@ def stylize(
                 raise
             broken.append(str(error))
             continue
-        result = stylizer(picture, strength=strength, tile=tile)
+        result = stylizer(picture, strength=strength, code=code, tile=tile)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

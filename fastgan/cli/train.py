@@ -25,6 +25,7 @@ _FIELDS = {
     "batch": "data.batch",
     "seed": "train.seed",
     "model": "model.name",
+    "fusion": "model.fusion",
     "task": "task",
     "features": "model.features",
     "target_ssim": "quality.target_ssim",
@@ -39,14 +40,23 @@ _ALTERNATIVES = (("steps", "epochs", "minutes"), ("target_ssim", "target_psnr"))
 def train(
     out: Annotated[Path, typer.Option(help="The run folder to make.", show_default=False)],
     content: Annotated[str | None, typer.Option(help="Photographs: a folder, or demo. [default: demo]")] = None,
-    style: Annotated[str | None, typer.Option(help="A style image, a folder of them, or demo. [default: demo]")] = None,
+    style: Annotated[
+        str | None, typer.Option(help="A style image, a folder of them, or demo. [default: demo; dcgan has none]")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Length in steps. [default: 2000]")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in passes over the photographs.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Length in wall time of the whole command.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the training crops, pixels. [default: 256]")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images a step. [default: 4]")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the training crops, pixels. [default: 256; dcgan 64]")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Images a step. [default: 4; dcgan 32]")] = None,
     seed: Annotated[int | None, typer.Option(help="Networks and data order follow from it. [default: 0]")] = None,
-    model: Annotated[str | None, typer.Option(help="The network: fast. [default: fast]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The network: fast, fusion, article or dcgan. [default: fast]")
+    ] = None,
+    fusion: Annotated[
+        str | None, typer.Option(help="Of --model fusion: adain, convex, additive or mlp. [default: adain]")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="What to learn: stylize. [default: stylize]")] = None,
     features: Annotated[
         str | None, typer.Option(help="VGG-19 weights: vgg19, torchvision, random or a file. [default: vgg19]")

@@ -1,5 +1,6 @@
-"""Pictures in and out: files, folders, batches for training, the demo's own photographs."""
+"""Pictures in and out: files, folders, batches for training, augmentation, the demo's own photographs."""
 
+from fastgan.data.augment import AUGMENTATIONS, augment
 from fastgan.data.demo import demo_content, demo_held_out, demo_style
 from fastgan.data.folder import Batches, ImageFolder, iterate
 from fastgan.data.images import (
@@ -19,12 +20,14 @@ from fastgan.data.images import (
 from fastgan.data.split import Split, hold_out
 
 __all__ = [
+    "AUGMENTATIONS",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "MIN_SIDE",
     "Batches",
     "ImageFolder",
     "Split",
+    "augment",
     "demo_content",
     "demo_held_out",
     "demo_style",

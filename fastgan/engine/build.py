@@ -6,13 +6,12 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fastgan import ops
 from fastgan.data import (
     Batches,
     ImageFolder,
@@ -20,20 +19,19 @@ from fastgan.data import (
     demo_content,
     demo_held_out,
     demo_style,
-    enlarge_to,
     hold_out,
     is_readable,
     list_images,
     read_image,
 )
-from fastgan.engine.evaluate import SHORT_SIDE
 from fastgan.engine.state import TrainState, check_ownership
+from fastgan.engine.styles import SHORT_SIDE
 from fastgan.errors import InputError
-from fastgan.models import FastGenerator, PatchGAN
-from fastgan.quality import Controller
+from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
+from fastgan.quality import CollapseAlarm, Controller
 
 if TYPE_CHECKING:
-    from fastgan.config import AdamConfig, Config
+    from fastgan.config.schema import Config, OptimizerConfig
 
 
 @dataclass
@@ -96,30 +94,53 @@ def open_styles(style: str, on_broken: Callable[[Path, str], None]) -> list[np.n
     return styles
 
 
-def style_tensors(styles: list[np.ndarray], size: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Images (1, 3, H, W) in [-1, 1] for the Grams; (3, H, W) uint8 of short side at least ``size`` for D's crops."""
-    images = [ops.from_pixels(torch.from_numpy(np.ascontiguousarray(style))[None]) for style in styles]
-    crops = [torch.from_numpy(np.array(enlarge_to(style, size))).permute(2, 0, 1) for style in styles]
-    return images, crops
+def build_networks(config: Config) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator; a function of ``train.seed``, without touching torch's global random state.
+
+    Raises:
+        InputError: sizes that a network cannot have.
+    """
+    model, size = config.model, config.data.size
+    sizes: dict[str, dict[str, Any]] = {
+        "fast": {"stem": model.generator.stem},
+        "fusion": {"fusion": model.fusion, "layer": model.generator.layer},
+        "article": {},
+        "dcgan": {"size": size, "z_dim": model.generator.z_dim},
+    }
+    judge = model.discriminator
+    judges: dict[str, dict[str, Any]] = {
+        "patch": {},
+        "article": {"size": size},
+        "dcgan": {"size": size, "norm": judge.norm},
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.train.seed)  # torch.manual_seed would reseed every GPU too
+        try:
+            generator = GENERATORS[model.name](model.generator.width, model.generator.depth, **sizes[model.name])
+        except ValueError as error:
+            raise InputError(f"the generator {model.name} at data.size {size}: {error}") from None
+        try:
+            discriminator = DISCRIMINATORS[judge.name](judge.width, judge.depth, **judges[judge.name])
+        except ValueError as error:
+            raise InputError(f"the discriminator {judge.name} at data.size {size}: {error}") from None
+        if judge.spectral_norm:
+            spectral_norm(discriminator)
+    if size < discriminator.min_side:
+        raise InputError(
+            f"data.size: {size} px is too small for a discriminator of depth {judge.depth}, "
+            f"which needs {discriminator.min_side}"
+        )
+    return generator, discriminator
 
 
 def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> TrainState:
-    """Fresh networks and optimisers; a function of ``train.seed``, without touching torch's global random state."""
-    model = config.model
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.train.seed)  # torch.manual_seed would reseed every GPU too
-        generator = FastGenerator(**model.generator.model_dump())
-        discriminator = PatchGAN(**model.discriminator.model_dump())
-    if config.data.size < discriminator.min_side:
-        raise InputError(
-            f"data.size: {config.data.size} px is too small for a discriminator of {model.discriminator.layers} "
-            f"layers, which needs {discriminator.min_side}"
-        )
+    """Fresh networks and optimisers. Raises InputError as ``build_networks`` does."""
+    generator, discriminator = build_networks(config)
     for network in (generator, discriminator):
         network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = copy.deepcopy(generator).requires_grad_(False)
-    optimizer_g = _adam(generator, config.optim.generator)
-    optimizer_d = _adam(discriminator, config.optim.discriminator)
+    optimizer_g = build_optimizer(generator, config.optim.generator)
+    optimizer_d = build_optimizer(discriminator, config.optim.discriminator)
     check_ownership(optimizer_g, generator, "generator")
     check_ownership(optimizer_d, discriminator, "discriminator")
     scaled = dtype == torch.float16
@@ -134,6 +155,7 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
         scaler_g=torch.amp.GradScaler(device.type, enabled=scaled),
         scaler_d=torch.amp.GradScaler(device.type, enabled=scaled),
         controller=build_controller(config),
+        alarm=CollapseAlarm() if config.quality.alarm else None,
         rng=rng,
     )
 
@@ -149,5 +171,11 @@ def build_controller(config: Config) -> Controller | None:
     return None
 
 
-def _adam(network: nn.Module, config: AdamConfig) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), foreach=True)
+def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Adam, RMSprop or SGD over all parameters of ``network`` (SPEC S17)."""
+    parameters = network.parameters()
+    if config.name == "adam":
+        return torch.optim.Adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), foreach=True)
+    if config.name == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=config.lr, alpha=config.beta2, momentum=config.beta1, foreach=True)
+    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.beta1, foreach=True)

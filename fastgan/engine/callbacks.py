@@ -21,11 +21,10 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class QualityEvent:
-    """Quality on the photographs held out: ``ssim`` and ``psnr`` (dB), means, of the averaged (EMA) generator."""
+    """Quality of the averaged (EMA) generator, measured on the way: ``held_out/...`` names of ``metrics.jsonl``."""
 
     step: int
-    ssim: float
-    psnr: float
+    values: dict[str, float]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Quality of a model on photographs (SPEC S9, S27): SSIM, PSNR, style and content distance."""
+"""Quality of a model: of pictures made from photographs (SPEC S9, S27), and of images made from noise (S1)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,24 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.engine.infer import Stylizer
+from fastgan.engine.styles import style_tensor
 from fastgan.models import STYLE_LAYERS, VGGEncoder
-from fastgan.quality import PSNR, SSIM, ContentDistance, StyleDistance
+from fastgan.quality import PSNR, SSIM, ContentDistance, KernelDistance, Spread, StyleDistance, pooled_features
 
 CONTENT_LAYER = "relu4_1"
-#: Short side, in pixels, at which quality is measured and the style's Gram matrices are taken.
-SHORT_SIDE = 384
+#: Title of each measure, in the order in which they are shown.
+TITLES = {
+    "style_distance": "style distance",
+    "ssim": "SSIM",
+    "psnr": "PSNR (dB)",
+    "content_distance": "content distance",
+    "feature_distance": "feature distance",
+    "feature_spread": "feature spread",
+}
+#: Images from noise that are measured, and photographs that stand against them.
+MEASURED = 256
+#: Subsets that images from noise are measured in, so that there is a spread of the measure.
+_SUBSETS = 4
 
 
 @dataclass
@@ -30,6 +42,11 @@ class Measures:
     def n(self) -> int:
         """How many images were measured."""
         return len(next(iter(self.values.values()), []))
+
+    def extend(self, more: Measures) -> None:
+        """Take in the measures of further images."""
+        for name, values in more.values.items():
+            self.values.setdefault(name, []).extend(values)
 
     def to_json(self) -> dict[str, Any]:
         """``n`` and, a measure, ``mean``, ``std`` (population) and ``values``; infinities as None."""
@@ -48,31 +65,39 @@ class Evaluator:
 
     Args:
         encoder: VGG-19 with at least relu1_1, 2_1, 3_1 and 4_1.
-        targets: Gram matrices of the style at a short side of ``SHORT_SIDE``, from ``fastgan.losses.style_grams``.
+        targets: Gram matrices of the style at a short side of 384 px, from ``fastgan.losses.style_grams``; several
+            are taken in turn, image by image.
     """
 
-    def __init__(self, encoder: VGGEncoder, targets: dict[str, Tensor]) -> None:
+    def __init__(self, encoder: VGGEncoder, targets: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]]) -> None:
         self.encoder = encoder
-        self.targets = targets
+        self.targets = [targets] if isinstance(targets, Mapping) else list(targets)
 
     @torch.no_grad()
-    def measure(self, images: Iterable[np.ndarray], run: Callable[[Tensor], Tensor] | None) -> Measures:
+    def measure(
+        self, images: Iterable[np.ndarray], run: Callable[[Tensor, int], Tensor] | None, first: int = 0
+    ) -> Measures:
         """Measure photographs (H, W, 3) uint8, already reduced.
 
         Args:
             images: the photographs.
-            run: (1, 3, H, W) in [-1, 1] to the same; None measures the photographs themselves.
+            run: (1, 3, H, W) in [-1, 1], and the number of the image, to the same; None measures the photographs
+                themselves.
+            first: the number of the first image.
         """
-        device = next(self.encoder.parameters()).device
+        device = self.encoder.scale.device
         encode = self.encoder.forward  # not a compiled call: it would compile again for every photograph's size
         ssim, psnr, content_distance = SSIM(), PSNR(), ContentDistance()
-        style_distance = StyleDistance(self.targets)
-        style_distance.loss.to(device)
-        for image in images:
-            content = ops.from_pixels(torch.from_numpy(np.ascontiguousarray(image))[None].to(device))
-            result = content if run is None else run(content)
+        style_distances = [StyleDistance(targets) for targets in self.targets]
+        values: list[float] = []
+        for number, image in enumerate(images, first):
+            content = style_tensor(image).to(device)
+            result = content if run is None else run(content, number)
             features = encode(result, (*STYLE_LAYERS, CONTENT_LAYER))
-            style_distance.update(features)
+            distance = style_distances[number % len(style_distances)]
+            distance.loss.to(device)
+            distance.update(features)
+            values.append(distance.values[-1])
             content_features = features if run is None else encode(content, (CONTENT_LAYER,))
             content_distance.update(features[CONTENT_LAYER], content_features[CONTENT_LAYER])
             pair = (result + 1) / 2, (content + 1) / 2
@@ -82,17 +107,62 @@ class Evaluator:
             {
                 "ssim": ssim.values,
                 "psnr": psnr.values,
-                "style_distance": style_distance.values,
+                "style_distance": values,
                 "content_distance": content_distance.values,
             }
         )
 
 
-def stylizer_run(stylizer: Stylizer) -> Callable[[Tensor], Tensor]:
-    """What ``Evaluator.measure`` wants, rounded to 8 bits as a picture in a file would be."""
+class NoiseEvaluator:
+    """Measures images made from noise against photographs (SPEC S1): by features of VGG-19, how far apart the two sets
+    are, how varied the generated are, and how far their mean Gram matrices are apart.
 
-    def run(content: Tensor) -> Tensor:
-        return ops.from_pixels(ops.to_pixels(stylizer.run(content).contiguous())).to(content.device)
+    Args:
+        encoder: VGG-19 with relu1_1, 2_1, 3_1 and 4_1.
+        photographs: (M, H, W, 3) uint8, at the size of what is generated.
+    """
+
+    def __init__(self, encoder: VGGEncoder, photographs: Tensor) -> None:
+        self.encoder = encoder
+        pooled, self.grams = self._features(ops.from_pixels(photographs))
+        self.reference = pooled
+
+    def measure(self, images: Tensor) -> Measures:
+        """Measure images (N, 3, H, W) in [-1, 1], N at least 8: one value a quarter of them."""
+        values: dict[str, list[float]] = {"feature_distance": [], "feature_spread": [], "style_distance": []}
+        for part in images.tensor_split(_SUBSETS):
+            pooled, grams = self._features(part)
+            distance, spread = KernelDistance(self.reference), Spread(self.reference)
+            for metric, name in ((distance, "feature_distance"), (spread, "feature_spread")):
+                metric.update(pooled)
+                values[name].append(metric.compute().item())
+            ratios = [
+                (grams[layer] - wanted).square().sum() / wanted.square().sum() for layer, wanted in self.grams.items()
+            ]
+            values["style_distance"].append(torch.stack(ratios).mean().item())
+        return Measures(values)
+
+    @torch.no_grad()
+    def _features(self, images: Tensor, batch: int = 16) -> tuple[Tensor, dict[str, Tensor]]:
+        pooled: list[Tensor] = []
+        grams: dict[str, list[Tensor]] = {layer: [] for layer in STYLE_LAYERS}
+        for part in images.split(batch):
+            features = self.encoder.forward(part.to(self.encoder.scale.device), STYLE_LAYERS)
+            pooled.append(pooled_features(features).cpu())
+            for layer in STYLE_LAYERS:
+                grams[layer].append(ops.gram(features[layer]).float().cpu())
+        return torch.cat(pooled), {layer: torch.cat(parts).mean(0) for layer, parts in grams.items()}
+
+
+def stylizer_run(stylizer: Stylizer, code: Callable[[int], Tensor] | None = None) -> Callable[[Tensor, int], Tensor]:
+    """What ``Evaluator.measure`` wants, rounded to 8 bits as a picture in a file would be.
+
+    ``code`` gives the style's code for the number of an image; None takes the model's own style.
+    """
+
+    def run(content: Tensor, number: int) -> Tensor:
+        own = None if code is None else code(number)
+        return ops.from_pixels(ops.to_pixels(stylizer.run(content, code=own).contiguous())).to(content.device)
 
     return run
 

@@ -7,13 +7,15 @@ import html
 import io
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastgan.engine.evaluate import Measures
+from fastgan.engine.evaluate import TITLES, Measures
+from fastgan.engine.tasks import Task
 from fastgan.engine.watch import read_metrics
 from fastgan.files import write_text, write_whole
 from fastgan.version import __version__
@@ -21,17 +23,14 @@ from fastgan.version import __version__
 if TYPE_CHECKING:
     from fastgan.engine.trainer import Trainer
 
-_MEASURES = {
-    "style_distance": "style distance",
-    "ssim": "SSIM",
-    "psnr": "PSNR (dB)",
-    "content_distance": "content distance",
-}
-#: File of a plot: its title and the curves in it, each a name of ``metrics.jsonl``.
+#: File of a plot: its title and the curves in it, each a name of ``metrics.jsonl``; what a run does not have is left
+#: out.
 _PLOTS = {
     "quality": ("Quality of the batch", ("quality/ssim", "quality/style_distance")),
+    "generated": ("Generated against real", ("held_out/feature_distance", "held_out/feature_spread")),
     "generator": ("What the generator minimises", ("loss/g", "loss/style", "loss/content")),
     "adversarial": ("Adversarial losses", ("loss/adversarial", "loss/d", "loss/total")),
+    "spread": ("Variety of the batch, as a share of the photographs'", ("quality/spread",)),
     "speed": ("Images a second", ("time/img_per_s",)),
 }
 
@@ -45,7 +44,8 @@ def finish_report(trainer: Trainer, result: Measures | None, seconds: float, *, 
         write_text(folder.path / "report.json", json.dumps(report, indent=2) + "\n")
         if lines:
             plots = _write_plots(folder.plots, lines, report)
-            write_text(folder.path / "report.html", _page(report, plots, sorted(folder.samples.glob("*.png"))))
+            pictures = sorted(folder.samples.glob("*.png"))
+            write_text(folder.path / "report.html", _page(report, trainer.task, plots, pictures))
     return report
 
 
@@ -84,6 +84,7 @@ def _gather(
         "target": {name: value for name, value in target.items() if value is not None},
         "control_weight": None if state.controller is None else state.controller.weight,
         "rollbacks": state.rollbacks,
+        "alarms": [{"step": step, "text": text} for step, text in trainer.alarms],
         "photographs": _measured(trainer.start),
         "result": _measured(result),
     }
@@ -106,13 +107,22 @@ def _write_plots(folder: Path, lines: list[dict[str, Any]], report: dict[str, An
     folder.mkdir(exist_ok=True)
     written = []
     steps = [line["step"] for line in lines]
-    for name, (title, curves) in _PLOTS.items():
+    for name, (title, every) in _PLOTS.items():
+        curves = [curve for curve in every if any(line.get(curve) is not None for line in lines)]
+        if not curves:
+            continue
         figure = Figure(figsize=(6.4, 3.2), dpi=110, layout="constrained")
         axes = figure.subplots()
         for curve in curves:
-            values = [float("nan") if line.get(curve) is None else line[curve] for line in lines]
-            (plotted,) = axes.plot(steps, values, linewidth=0.7, alpha=0.35)
-            axes.plot(steps, _smooth(values), linewidth=1.8, color=plotted.get_color(), label=curve)
+            points = [
+                (step, line[curve]) for step, line in zip(steps, lines, strict=True) if line.get(curve) is not None
+            ]
+            places, values = zip(*points, strict=True)
+            if len(points) < len(lines):  # measured now and then
+                axes.plot(places, values, linewidth=1.8, marker="o", markersize=3, label=curve)
+                continue
+            (plotted,) = axes.plot(places, values, linewidth=0.7, alpha=0.35)
+            axes.plot(places, _smooth(values), linewidth=1.8, color=plotted.get_color(), label=curve)
         if name == "quality" and "ssim" in report["target"]:
             axes.axhline(report["target"]["ssim"], linestyle="--", linewidth=1, color="0.3", label="target SSIM")
         axes.set_title(title, loc="left", fontsize=10)
@@ -128,25 +138,24 @@ def _write_plots(folder: Path, lines: list[dict[str, Any]], report: dict[str, An
     return written
 
 
-def _smooth(values: list[float], decay: float = 0.9) -> list[float]:
+def _smooth(values: Sequence[float], decay: float = 0.9) -> list[float]:
     smoothed: list[float] = []
-    last = float("nan")
     for value in values:
-        if value == value:
-            last = value if last != last else decay * last + (1 - decay) * value
-        smoothed.append(last)
+        smoothed.append(value if not smoothed else decay * smoothed[-1] + (1 - decay) * value)
     return smoothed
 
 
-def _page(report: dict[str, Any], plots: list[Path], samples: list[Path]) -> str:
-    on_the_way = [path for path in samples if path.stem != "final"]
-    final = [path for path in samples if path.stem == "final"] if report["complete"] else on_the_way[-1:]
+def _page(report: dict[str, Any], task: Task, plots: list[Path], samples: list[Path]) -> str:
+    on_the_way = [path for path in samples if not path.stem.startswith("final")]
+    final = [path for path in samples if path not in on_the_way] if report["complete"] else on_the_way[-1:]
     earlier = [path for path in on_the_way if path not in final][-4:]
-    held = report["content"]["held_out_is_trained_on"]
-    caption = "Content, style and result, on photographs " + ("trained on" if held else "held out of training")
+    caption = task.caption
+    if report["style"] is not None:
+        held = report["content"]["held_out_is_trained_on"]
+        caption += ", on photographs " + ("trained on" if held else "held out of training")
     facts = {
         "content": _source(report["content"]),
-        "style": report["style"],
+        "style": report["style"] or "none",
         "size, batch": f"{report['size']} px, {report['batch']}",
         "steps": f"{report['steps']:,}",
         "wall time": _duration(report["seconds"]),
@@ -159,8 +168,8 @@ def _page(report: dict[str, Any], plots: list[Path], samples: list[Path]) -> str
     page = Template(_template())
     return page.substitute(
         version=html.escape(report["fastgan"]),
-        state="" if report["complete"] else "<p class='note'>Stopped before its end; resume it with --resume.</p>",
-        tiles=_tiles(report),
+        state=_notes(report),
+        tiles=_tiles(report, task.baseline),
         final="".join(_picture(path, caption) for path in final),
         plots="".join(_picture(path, path.stem) for path in plots),
         earlier="".join(_picture(path, path.stem.replace("-", " ")) for path in earlier),
@@ -173,26 +182,45 @@ def _source(content: dict[str, Any]) -> str:
     return content["source"] + (f" ({content['train']} photographs)" if content["train"] is not None else "")
 
 
-def _tiles(report: dict[str, Any]) -> str:
+def _notes(report: dict[str, Any]) -> str:
+    notes = [f"Step {alarm['step']}: {alarm['text']}." for alarm in report["alarms"]]
+    if not report["complete"]:
+        notes.insert(0, "Stopped before its end; resume it with --resume.")
+    return "".join(f"<p class='note'>{html.escape(note)}</p>" for note in notes)
+
+
+def _measures(report: dict[str, Any]) -> dict[str, str]:
+    measured = report["result"] or report["photographs"] or {}
+    return {name: title for name, title in TITLES.items() if name in measured}
+
+
+def _tiles(report: dict[str, Any], baseline: str) -> str:
     tiles = []
-    for name, title in _MEASURES.items():
-        before = report["photographs"][name]["mean"] if report["photographs"] else None
-        after = report["result"][name]["mean"] if report["result"] else None
-        note = f"photograph itself: {_number(before)}" if report["photographs"] else "not measured"
-        shown = _number(after) if report["result"] else "not measured"
-        tiles.append(f"<div class='tile'><b>{shown}</b><span>{title}</span><small>{note}</small></div>")
+    for name, title in _measures(report).items():
+        note = "not measured"
+        if report["photographs"]:
+            note = f"{baseline}: {_number(report['photographs'][name]['mean'])}"
+        shown = _number(report["result"][name]["mean"]) if report["result"] else "not measured"
+        tiles.append(f"<div class='tile'><b>{shown}</b><span>{title}</span><small>{html.escape(note)}</small></div>")
     return "".join(tiles)
 
 
 def _image_table(report: dict[str, Any]) -> str:
     if report["result"] is None:
         return ""
-    head = "".join(f"<th>{title}</th>" for title in _MEASURES.values())
+    measures = _measures(report)
+    head = "".join(f"<th>{title}</th>" for title in measures.values())
+    values = [report["result"][measure]["values"] for measure in measures]
+    names = report["content"]["held_out"]
+    if report["style"] is None:
+        first, names = "subset of the images", [str(number) for number in range(1, len(values[0]) + 1)]
+    else:
+        first = "photograph"
     rows = []
-    for index, name in enumerate(report["content"]["held_out"]):
-        cells = "".join(f"<td>{_number(report['result'][measure]['values'][index])}</td>" for measure in _MEASURES)
+    for index, name in enumerate(names):
+        cells = "".join(f"<td>{_number(column[index])}</td>" for column in values)
         rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
-    return f"<table><tr><th>photograph</th>{head}</tr>{''.join(rows)}</table>"
+    return f"<table><tr><th>{first}</th>{head}</tr>{''.join(rows)}</table>"
 
 
 def _picture(path: Path, caption: str) -> str:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from fastgan.data import write_image
 from fastgan.errors import InputError
 from fastgan.files import remove_leftovers, write_text
 
@@ -47,14 +43,3 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"--out {self.path}: cannot be created ({error.strerror})") from None
         write_text(self.config, config)
-
-    def save_styles(self, styles: Sequence[np.ndarray]) -> None:
-        """Keep the style images, as the measures saw them, with the model: ``evaluate`` needs nothing else then."""
-        folder = self.model / "styles"
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [f"{index:03d}.png" for index in range(len(styles))]
-        for name, style in zip(names, styles, strict=True):
-            write_image(style, folder / name)
-        for path in folder.iterdir():
-            if path.name not in names:
-                path.unlink()

@@ -10,26 +10,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastgan.models import FastGenerator, PatchGAN
-from fastgan.quality import Controller
+from fastgan.quality import CollapseAlarm, Controller
 
 
 @dataclass
 class TrainState:
-    """Networks, EMA, optimisers, scalers, controller, random state, step and time spent; how many
+    """Networks, EMA, optimisers, scalers, controller, alarm, random state, step and time spent; how many
     threads the run has, for whoever sets torch's (nothing here does).
 
     A training step is a function of this and a batch.
     """
 
-    generator: FastGenerator
-    discriminator: PatchGAN
-    ema: FastGenerator
+    generator: Any
+    discriminator: Any
+    ema: Any
     optimizer_g: torch.optim.Optimizer
     optimizer_d: torch.optim.Optimizer
     scaler_g: torch.amp.GradScaler
     scaler_d: torch.amp.GradScaler
     controller: Controller | None
+    alarm: CollapseAlarm | None
     rng: torch.Generator
     step: int = 0
     elapsed: float = 0.0
@@ -44,6 +44,7 @@ class TrainState:
         """Tensors (shared with the live state) and plain values; ``torch.load(weights_only=True)`` reads it back."""
         values: dict[str, Any] = {name: getattr(self, name).state_dict() for name in self._parts}
         values["controller"] = None if self.controller is None else self.controller.state_dict()
+        values["alarm"] = None if self.alarm is None else self.alarm.state_dict()
         values["rng"] = self.rng.get_state()
         values["step"] = self.step
         values["elapsed"] = self.elapsed
@@ -58,6 +59,8 @@ class TrainState:
             getattr(self, name).load_state_dict(values[name])
         if self.controller is not None and values["controller"] is not None:
             self.controller.load_state_dict(values["controller"])
+        if self.alarm is not None and values.get("alarm") is not None:
+            self.alarm.load_state_dict(values["alarm"])
         self.rng.set_state(values["rng"].cpu())
         self.step = int(values["step"])
         self.elapsed = float(values["elapsed"])
@@ -68,7 +71,7 @@ class TrainState:
     def is_finite(self) -> bool:
         """True while every parameter of both networks is finite."""
         parameters = itertools.chain(self.generator.parameters(), self.discriminator.parameters())
-        return bool(torch.stack([parameter.detach().abs().max() for parameter in parameters]).isfinite().all())
+        return bool(torch.stack([parameter.detach().abs().max().float() for parameter in parameters]).isfinite().all())
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of ``state_dict`` that later steps do not change."""

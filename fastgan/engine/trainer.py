@@ -11,32 +11,28 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan import ops
-from fastgan.data import iterate
+from fastgan.data import iterate, write_image
 from fastgan.engine import build, callbacks, checkpoint
 from fastgan.engine.budget import Budget
 from fastgan.engine.compile import compile_verified
-from fastgan.engine.evaluate import CONTENT_LAYER, Evaluator, Measures, stylizer_run
-from fastgan.engine.infer import Stylizer, save_model
+from fastgan.engine.evaluate import Measures
+from fastgan.engine.infer import Stylizer
+from fastgan.engine.model_files import save_model
 from fastgan.engine.precision import select_device, select_dtype
 from fastgan.engine.report import finish_report
 from fastgan.engine.run_folder import RunFolder
-from fastgan.engine.step import StylizeStep
-from fastgan.engine.watch import MetricsFile, TensorBoard, save_samples
+from fastgan.engine.sampler import Sampler
+from fastgan.engine.tasks import NoiseTask, StylizeTask, Task
+from fastgan.engine.watch import MetricsFile, TensorBoard
 from fastgan.errors import FastganError, InputError, first_line
-from fastgan.losses import style_grams
-from fastgan.models import STYLE_LAYERS, VGGEncoder
 
 if TYPE_CHECKING:
     from fastgan.config import Config
 
 _MAX_ROLLBACKS = 3
-#: Photographs held out that the controller looks at; all of them are measured at the end.
-_CONTROL_IMAGES = 4
 
 
 class DivergenceError(FastganError):
@@ -76,7 +72,7 @@ class Trainer:
         self.config = _as_config(config)
         self.callbacks = list(callbacks)
         self._watchers: list[Any] = []
-        self._styles_saved = False
+        self._files_saved = False
         self.folder = None if out is None else RunFolder(Path(out), resume=resume)
         self.device = select_device(self.config.train.device)
         self.dtype = select_dtype(self.config.train.precision, self.device)
@@ -85,12 +81,12 @@ class Trainer:
         self._messages: deque[str] = deque()
         self._source: Iterator[Tensor] | None = None if data is None else iter(data)
         self.photographs = None if data is not None else build.open_photographs(self.config, self._note_broken)
-        self.styles = build.open_styles(self.config.data.style, self._note_broken)
-        self._step, self.evaluator = self._build_step()
+        self.task = self._build_task()
         batches = None if self.photographs is None else self.photographs.batches
         self.budget = Budget.of(self.config.train, None if batches is None else batches.steps_per_epoch)
         self.stop_requested = False
         self.start: Measures | None = None
+        self.alarms: list[tuple[int, str]] = []
         self._good: dict[str, Any] | None = None
         self._resume_at = 0
         if self.folder is not None:
@@ -104,16 +100,12 @@ class Trainer:
         if content != "demo" and out.resolve().is_relative_to(Path(content).resolve()):
             raise InputError(f"--out {out}: lies inside --content, and its pictures would be trained on; give another")
 
-    def _build_step(self) -> tuple[StylizeStep, Evaluator]:
+    def _build_task(self) -> Task:
         config = self.config
-        layers = tuple(dict.fromkeys((*STYLE_LAYERS, config.loss.content_layer, CONTENT_LAYER)))
-        encoder = VGGEncoder(layers, config.model.features).to(self.device)
-        images, crops = build.style_tensors(self.styles, config.data.size)
-        # The targets are taken in float32, before the encoder is cast to its compute dtype.
-        targets = style_grams(encoder, [image.to(self.device) for image in images])
-        encoder.to_compute(self.dtype, torch.channels_last)
-        step = StylizeStep(config, encoder, targets, crops, self.device, self.dtype)
-        return step, Evaluator(encoder, targets)
+        if config.data.style is None:
+            return NoiseTask(config, self.photographs, self.device, self.dtype)
+        styles = build.open_styles(config.data.style, self._note_broken)
+        return StylizeTask(config, self.photographs, styles, self.state.generator, self.device, self.dtype)
 
     def step(self, batch: Tensor) -> dict[str, float]:
         """One alternating update on ``batch``, D first.
@@ -126,8 +118,10 @@ class Trainer:
         """
         begin = time.perf_counter()
         progress = self.budget.schedule(self.state.step, self.state.elapsed)
-        metrics = self._step(self.state, batch, progress)
-        for name, seconds in self._step.phases.take().items():
+        if self.state.step == 0:
+            self.task.prepare(self.state, batch)
+        metrics = self.task.step(self.state, batch, progress)
+        for name, seconds in self.task.step.phases.take().items():
             metrics[f"time/phase/{name}"] = seconds
         spent = time.perf_counter() - begin
         self.state.elapsed += spent
@@ -162,9 +156,9 @@ class Trainer:
         """Ask ``fit`` to stop after the step under way, saving a checkpoint. Safe to call from a signal handler."""
         self.stop_requested = True
 
-    def stylizer(self) -> Stylizer:
-        """The averaged generator as it is now, ready for pictures."""
-        return Stylizer(self.state.ema, self.device, self.dtype, self.config.model.features)
+    def model(self) -> Stylizer | Sampler:
+        """The averaged generator as it is now, ready for use: what ``fastgan.load`` gives of a finished run."""
+        return self.task.model(self.state)
 
     def save(self) -> Path | None:
         """Write a checkpoint and the model to the run folder; None without one."""
@@ -175,9 +169,9 @@ class Trainer:
         )
         extra = {"size": self.config.data.size, "steps": self.state.step, "features": self.config.model.features}
         save_model(self.folder.model, self.state.ema, extra)
-        if not self._styles_saved:
-            self.folder.save_styles(self.styles)
-            self._styles_saved = True
+        if not self._files_saved:
+            self.task.save_files(self.folder.model)
+            self._files_saved = True
         self._tell("on_checkpoint", callbacks.CheckpointEvent(self.state.step, path))
         return path
 
@@ -185,9 +179,8 @@ class Trainer:
         self._pass_on_messages()
         if self.config.train.compile:
             self._compile()
-        photographs = self._held_out()
         begin = time.monotonic()
-        self.start = self.evaluator.measure(photographs, None)
+        self.start = self.task.start()
         self._reserve_time(time.monotonic() - begin)
         self._tell("on_start", None)
         self._good = self.state.snapshot()
@@ -209,15 +202,17 @@ class Trainer:
                 step = self.state.step
                 keeping = any(step % every == 0 for every in (config.quality.every, config.checkpoint.every))
                 # The update may be what is not finite, under losses that are: looked at before it is kept anywhere.
-                if not _losses_are_finite(metrics) or (keeping and not self.state.is_finite()):
+                watched = [metrics[name] for name in self.task.step.guarded()]
+                if not all(map(math.isfinite, watched)) or (keeping and not self.state.is_finite()):
                     self._roll_back()
                     batches.close()
                     batches = self._batches()  # from the step that was restored
                     continue
+                self._watch_for_collapse(metrics)
+                if step % config.quality.every == 0:
+                    metrics |= self._guard_quality()
                 progress = self.budget.progress(step, self.state.elapsed)
                 self._tell("on_step", callbacks.StepEvent(step, metrics, progress))
-                if step % config.quality.every == 0:
-                    self._guard_quality(photographs)
                 if step % config.log.samples_every == 0:
                     self._sample(f"step-{step:06d}")
                 if step % config.checkpoint.every == 0:
@@ -229,11 +224,11 @@ class Trainer:
             self._roll_back()
         if saved_at != self.state.step:
             self.save()
-        return self._finish(photographs)
+        return self._finish()
 
-    def _finish(self, photographs: list[np.ndarray]) -> dict[str, Any]:
+    def _finish(self) -> dict[str, Any]:
         complete = not self.stop_requested or self.budget.done(self.state.step, self.state.elapsed)
-        result = self.evaluator.measure(photographs, stylizer_run(self.stylizer())) if complete else None
+        result = self.task.finish(self.state) if complete else None
         if complete:
             self._sample("final")
         report = finish_report(self, result, time.monotonic() - self._started, complete=complete)
@@ -260,24 +255,29 @@ class Trainer:
             if self._source is None:
                 source.close()  # type: ignore[attr-defined]
 
-    def _held_out(self) -> list[np.ndarray]:
-        return [] if self.photographs is None else self.photographs.held_out
-
-    def _guard_quality(self, photographs: list[np.ndarray]) -> None:
-        """Measure on photographs held out, correct the controller, and keep this state to fall back to."""
-        if self.state.controller is not None and photographs:
-            run = stylizer_run(self.stylizer())
-            ssim, psnr = [], []
-            for image in photographs[:_CONTROL_IMAGES]:
-                content = ops.from_pixels(torch.from_numpy(image)[None].to(self.device))
-                result = (run(content) + 1) / 2
-                ssim.append(ops.ssim(result, (content + 1) / 2).item())
-                psnr.append(ops.psnr(result, (content + 1) / 2).item())
-            event = callbacks.QualityEvent(self.state.step, float(np.mean(ssim)), float(np.mean(psnr)))
-            self.state.controller.correct(getattr(event, self.state.controller.metric))
-            self._tell("on_quality", event)
+    def _guard_quality(self) -> dict[str, float]:
+        """Measure what was learnt, correct the controller, and keep this state to fall back to; the measures."""
+        measured: dict[str, float] = {}
+        controller = self.state.controller
+        if controller is not None or isinstance(self.task, NoiseTask):
+            measured = self.task.observe(self.state)
+        if measured:
+            if controller is not None:
+                controller.correct(measured[f"held_out/{controller.metric}"])
+            self._tell("on_quality", callbacks.QualityEvent(self.state.step, measured))
         if self.state.is_finite():  # callbacks may have touched it
             self._good = self.state.snapshot()
+        return measured
+
+    def _watch_for_collapse(self, metrics: dict[str, float]) -> None:
+        if self.state.alarm is None:
+            return
+        loss = self.config.loss
+        vanishes = loss.kind != "wgan" and (loss.real_label, loss.fake_label) == (1.0, 0.0)
+        text = self.state.alarm.update(metrics["quality/spread"], metrics["loss/d"] if vanishes else None)
+        if text is not None:
+            self.alarms.append((self.state.step, text))
+            self._tell("on_message", callbacks.MessageEvent(f"step {self.state.step}: {text}"))
 
     def _roll_back(self) -> None:
         """Go back to the last good state at lower rates. Raises DivergenceError when that was done too often."""
@@ -294,22 +294,17 @@ class Trainer:
         self._tell("on_rollback", callbacks.RollbackEvent(step, self.state.step, self.state.damping))
 
     def _sample(self, name: str) -> None:
-        if self.folder is not None and self._held_out():
-            rows = save_samples(self.folder.samples / f"{name}.png", self._held_out(), self.styles[0], self.stylizer())
+        if self.folder is None:
+            return
+        for kind, sheet in self.task.samples(self.state).items():
+            write_image(sheet, self.folder.samples / f"{name}{kind}.png")
             for watcher in self._watchers:
                 if isinstance(watcher, TensorBoard):
-                    watcher.add_images(rows, self.state.step)
+                    watcher.add_images(f"samples{kind}", sheet, self.state.step)
 
     def _compile(self) -> None:
-        size, batch = self.config.data.size, self.config.data.batch
-        example = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        example = example.to(self.device, memory_format=torch.channels_last)
-        networks = {
-            "generator": self.state.generator,
-            "discriminator": self.state.discriminator,
-            "encoder": self._step.encoder,
-        }
-        for name, network in networks.items():
+        examples = self.task.examples(self.state, self.config.data.batch, self.config.data.size)
+        for name, (network, example) in examples.items():
             reason = compile_verified(network, example, self.device, self.dtype)
             if reason is not None:
                 self._tell("on_message", callbacks.MessageEvent(f"the {name} is not compiled: {reason}"))
@@ -350,11 +345,6 @@ class Trainer:
                 getattr(callback, event)(self)
             else:
                 getattr(callback, event)(self, value)
-
-
-def _losses_are_finite(metrics: dict[str, float]) -> bool:
-    # Of the rest, PSNR may be infinite: of a picture that equals its photograph.
-    return all(math.isfinite(value) for name, value in metrics.items() if name.startswith("loss/"))
 
 
 def _as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:

@@ -10,14 +10,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from fastgan.data import enlarge_to, fit_short_side, write_image
-from fastgan.engine.callbacks import Callback, QualityEvent, RollbackEvent, StepEvent
-from fastgan.engine.infer import Stylizer
+from fastgan.engine.callbacks import Callback, RollbackEvent, StepEvent
 from fastgan.errors import InputError
 from fastgan.files import write_text
-
-_SAMPLES = 3
-_SAMPLE_SIDE = 256
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -75,13 +70,9 @@ class TensorBoard(Callback):
             if math.isfinite(value):
                 self._writer.add_scalar(name, value, event.step)
 
-    def on_quality(self, trainer: Any, event: QualityEvent) -> None:
-        self._writer.add_scalar("held_out/ssim", event.ssim, event.step)
-        self._writer.add_scalar("held_out/psnr", event.psnr, event.step)
-
-    def add_images(self, picture: np.ndarray, step: int) -> None:
+    def add_images(self, name: str, picture: np.ndarray, step: int) -> None:
         """A sample sheet (H, W, 3) uint8."""
-        self._writer.add_image("samples", picture, step, dataformats="HWC")
+        self._writer.add_image(name, picture, step, dataformats="HWC")
 
     def on_rollback(self, trainer: Any, event: RollbackEvent) -> None:
         self.close()
@@ -92,25 +83,3 @@ class TensorBoard(Callback):
             self._writer.close()
         except OSError as error:  # what its thread could not write is told here
             raise InputError(f"{self._folder}: cannot be written ({error.strerror})") from error
-
-
-def save_samples(path: Path, contents: list[np.ndarray], style: np.ndarray, stylizer: Stylizer) -> np.ndarray:
-    """Write a sheet: a row a photograph, with content, style and result side by side. Returns it, (H, W, 3) uint8."""
-    rows = [_row(content, style, stylizer) for content in contents[:_SAMPLES]]
-    width = max(row.shape[1] for row in rows)
-    gap = 8
-    sheet = np.full((sum(row.shape[0] + gap for row in rows) - gap, width, 3), 255, np.uint8)
-    top = 0
-    for row in rows:
-        sheet[top : top + row.shape[0], : row.shape[1]] = row
-        top += row.shape[0] + gap
-    write_image(sheet, path)
-    return sheet
-
-
-def _row(content: np.ndarray, style: np.ndarray, stylizer: Stylizer) -> np.ndarray:
-    result = stylizer(content)
-    panels = [fit_short_side(enlarge_to(image, _SAMPLE_SIDE), _SAMPLE_SIDE) for image in (content, style, result)]
-    height = max(panel.shape[0] for panel in panels)
-    padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, 8), (0, 0)), constant_values=255) for panel in panels]
-    return np.concatenate(padded, axis=1)[:, :-8]

@@ -1,7 +1,7 @@
 """What the networks minimise, as modules over ``fastgan.ops``. torch alone."""
 
 from fastgan.losses.adversarial import AdversarialLoss
-from fastgan.losses.perceptual import ContentLoss, StyleLoss, style_grams
+from fastgan.losses.perceptual import ContentLoss, StyleLoss, style_distance, style_grams
 from fastgan.losses.structure import PSNRLoss, SSIMLoss, TotalVariation
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "SSIMLoss",
     "StyleLoss",
     "TotalVariation",
+    "style_distance",
     "style_grams",
 ]

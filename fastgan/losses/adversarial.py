@@ -12,19 +12,37 @@ class AdversarialLoss(nn.Module):
 
     Args:
         kind: ``"bce"`` (the article's, non-saturating), ``"hinge"``, ``"lsgan"`` or ``"wgan"``.
-        temperature: divides the logits.
+        temperature: divides the logits; may be set between steps (annealing, SPEC S14).
         lambda_d: the article's lambda.
+        real_label, fake_label: what the discriminator is held to, as ``fastgan.ops.discriminator_loss``.
     """
 
-    def __init__(self, kind: str = "bce", *, temperature: float = 1.0, lambda_d: float = 1.0) -> None:
+    def __init__(
+        self,
+        kind: str = "bce",
+        *,
+        temperature: float = 1.0,
+        lambda_d: float = 1.0,
+        real_label: float = 1.0,
+        fake_label: float = 0.0,
+    ) -> None:
         super().__init__()
         self.kind = kind
         self.temperature = temperature
         self.lambda_d = lambda_d
+        self.real_label = real_label
+        self.fake_label = fake_label
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-E[log D(x)] - E[log(1 - D(G(z)))], a scalar."""
-        return ops.discriminator_loss(real_logits, fake_logits, kind=self.kind, temperature=self.temperature)
+        return ops.discriminator_loss(
+            real_logits,
+            fake_logits,
+            kind=self.kind,
+            temperature=self.temperature,
+            real_label=self.real_label,
+            fake_label=self.fake_label,
+        )
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         """-E[log D(G(z))], a scalar."""

@@ -24,11 +24,27 @@ def style_grams(
     return grams
 
 
-class StyleLoss(nn.Module):
-    """The style distance to a target: per layer ||G - T||^2 / ||T||^2 (Frobenius), averaged over layers.
+def style_distance(features: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, reduction: str = "mean") -> Tensor:
+    """The distance to a style: per layer ||G - T||^2 / ||T||^2 (Frobenius), averaged over layers.
 
     G is the Gram matrix of an image's features; the ratio does not depend on how it is scaled. It is both a loss and
     the measure ``quality/style_distance``: 0 is the style itself.
+
+    Args:
+        features: of the result, layer -> (N, C, H, W).
+        targets: layer -> (C, C) Gram matrix, or (N, C, C) for a style of each image; from ``style_grams``.
+        reduction: ``"mean"`` for a scalar, ``"none"`` for (N,).
+    """
+    distances = []
+    for layer, target in targets.items():
+        distance = ops.gram_style_loss(features[layer], target, reduction="none")
+        distances.append(distance / target.float().square().mean((-2, -1)))
+    total = torch.stack(distances).mean(0)
+    return total if reduction == "none" else total.mean()
+
+
+class StyleLoss(nn.Module):
+    """``style_distance`` to one style.
 
     Args:
         targets: layer -> (C, C) Gram matrix, from ``style_grams``.
@@ -37,18 +53,12 @@ class StyleLoss(nn.Module):
     def __init__(self, targets: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.layers = tuple(targets)
-        self.scales: dict[str, float] = {}
         for layer, target in targets.items():
             self.register_buffer(layer, target.detach().float())
-            self.scales[layer] = 1.0 / target.double().square().mean().item()
 
     def forward(self, features: Mapping[str, Tensor], reduction: str = "mean") -> Tensor:
         """Features of the result, layer -> (N, C, H, W); a scalar, or (N,) for ``reduction="none"``."""
-        total = torch.zeros(())
-        for layer in self.layers:
-            distance = ops.gram_style_loss(features[layer], getattr(self, layer), reduction=reduction)
-            total = total.to(distance.device) + distance * self.scales[layer]
-        return total / len(self.layers)
+        return style_distance(features, {layer: getattr(self, layer) for layer in self.layers}, reduction=reduction)
 
 
 class ContentLoss(nn.Module):

@@ -10,9 +10,9 @@ from fastgan import ops
 class SSIMLoss(nn.Module):
     """1 - SSIM of images mapped to [0, 1]."""
 
-    def forward(self, result: Tensor, content: Tensor) -> Tensor:
-        """(N, 3, H, W) each; a scalar in [0, 2]."""
-        return 1 - ops.ssim((result + 1) / 2, (content + 1) / 2)
+    def forward(self, result: Tensor, content: Tensor, reduction: str = "mean") -> Tensor:
+        """(N, 3, H, W) each; a scalar in [0, 2], or (N,) for ``reduction="none"``."""
+        return 1 - ops.ssim((result + 1) / 2, (content + 1) / 2, reduction=reduction)
 
 
 class PSNRLoss(nn.Module):

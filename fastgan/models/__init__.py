@@ -1,7 +1,29 @@
 """Networks: generators, discriminators and the VGG-19 encoder. torch alone."""
 
+from fastgan.models.article import ArticleDiscriminator, ArticleGenerator
+from fastgan.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from fastgan.models.encoder import LAYERS, STYLE_LAYERS, VGGEncoder
 from fastgan.models.fast import FastGenerator
+from fastgan.models.fusion import FusionGenerator
+from fastgan.models.layers import spectral_norm
 from fastgan.models.patchgan import PatchGAN
 
-__all__ = ["LAYERS", "STYLE_LAYERS", "FastGenerator", "PatchGAN", "VGGEncoder"]
+#: By the names that configs and saved models have.
+GENERATORS = {"fast": FastGenerator, "fusion": FusionGenerator, "article": ArticleGenerator, "dcgan": DCGANGenerator}
+DISCRIMINATORS = {"patch": PatchGAN, "article": ArticleDiscriminator, "dcgan": DCGANDiscriminator}
+
+__all__ = [
+    "DISCRIMINATORS",
+    "GENERATORS",
+    "LAYERS",
+    "STYLE_LAYERS",
+    "ArticleDiscriminator",
+    "ArticleGenerator",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
+    "FastGenerator",
+    "FusionGenerator",
+    "PatchGAN",
+    "VGGEncoder",
+    "spectral_norm",
+]

@@ -50,6 +50,7 @@ class FastGenerator(nn.Module):
         if width < 2 or depth < 1:
             raise ValueError(f"width must be at least 2 and depth at least 1, got {width} and {depth}")
         self.config = {"width": width, "depth": depth, "stem": stem}
+        self.stride = STRIDE
         half, quarter = 2 * width, 4 * width
         if stem == "unshuffle":
             last, kernel = width // 2, 5

@@ -7,32 +7,52 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from fastgan import ops
 
+EPS = 1e-5
 
-class InstanceNorm(nn.Module):
-    """``ops.instance_norm`` with its parameters (C,), activation and, in ``forward``, a residual.
 
-    ``frozen`` holds the moments that tiled inference fixed for the whole picture; None computes them from the input.
+def wide(x: Tensor) -> Tensor:
+    """``x`` in float32, or in float64 where it is that."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+class HoldsMoments(nn.Module):
+    """A module that normalises planes, and whose moments tiled inference fixes for a whole picture.
+
+    While ``recording``, each forward leaves its input's moments in ``frozen``: the mean and 1 / sqrt(variance + eps),
+    each (N, C, 1, 1). Later forwards take them from there; None computes them from the input.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recording = False
+        self.frozen: tuple[Tensor, Tensor] | None = None
+
+    def record(self, x: Tensor) -> None:
+        """Keep the moments of ``x`` (N, C, H, W)."""
+        var, mean = torch.var_mean(wide(x), dim=(2, 3), correction=0, keepdim=True)
+        self.frozen = (mean, torch.rsqrt(var + EPS))
+
+
+class InstanceNorm(HoldsMoments):
+    """``ops.instance_norm`` with its parameters (C,), activation and, in ``forward``, a residual."""
 
     def __init__(self, channels: int, activation: str | None = None, *, affine: bool = True) -> None:
         super().__init__()
         self.activation = activation
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
-        self.frozen: tuple[Tensor, Tensor] | None = None
-        self.recording = False
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, C, H, W) to the same shape and dtype."""
         if self.recording:
-            var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
-            self.frozen = (mean, torch.rsqrt(var + 1e-5))
+            self.record(x)
         elif self.frozen is not None:
             return self._apply_frozen(x, residual)
-        return ops.instance_norm(x, self.weight, self.bias, residual, activation=self.activation)
+        return ops.instance_norm(x, self.weight, self.bias, residual, activation=self.activation, eps=EPS)
 
     def _apply_frozen(self, x: Tensor, residual: Tensor | None) -> Tensor:
         assert self.frozen is not None
@@ -42,7 +62,7 @@ class InstanceNorm(nn.Module):
             shift = self.bias.view(1, -1, 1, 1) - mean * scale
         else:
             shift = -mean * scale
-        out = (x.float() * scale + shift).to(x.dtype)
+        out = (wide(x) * scale + shift).to(x.dtype)
         if self.activation == "relu":
             out = F.relu(out)
         elif self.activation == "leaky_relu":
@@ -74,3 +94,43 @@ def upsample_nearest(x: Tensor) -> Tensor:
         pixels = x.permute(0, 2, 3, 1)[:, :, None, :, None]
         return pixels.expand(n, h, 2, w, 2, c).reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
     return x[:, :, :, None, :, None].expand(n, c, h, 2, w, 2).reshape(n, c, 2 * h, 2 * w)
+
+
+def pad_to_multiple(x: Tensor, stride: int) -> Tensor:
+    """(N, C, H, W) grown below and to the right to multiples of ``stride``, by reflection where it is large enough."""
+    height, width = x.shape[-2:]
+    bottom, right = -height % stride, -width % stride
+    if not (bottom or right):
+        return x
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(x, (0, right, 0, bottom), mode=mode)
+
+
+class _FullPrecision(nn.Module):
+    """A parametrization out of autocast's reach: in bfloat16 the power iteration would not converge."""
+
+    def __init__(self, parametrization: nn.Module) -> None:
+        super().__init__()
+        self.parametrization = parametrization
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            return self.parametrization(weight)
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value
+
+
+def spectral_norm(network: nn.Module) -> None:
+    """Divide the weight of every convolution and linear layer of ``network``, in place, by its spectral norm.
+
+    Miyato et al. 2018 (SPEC S19): one power iteration each training forward, on the weight as a matrix of its output
+    channels. The state dict gains the vectors of the iteration.
+    """
+    for module in list(network.modules()):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            parametrizations.spectral_norm(module)
+            assert isinstance(module.parametrizations, nn.ModuleDict)
+            steps = module.parametrizations["weight"]
+            assert isinstance(steps, nn.ModuleList)
+            steps[0] = _FullPrecision(steps[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fastgan.models.layers import InstanceNorm
+from fastgan.models.layers import InstanceNorm, wide
 
 
 class PatchGAN(nn.Module):
@@ -16,6 +16,8 @@ class PatchGAN(nn.Module):
     Raises:
         ValueError: width or layers below 1.
     """
+
+    max_side: int | None = None
 
     def __init__(self, width: int = 64, layers: int = 3) -> None:
         super().__init__()
@@ -38,7 +40,7 @@ class PatchGAN(nn.Module):
         return side * 2 ** (len(self.convs) - 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1] -> (N, 1, H', W') logits, float32."""
+        """(N, 3, H, W) in [-1, 1] -> (N, 1, H', W') logits, float32 (float64 stays)."""
         for convolution, norm in zip(self.convs, self.norms, strict=True):
             x = norm(convolution(x))
-        return self.to_logit(x).float()
+        return wide(self.to_logit(x))

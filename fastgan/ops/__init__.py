@@ -6,6 +6,7 @@ by default, and why.
 
 from fastgan.ops._registry import report
 from fastgan.ops.adversarial import discriminator_loss, generator_loss
+from fastgan.ops.fusion import fuse
 from fastgan.ops.gram import gram, gram_style_loss
 from fastgan.ops.instance_norm import instance_norm
 from fastgan.ops.pixels import from_pixels, to_pixels
@@ -15,6 +16,7 @@ from fastgan.ops.ssim import ssim
 __all__ = [
     "discriminator_loss",
     "from_pixels",
+    "fuse",
     "generator_loss",
     "gram",
     "gram_style_loss",

@@ -83,7 +83,7 @@ TRAIN = {
     "out not writable": (["--out", "/proc/fastgan-run"], ["--out /proc/fastgan-run", "cannot be created"]),
     "out exists": (["--out", "{p}/text"], ["--out {p}/text", "already exists", "--resume"]),
     "too small a size": (["--size", "16"], ["--size", "greater than or equal to 32"]),
-    "size for the discriminator": (["--set", "model.discriminator.layers=5"], ["data.size", "96"]),
+    "size for the discriminator": (["--set", "model.discriminator.depth=5"], ["data.size", "96"]),
 }
 
 

@@ -315,7 +315,7 @@ def test_forms_of_a_config(tiny: Make, tmp_path: Path) -> None:
 
 def test_too_small_for_its_discriminator(tiny: Make) -> None:
     with pytest.raises(InputError, match=r"data\.size: 32 px is too small for a discriminator of 5 layers.*96"):
-        Trainer(tiny({"model.discriminator.layers": 5}))
+        Trainer(tiny({"model.discriminator.depth": 5}))
 
 
 def test_several_styles(tiny: Make, photos: Path) -> None:

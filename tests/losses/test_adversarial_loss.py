@@ -15,13 +15,18 @@ def logits(rng: torch.Generator) -> tuple[Tensor, Tensor]:
     return real.requires_grad_(), fake.requires_grad_()
 
 
+@pytest.mark.parametrize(("y_real", "y_fake"), [(1.0, 0.0), (0.9, 0.0), (0.7, 0.2)])
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
-def test_the_articles_formulas(logits: tuple[Tensor, Tensor], temperature: float) -> None:
-    """L_D = -E[log D(x)] - E[log(1 - D(G(z)))], L_G = -E[log D(G(z))], D the sigmoid of the logit over T."""
+def test_the_articles_formulas(logits: tuple[Tensor, Tensor], temperature: float, y_real: float, y_fake: float) -> None:
+    """L_D = -E[log D(x)] - E[log(1 - D(G(z)))], L_G = -E[log D(G(z))], D the sigmoid of the logit over T.
+
+    With labels y, -E[y log D + (1 - y) log(1 - D)] of each in L_D (Salimans et al. 2016), and L_G as it is.
+    """
     real, fake = logits
-    loss = AdversarialLoss(temperature=temperature)
+    loss = AdversarialLoss(temperature=temperature, real_label=y_real, fake_label=y_fake)
     d_real, d_fake = (1 / (1 + (-value / temperature).exp()) for value in (real, fake))
-    want_d = -d_real.log().mean() - (1 - d_fake).log().mean()
+    want_d = -(y_real * d_real.log() + (1 - y_real) * (1 - d_real).log()).mean()
+    want_d = want_d - (y_fake * d_fake.log() + (1 - y_fake) * (1 - d_fake).log()).mean()
     want_g = -d_fake.log().mean()
     have_d, have_g = loss.discriminator(real, fake), loss.generator(fake)
     assert have_d.item() == pytest.approx(want_d.item(), abs=1e-6)
@@ -73,7 +78,39 @@ def test_other_kinds(kind: str, logits: tuple[Tensor, Tensor]) -> None:
         assert [value.item() for value in have] == pytest.approx([value.item() for value in want[kind]])
 
 
+def test_temperature_may_be_set_between_steps(logits: tuple[Tensor, Tensor]) -> None:
+    real, fake = logits
+    annealed = AdversarialLoss()
+    for temperature in (4.0, 2.0, 1.0):
+        annealed.temperature = temperature
+        fixed = AdversarialLoss(temperature=temperature)
+        assert annealed.discriminator(real, fake).item() == fixed.discriminator(real, fake).item()
+        assert annealed.generator(fake).item() == fixed.generator(fake).item()
+    assert not annealed.state_dict() and not list(annealed.parameters())
+
+
+def test_labels_of_lsgan_and_of_those_that_have_none(logits: tuple[Tensor, Tensor]) -> None:
+    real, fake = logits
+    loss = AdversarialLoss("lsgan", real_label=0.9, fake_label=0.1)
+    want = (real - 0.9).square().mean() + (fake - 0.1).square().mean()
+    assert loss.discriminator(real, fake).item() == pytest.approx(want.item())
+    assert loss.generator(fake).item() == pytest.approx((fake - 1).square().mean().item())
+    for kind in ("hinge", "wgan"):
+        with pytest.raises(ValueError, match=f"{kind} has no labels"):
+            AdversarialLoss(kind, real_label=0.9).discriminator(real, fake)
+
+
 @pytest.mark.parametrize("lambda_d", [0.0, 1.0, 0.25])
 def test_total(lambda_d: float) -> None:
     g, d = torch.tensor(0.7), torch.tensor(1.2)
     assert AdversarialLoss(lambda_d=lambda_d).total(g, d).item() == pytest.approx(0.7 + lambda_d * 1.2)
+
+
+def test_total_of_the_articles_losses(logits: tuple[Tensor, Tensor]) -> None:
+    """L = L_G + lambda L_D (SPEC S3), from probabilities."""
+    real, fake = logits
+    d_real, d_fake = torch.sigmoid(real), torch.sigmoid(fake)
+    want = -torch.log(d_fake).mean() + 0.3 * (-torch.log(d_real).mean() - torch.log(1 - d_fake).mean())
+    loss = AdversarialLoss(lambda_d=0.3)
+    have = loss.total(loss.generator(fake), loss.discriminator(real, fake))
+    assert have.item() == pytest.approx(want.item(), abs=1e-6)

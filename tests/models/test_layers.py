@@ -1,11 +1,15 @@
 """The layers against torch.nn."""
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from fastgan.models.layers import InstanceNorm, conv, upsample_nearest
+from fastgan.models.layers import HoldsMoments, InstanceNorm, conv, pad_to_multiple, spectral_norm, upsample_nearest
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -73,3 +77,126 @@ def test_conv_keeps_the_size_and_pads_by_reflection(kernel: int, stride: int, rn
     have = layer(x)
     assert have.shape[-2:] == (12 // stride, 16 // stride)
     torch.testing.assert_close(have, want)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_recorded_moments(dtype: torch.dtype, rng: torch.Generator) -> None:
+    holder = HoldsMoments()
+    assert holder.frozen is None and not holder.recording and isinstance(InstanceNorm(2), HoldsMoments)
+    x = (torch.randn(2, 3, 8, 9, generator=rng).double() * 2 + 30).to(dtype)
+    holder.record(x)
+    assert holder.frozen is not None
+    mean, scale = holder.frozen
+    assert mean.shape == scale.shape == (2, 3, 1, 1)
+    assert mean.dtype == scale.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    exact = x.double()
+    torch.testing.assert_close(mean.double()[..., 0, 0], exact.mean((2, 3)), rtol=1e-6, atol=1e-6)
+    variance = exact.square().mean((2, 3)) - exact.mean((2, 3)).square()
+    torch.testing.assert_close(scale.double()[..., 0, 0], (variance + 1e-5).rsqrt(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "mode"), [((5, 8), "reflect"), ((4, 6), "reflect"), ((2, 7), "replicate"), ((7, 1), "replicate")]
+)
+def test_padding_to_a_multiple(size: tuple[int, int], mode: str, rng: torch.Generator) -> None:
+    x = torch.randn(1, 2, *size, generator=rng)
+    want = F.pad(x, (0, -size[1] % 4, 0, -size[0] % 4), mode=mode)
+    assert torch.equal(pad_to_multiple(x, 4), want) and want.shape[-1] % 4 == want.shape[-2] % 4 == 0
+
+
+def spectral_network() -> nn.Sequential:
+    torch.manual_seed(1)
+    made = nn.Sequential(
+        nn.Conv2d(3, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 6, 3, padding=1), nn.Flatten(), nn.Linear(6 * 16, 5)
+    )
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(7)
+    return made
+
+
+def largest_singular_values(network: nn.Module) -> list[float]:
+    """Of each weight as the forward uses it, as a matrix of output channels by the rest."""
+    found = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            weight = module.weight.detach().double()
+            weight = weight.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else weight
+            found.append(torch.linalg.svdvals(weight.flatten(1))[0].item())
+    return found
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_spectral_norm_is_one(autocast: bool, rng: torch.Generator) -> None:
+    network = spectral_network()
+    plain = [module.weight.detach().clone() for module in network if hasattr(module, "weight")]
+    assert min(largest_singular_values(network)) > 3
+    spectral_norm(network)
+    x = torch.randn(2, 3, 8, 8, generator=rng)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        for _ in range(30):
+            out = network(x)
+        out.float().square().mean().backward()
+        used = [module.weight for module in network if hasattr(module, "weight")]
+    assert len(used) == 3 and all(weight.dtype == torch.float32 for weight in used)
+    assert all(abs(value - 1) < 0.05 for value in largest_singular_values(network.eval()))
+    for have, was in zip(used, plain, strict=True):
+        torch.testing.assert_close(have / have.norm(), was / was.norm())  # only the size has changed
+    parameters = dict(network.named_parameters())
+    assert len(parameters) == 6
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in parameters.values())
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_spectral_norm_follows_a_weight_that_moves(autocast: bool, rng: torch.Generator) -> None:
+    """The power iteration runs in the forwards, in float32: the vectors keep to the true ones to 1e-3."""
+    network = spectral_network()
+    spectral_norm(network)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("original"):
+                parameter.copy_(torch.randn(parameter.shape, generator=rng))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        for _ in range(500):
+            network(torch.randn(2, 3, 8, 8, generator=rng))
+        network.eval()(torch.randn(1, 3, 8, 8, generator=rng))
+        values = largest_singular_values(network)
+    assert all(abs(value - 1) < 1e-3 for value in values)
+
+
+def test_spectral_norm_iterates_outside_autocast(rng: torch.Generator) -> None:
+    """Which operations autocast lowers differs from device to device: none of the iteration's may be left to it."""
+    network = spectral_network()
+    spectral_norm(network)
+    lowered: list[bool] = []
+
+    class Spy(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in (torch.mv, torch.vdot, torch.dot):
+                lowered.append(torch.is_autocast_enabled("cpu"))
+            return func(*args, **(kwargs or {}))
+
+    with torch.autocast("cpu", torch.bfloat16), Spy():
+        network(torch.randn(2, 3, 8, 8, generator=rng))
+        assert torch.is_autocast_enabled("cpu")
+    assert len(lowered) >= 6 and not any(lowered)
+
+
+def test_spectral_norm_is_saved_and_copied(rng: torch.Generator) -> None:
+    network = spectral_network()
+    spectral_norm(network)
+    x = torch.randn(2, 3, 8, 8, generator=rng)
+    for _ in range(3):
+        network(x)
+    copied = copy.deepcopy(network)
+    twin = spectral_network()
+    spectral_norm(twin)
+    twin.load_state_dict(network.state_dict())
+    want = [network(x) for _ in range(2)]  # the state of the iteration too
+    assert not torch.equal(*want)
+    for other in (copied, twin):
+        assert all(torch.equal(other(x), out) for out in want)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.mul_(2)
+    assert torch.equal(network.eval()(x), twin.eval()(x))

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fastgan.models import PatchGAN
 
@@ -63,3 +63,39 @@ def test_logits_are_float32_and_unbounded() -> None:
 def test_bad_options(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         PatchGAN(**options)
+
+
+def test_no_upper_limit_to_the_side() -> None:
+    assert PatchGAN(2, 1).max_side is None
+
+
+def r1(network: PatchGAN, image: Tensor) -> Tensor:
+    """Mescheder et al. 2018: the sum of the squared gradients of the logits by the image."""
+    image = image.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(image).sum(), image, create_graph=True)
+    return gradient.square().sum()
+
+
+def test_second_order_is_right(rng: torch.Generator) -> None:
+    """The R1 penalty's gradient by the parameters, through convolutions and norms, against finite differences."""
+    torch.manual_seed(0)
+    network = PatchGAN(2, 1).double()
+    image = torch.rand(2, 3, 16, 16, generator=rng, dtype=torch.float64) * 2 - 1
+    assert network(image).dtype == torch.float64
+    parameters = list(network.parameters())
+    gradients = torch.autograd.grad(r1(network, image), parameters, allow_unused=True)
+    step, checked = 1e-6, 0
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        flat = parameter.data.view(-1)
+        for index in range(0, flat.numel(), 5):
+            sides = []
+            for sign in (1, -1):
+                flat[index] += sign * step
+                sides.append(r1(network, image).item())
+                flat[index] -= sign * step
+            want = (sides[0] - sides[1]) / (2 * step)
+            have = 0.0 if gradient is None else gradient.reshape(-1)[index].item()
+            assert have == pytest.approx(want, rel=1e-5, abs=1e-6)
+            checked += abs(want) > 1e-3
+    assert checked > 20
+    assert torch.autograd.gradgradcheck(network, image[:1].clone().requires_grad_(), fast_mode=True)

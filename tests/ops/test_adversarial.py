@@ -1,23 +1,81 @@
 """The adversarial losses against the article's formulas in float64."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fastgan import ops
 
+SMOOTHED = {"real_label": 0.9, "fake_label": 0.05}
+ALL = [*((kind, {}) for kind in ("bce", "hinge", "lsgan", "wgan")), ("bce", SMOOTHED), ("lsgan", SMOOTHED)]
+LABELS = [(1.0, 0.0), (0.9, 0.0), (1.0, 0.1), (0.8, 0.25)]
 
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_bce_is_the_article_s_formula(temperature: float, rng: torch.Generator) -> None:
-    real, fake = 5 * torch.randn(2, 3, 1, 6, 6, generator=rng, dtype=torch.float64)
-    d_real, d_fake = torch.sigmoid(real / temperature), torch.sigmoid(fake / temperature)
-    discriminator = -torch.log(d_real).mean() - torch.log(1 - d_fake).mean()
-    generator = -torch.log(d_fake).mean()
-    assert ops.discriminator_loss(real, fake, temperature=temperature).item() == pytest.approx(
-        discriminator.item(), abs=1e-6
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5, 0.7])
+@pytest.mark.parametrize(("real_label", "fake_label"), LABELS)
+def test_bce_is_the_article_s_formula(real_label: float, fake_label: float, temperature: float) -> None:
+    """Of each logit by itself from -15 to 15, so that no mean hides an error."""
+    for logit in torch.linspace(-15, 15, 121, dtype=torch.float64):
+        d = torch.sigmoid(logit / temperature)
+        real, fake = (-y * torch.log(d) - (1 - y) * torch.log(1 - d) for y in (real_label, fake_label))
+        labels: dict[str, Any] = {"real_label": real_label, "fake_label": fake_label, "temperature": temperature}
+        none = torch.zeros(1, dtype=torch.float64)  # D = 1/2 costs log 2, whatever the label
+        as_real = ops.discriminator_loss(logit[None], none, **labels) - math.log(2)
+        as_fake = ops.discriminator_loss(none, logit[None], **labels) - math.log(2)
+        assert as_real.item() == pytest.approx(real.item(), abs=1e-6, rel=0)
+        assert as_fake.item() == pytest.approx(fake.item(), abs=1e-6, rel=0)
+        have = ops.generator_loss(logit[None], temperature=temperature)
+        assert have.item() == pytest.approx(-torch.log(d).item(), abs=1e-6, rel=0)
+
+
+@pytest.mark.parametrize(("real_label", "fake_label"), LABELS)
+def test_lsgan_labels(real_label: float, fake_label: float) -> None:
+    real, fake = torch.tensor([2.0, 0.0]), torch.tensor([-3.0, 1.0, 0.5])
+    want = ((2 - real_label) ** 2 + real_label**2) / 2
+    want += ((-3 - fake_label) ** 2 + (1 - fake_label) ** 2 + (0.5 - fake_label) ** 2) / 3
+    have = ops.discriminator_loss(
+        real * 4, fake * 4, kind="lsgan", temperature=4, real_label=real_label, fake_label=fake_label
     )
-    assert ops.generator_loss(fake, temperature=temperature).item() == pytest.approx(generator.item(), abs=1e-6)
+    assert have.item() == pytest.approx(want)
+
+
+@pytest.mark.parametrize("label", [0.6, 0.9])
+def test_a_smoothed_label_is_where_the_discriminator_rests(label: float) -> None:
+    """The loss on real images is least at D = label, for `bce` at the entropy of the label."""
+    logit = torch.tensor([math.log(label / (1 - label))], dtype=torch.float64, requires_grad=True)
+    loss = ops.discriminator_loss(logit, torch.full((1,), -50.0, dtype=torch.float64), real_label=label)
+    assert loss.item() == pytest.approx(-label * math.log(label) - (1 - label) * math.log(1 - label))
+    assert torch.autograd.grad(loss, logit)[0].item() == pytest.approx(0, abs=1e-12)
+    score = torch.tensor([label], dtype=torch.float64, requires_grad=True)
+    loss = ops.discriminator_loss(score, torch.zeros(1, dtype=torch.float64), kind="lsgan", real_label=label)
+    assert loss.item() == torch.autograd.grad(loss, score)[0].item() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["bce", "lsgan"])
+def test_labels_of_one_and_zero_keep_the_bits(kind: str, dtype: torch.dtype, rng: torch.Generator) -> None:
+    """The forms without labels, value and gradient: far out, where the general form would round."""
+    real, fake = (20 * torch.randn(501, generator=rng, dtype=dtype) for _ in range(2))
+
+    def plain(r: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
+        if kind == "bce":
+            return F.softplus(-r).mean() + F.softplus(f).mean()
+        return (r - 1).square().mean() + f.square().mean()
+
+    results = []
+    for loss in (
+        plain,
+        lambda r, f: ops.discriminator_loss(r, f, kind=kind),
+        lambda r, f: ops.discriminator_loss(r, f, kind=kind, real_label=1, fake_label=0),
+    ):
+        inputs = real.clone().requires_grad_(), fake.clone().requires_grad_()
+        value = loss(*inputs)
+        results.append((value, *torch.autograd.grad(value, inputs)))
+    for result in results[1:]:
+        assert all(torch.equal(have, want) for have, want in zip(result, results[0], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -39,11 +97,12 @@ def test_other_kinds_by_hand(kind: str, discriminator: float, generator: float) 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("kind", ["bce", "hinge", "lsgan", "wgan"])
-def test_extreme_logits_stay_finite(kind: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("kind", "labels"), ALL)
+def test_extreme_logits_stay_finite(kind: str, labels: dict[str, float], dtype: torch.dtype) -> None:
     logits = torch.tensor([-1e4, 1e4, 0.0], dtype=dtype, requires_grad=True)
+    options: dict[str, Any] = {"kind": kind, **labels}
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = ops.discriminator_loss(logits, logits, kind=kind) + ops.generator_loss(logits, kind=kind)
+        loss = ops.discriminator_loss(logits, logits, **options) + ops.generator_loss(logits, kind=kind)
     assert loss.dtype == torch.float32
     assert loss.isfinite()
     (gradient,) = torch.autograd.grad(loss, logits)
@@ -54,16 +113,33 @@ def test_extreme_logits_stay_finite(kind: str, dtype: torch.dtype) -> None:
         assert slope[0].item() == pytest.approx(-1 / 3, rel=0.01)
 
 
-@pytest.mark.parametrize("kind", ["bce", "hinge", "lsgan", "wgan"])
-def test_derivatives_and_compile(kind: str, rng: torch.Generator) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+@pytest.mark.parametrize(("kind", "labels"), ALL)
+def test_derivatives_and_compile(kind: str, labels: dict[str, float], temperature: float, rng: torch.Generator) -> None:
+    options: dict[str, Any] = {"kind": kind, "temperature": temperature}
+    discriminator: dict[str, Any] = {**options, **labels}
     real, fake = (torch.randn(4, generator=rng, dtype=torch.float64).requires_grad_() for _ in range(2))
 
     def both(r: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
-        return ops.discriminator_loss(r, f, kind=kind) + ops.generator_loss(f, kind=kind)
+        return ops.discriminator_loss(r, f, **discriminator) + ops.generator_loss(f, **options)
 
     assert torch.autograd.gradcheck(both, (real, fake))
     assert torch.autograd.gradgradcheck(both, (real, fake))
+    torch.compiler.reset()  # one function for all these cases would meet the limit of recompilations
     torch.testing.assert_close(torch.compile(both, fullgraph=True, backend="eager")(real, fake), both(real, fake))
+
+
+def test_annealing_under_compile(rng: torch.Generator) -> None:
+    """A temperature and labels that change from call to call are traced as symbols."""
+    real, fake = torch.randn(2, 7, generator=rng)
+
+    def loss(r: torch.Tensor, f: torch.Tensor, temperature: float, label: float) -> torch.Tensor:
+        return ops.discriminator_loss(r, f, temperature=temperature, real_label=label)
+
+    compiled = torch.compile(loss, fullgraph=True, backend="eager")
+    for temperature, label in ((4.0, 0.9), (3.1, 0.9), (2.3, 0.8), (1.2, 0.7), (1.0, 1.0)):
+        want = loss(real, fake, temperature, label)
+        torch.testing.assert_close(compiled(real, fake, temperature, label), want)
 
 
 def test_bad_arguments() -> None:
@@ -72,7 +148,27 @@ def test_bad_arguments() -> None:
         ops.generator_loss(logits, kind="gan")
     with pytest.raises(ValueError, match="temperature must be a finite number above 0, got 0"):
         ops.discriminator_loss(logits, logits, temperature=0)
+    for temperature in (-1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="temperature must be a finite number above 0, got"):
+            ops.generator_loss(logits, temperature=temperature)
     with pytest.raises(ValueError, match="real_logits must not be empty"):
         ops.discriminator_loss(logits[:0], logits)
     with pytest.raises(TypeError, match="fake_logits must be a floating-point tensor"):
         ops.discriminator_loss(logits, logits.int())
+
+
+@pytest.mark.parametrize("kind", ["bce", "lsgan"])
+@pytest.mark.parametrize("labels", [(1.1, 0.0), (1.0, -0.1), (0.5, 0.5), (0.2, 0.8), (math.nan, 0.0), (1.0, math.nan)])
+def test_bad_labels(kind: str, labels: tuple[float, float]) -> None:
+    logits = torch.zeros(2)
+    with pytest.raises(ValueError, match="labels must be 0 <= fake_label < real_label <= 1, got"):
+        ops.discriminator_loss(logits, logits, kind=kind, real_label=labels[0], fake_label=labels[1])
+
+
+@pytest.mark.parametrize("kind", ["hinge", "wgan"])
+def test_kinds_without_labels_refuse_them(kind: str) -> None:
+    logits = torch.zeros(2)
+    for labels in ({"real_label": 0.9}, {"fake_label": 0.1}):
+        with pytest.raises(ValueError, match=f"{kind} has no labels: .* must be 1 and 0, got"):
+            ops.discriminator_loss(logits, logits, kind=kind, **labels)  # type: ignore[arg-type]
+    assert ops.discriminator_loss(logits, logits, kind=kind, real_label=1, fake_label=0).isfinite()

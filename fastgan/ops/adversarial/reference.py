@@ -10,14 +10,24 @@ def _wide(logits: Tensor, temperature: float) -> Tensor:
     return wide if temperature == 1.0 else wide / temperature
 
 
-def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: str, temperature: float) -> Tensor:
+def _bce(logits: Tensor, label: float) -> Tensor:
+    # -label log s(l) - (1 - label) log(1 - s(l)); at the ends the form that has no difference of large numbers.
+    if label == 1:
+        return F.softplus(-logits)
+    softplus = F.softplus(logits)
+    return softplus if label == 0 else softplus - label * logits
+
+
+def discriminator_loss(
+    real_logits: Tensor, fake_logits: Tensor, kind: str, temperature: float, real_label: float, fake_label: float
+) -> Tensor:
     real, fake = _wide(real_logits, temperature), _wide(fake_logits, temperature)
     if kind == "bce":
-        return F.softplus(-real).mean() + F.softplus(fake).mean()
+        return _bce(real, real_label).mean() + _bce(fake, fake_label).mean()
     if kind == "hinge":
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
     if kind == "lsgan":
-        return (real - 1).square().mean() + fake.square().mean()
+        return (real - real_label).square().mean() + (fake - fake_label).square().mean()
     return fake.mean() - real.mean()
 
 

@@ -1,0 +1,37 @@
+"""``fastgan generate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastgan.errors import InputError
+
+
+def generate(
+    model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder of --model dcgan, or its model.")],
+    out: Annotated[Path, typer.Option(help="The folder for the images.", show_default=False)],
+    count: Annotated[int, typer.Option(help="How many.", min=1, max=1_000_000)] = 16,
+    seed: Annotated[int, typer.Option(help="The images follow from it.", min=0)] = 0,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> int:
+    """Make images from noise: 000000.png and so on, in a folder that does not exist yet or is empty."""
+    from fastgan.data import write_image
+    from fastgan.engine import Sampler, load
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out}: already exists; give a new folder")
+    sampler = load(model, device=device, precision=precision)
+    if not isinstance(sampler, Sampler):
+        raise InputError(f"{model}: makes pictures from photographs, not from noise; use fastgan stylize {model}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
+    for number, image in enumerate(sampler.generate(count, seed=seed)):
+        write_image(image, out / f"{number:06d}.png")
+    print(f"{count} images in {out}")
+    return 0

@@ -1,0 +1,83 @@
+"""Fields that do not go together, each refused with what would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastgan.config.schema import Config
+
+#: Fields of ``model.generator`` that one model alone has.
+_OWN = {"stem": "fast", "layer": "fusion", "z_dim": "dcgan"}
+_PERCEPTUAL = ("content", "style", "ssim", "psnr", "tv")
+
+
+def check_combinations(config: Config) -> None:
+    """Raise ValueError, in one line that says what would work, for fields that do not go together."""
+    for check in (_model, _discriminator, _adversarial, _noise):
+        check(config)
+
+
+def _model(config: Config) -> None:
+    model = config.model
+    if model.name == "fusion" and model.fusion is None:
+        raise ValueError("model.fusion: the model fusion needs one of adain, convex, additive, mlp")
+    if model.name != "fusion" and model.fusion is not None:
+        raise ValueError(f"model.fusion: the model {model.name} fuses no features; use --model fusion")
+    for field, owner in _OWN.items():
+        value = getattr(model.generator, field)
+        if model.name == owner and value is None:
+            raise ValueError(f"model.generator.{field}: the model {owner} needs one")
+        if model.name != owner and value is not None:
+            raise ValueError(
+                f"model.generator.{field}: only the model {owner} has this, and model.name is {model.name}"
+            )
+    if model.name == "fusion" and config.data.batch < 2:
+        raise ValueError(
+            "data.batch: the model fusion learns a full and a lower strength from each batch; give --batch 2 or more"
+        )
+
+
+def _discriminator(config: Config) -> None:
+    net = config.model.discriminator
+    if net.name == "dcgan" and net.norm is None:
+        net.norm = "batch"
+    if net.name != "dcgan" and net.norm is not None:
+        raise ValueError(f"model.discriminator.norm: only the discriminator dcgan has a choice, not {net.name}")
+
+
+def _adversarial(config: Config) -> None:
+    loss, discriminator = config.loss, config.optim.discriminator
+    bounded = discriminator.clip_weights is not None or loss.r1 > 0 or config.model.discriminator.spectral_norm
+    if loss.kind == "wgan" and loss.adversarial and not bounded:
+        raise ValueError(
+            "loss.kind: wgan needs a bounded discriminator; add --set optim.discriminator.clip_weights=0.01, "
+            "--set loss.r1=1 or --set model.discriminator.spectral_norm=true"
+        )
+    if loss.kind in ("hinge", "wgan") and (loss.real_label, loss.fake_label) != (1.0, 0.0):
+        field = "loss.real_label" if loss.real_label != 1.0 else "loss.fake_label"
+        raise ValueError(f"{field}: {loss.kind} has no labels; use --set loss.kind=bce or lsgan")
+    if not loss.fake_label < loss.real_label:
+        raise ValueError("loss.real_label: must be above loss.fake_label")
+
+
+def _noise(config: Config) -> None:
+    if config.model.name != "dcgan":
+        if config.data.style is None:
+            raise ValueError(f"data.style: the model {config.model.name} needs a style; give --style FILE or demo")
+        return
+    if config.data.style is not None:
+        raise ValueError("data.style: the model dcgan makes images from noise and takes no style; leave it out")
+    for target in ("target_ssim", "target_psnr"):
+        if getattr(config.quality, target) is not None:
+            raise ValueError(
+                f"quality.{target}: the model dcgan makes images from noise, and there is no photograph that they "
+                "should be like; use --model fast, fusion or article"
+            )
+    for name in _PERCEPTUAL:
+        if getattr(config.loss, name):
+            raise ValueError(
+                f"loss.{name}: the model dcgan learns from its discriminator alone; leave it at 0 or use --model fast"
+            )
+    if not config.loss.adversarial:
+        raise ValueError("loss.adversarial: is all that the model dcgan learns from; give it a weight above 0")

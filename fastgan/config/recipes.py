@@ -1,0 +1,31 @@
+"""Where a model's defaults depart from those of ``fast``, which are ``Config()``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "fusion": {
+        "model": {"fusion": "adain", "generator": {"depth": 3, "stem": None, "layer": "relu3_1"}},
+    },
+    "article": {
+        "model": {
+            "generator": {"width": 64, "depth": 2, "stem": None},
+            "discriminator": {"name": "article", "width": 32, "depth": 2},
+        },
+    },
+    "dcgan": {
+        "model": {
+            "generator": {"width": 64, "depth": 1, "stem": None, "z_dim": 100},
+            "discriminator": {"name": "dcgan", "width": 64, "depth": 1, "norm": "batch"},
+        },
+        # Whole photographs, a little jitter apart: crops of a larger one would be textures.
+        "data": {"style": None, "size": 64, "batch": 32, "short_side": 72},
+        "loss": {"adversarial": 1.0, "content": 0.0, "style": 0.0, "ssim": 0.0},
+        "optim": {
+            "generator": {"lr": 2e-4, "beta1": 0.5, "beta2": 0.999},
+            "discriminator": {"lr": 2e-4, "beta1": 0.5, "beta2": 0.999},
+            "ema": 0.99,
+        },
+    },
+}

@@ -1,0 +1,193 @@
+"""The model of ``config.yaml``: every field of a run, its default and its bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fastgan.config.combinations import check_combinations
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+class GeneratorConfig(_Section):
+    """Sizes of the generator, and what only one of them has: ``stem`` is of ``fast``, ``layer`` (VGG-19's, whose
+    features are fused) of ``fusion``, ``z_dim`` of ``dcgan``. See ``fastgan.models``."""
+
+    width: int = Field(32, ge=2, le=512)
+    depth: int = Field(5, ge=1, le=64)
+    stem: Literal["unshuffle", "conv9"] | None = "unshuffle"
+    layer: Literal["relu2_1", "relu3_1", "relu4_1", "relu5_1"] | None = None
+    z_dim: int | None = Field(None, ge=1, le=4096)
+
+
+class DiscriminatorConfig(_Section):
+    """Which discriminator and how large; ``norm`` is of ``dcgan``. See ``fastgan.models``."""
+
+    name: Literal["patch", "article", "dcgan"] = "patch"
+    width: int = Field(32, ge=1, le=512)
+    depth: int = Field(3, ge=1, le=5)
+    norm: Literal["batch", "instance", "none"] | None = None
+    spectral_norm: bool = False
+
+
+class ModelConfig(_Section):
+    """Which networks, and how large."""
+
+    name: Literal["fast", "fusion", "article", "dcgan"] = "fast"
+    fusion: Literal["adain", "convex", "additive", "mlp"] | None = None
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    features: str = "vgg19"
+
+
+class DataConfig(_Section):
+    """What is trained on."""
+
+    content: str = "demo"
+    style: str | None = "demo"
+    size: int = Field(256, ge=32, le=2048)
+    batch: int = Field(4, ge=1, le=1024)
+    short_side: int = Field(384, ge=32, le=4096)
+    held_out: int = Field(8, ge=1, le=1000)
+    max_broken: float = Field(0.5, ge=0, le=1)
+    prefetch: int = Field(2, ge=0, le=64)
+
+
+class LossConfig(_Section):
+    """Weights of what the generator minimises; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
+
+    ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
+    losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_every`` steps; ``augment``
+    names what is done to real and fake before the discriminator sees them.
+    """
+
+    kind: Literal["bce", "hinge", "lsgan", "wgan"] = "bce"
+    adversarial: Weight = 0.1
+    content: Weight = 0.03
+    style: Weight = 10.0
+    ssim: Weight = 4.5
+    psnr: Weight = 0.0
+    tv: Weight = 0.0
+    lambda_d: Weight = 1.0
+    temperature: float = Field(1.0, gt=0)
+    temperature_end: float | None = Field(None, gt=0)
+    real_label: float = Field(1.0, ge=0, le=1)
+    fake_label: float = Field(0.0, ge=0, le=1)
+    r1: Weight = 0.0
+    r1_every: int = Field(1, ge=1, le=1000)
+    augment: list[Literal["color", "translation", "cutout"]] = []
+    content_layer: str = "relu3_1"
+
+
+class OptimizerConfig(_Section):
+    """The optimiser of one network. ``beta1`` is the momentum of all three, ``beta2`` the decay of the mean square of
+    Adam and RMSprop. ``clip_weights`` bounds every parameter after each step, ``clip_grad`` the gradient's norm."""
+
+    name: Literal["adam", "rmsprop", "sgd"] = "adam"
+    lr: Rate
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    clip_weights: float | None = Field(None, gt=0)
+    clip_grad: float | None = Field(None, gt=0)
+
+
+class OptimConfig(_Section):
+    """Optimisers: a rate for each network (SPEC S4), shared warm-up and cosine decay over the run, EMA of G."""
+
+    generator: OptimizerConfig = OptimizerConfig(lr=1e-3, beta1=0.9)
+    discriminator: OptimizerConfig = OptimizerConfig(lr=2e-4, beta1=0.5)
+    warmup: float = Field(0.05, ge=0, lt=1)
+    final_lr: float = Field(0.0, ge=0, le=1)
+    ema: float = Field(0.95, ge=0, lt=1)
+
+
+class QualityConfig(_Section):
+    """Quality-guided training (SPEC S10): at most one target; without one nothing is controlled. ``every`` is the
+    steps between measurements; ``alarm`` watches for collapse (SPEC S19)."""
+
+    target_ssim: float | None = Field(None, gt=0, lt=1)
+    target_psnr: float | None = Field(None, gt=0, le=60)
+    gain: float = Field(0.25, gt=0, le=10)
+    smoothing: float = Field(0.9, ge=0, lt=1)
+    every: int = Field(50, ge=1)
+    alarm: bool = True
+
+    @model_validator(mode="after")
+    def _one_target(self) -> QualityConfig:
+        if self.target_ssim is not None and self.target_psnr is not None:
+            raise ValueError("give target_ssim or target_psnr, not both")
+        return self
+
+
+class TrainConfig(_Section):
+    """How long, from what seed and in which arithmetic. Without a length a run has 2,000 steps."""
+
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    minutes: float | None = Field(None, gt=0)
+    seed: int = Field(0, ge=0, lt=2**32)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainConfig:
+        if sum(value is not None for value in (self.steps, self.epochs, self.minutes)) > 1:
+            raise ValueError("give one of steps, epochs and minutes")
+        return self
+
+
+class CheckpointConfig(_Section):
+    """Steps between checkpoints, and how many of the newest are kept."""
+
+    every: int = Field(200, ge=1)
+    keep: int = Field(2, ge=1)
+
+
+class LogConfig(_Section):
+    """Steps between sample pictures; whether TensorBoard files are written."""
+
+    samples_every: int = Field(100, ge=1)
+    tensorboard: bool = True
+
+
+class Config(_Section):
+    """A run. ``config.yaml`` in a run folder is this, whole."""
+
+    task: Literal["stylize"] = "stylize"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    quality: QualityConfig = QualityConfig()
+    train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Config:
+        check_combinations(self)
+        return self
+
+    @model_validator(mode="after")
+    def _psnr_term(self) -> Config:
+        if self.quality.target_psnr is not None and not self.loss.psnr:
+            self.loss.psnr = self.loss.ssim  # a target needs a term that moves what it measures
+        return self
+
+    def to_yaml(self) -> str:
+        """The text of ``config.yaml``; its paths are absolute, so that a run is resumed from any folder."""
+        values = self.model_dump(mode="json")
+        for section, field in (("data", "content"), ("data", "style"), ("model", "features")):
+            if values[section][field] is not None and Path(values[section][field]).exists():
+                values[section][field] = str(Path(values[section][field]).resolve())
+        return yaml.safe_dump(values, sort_keys=False)

@@ -1,0 +1,143 @@
+"""One training step of style transfer (SPEC S6 to S9)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fastgan import ops
+from fastgan.engine.precision import autocast
+from fastgan.engine.state import TrainState
+from fastgan.engine.steps.adversarial import AdversarialStep
+from fastgan.engine.styles import Styles
+from fastgan.losses import ContentLoss, PSNRLoss, SSIMLoss, TotalVariation, style_distance
+from fastgan.models import FusionGenerator, VGGEncoder
+from fastgan.quality import batch_spread
+
+if TYPE_CHECKING:
+    from fastgan.config import Config
+
+
+class StylizeStep(AdversarialStep):
+    """Photographs in, pictures out: by a network for one style, or by one that fuses any style in.
+
+    A fusing network is taught how strong a style is: in each batch the first image has strength 1, the others in turn
+    a strength drawn from 0 to 1, 0, and 1. The style's losses weigh as much as its strength, so that strength 0 is
+    taught by the structure terms alone; D and the logged quality see the images of strength 1.
+
+    Args:
+        config: the run's.
+        encoder: frozen, in its compute dtype.
+        styles: the style images; D learns from their crops.
+        device, dtype: where, and in what arithmetic, the networks run.
+    """
+
+    def __init__(
+        self, config: Config, encoder: VGGEncoder, styles: Styles, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        super().__init__(config, device, dtype)
+        self.encoder = encoder
+        self.styles = styles
+        self.content = ContentLoss()
+        self.ssim = SSIMLoss()
+        self.psnr = PSNRLoss()
+        self.tv = TotalVariation()
+        self.layers = tuple(dict.fromkeys((*styles.layers, config.loss.content_layer)))
+
+    def update(self, state: TrainState, batch: Tensor) -> dict[str, Tensor]:
+        """See ``AdversarialStep``."""
+        fusing = isinstance(state.generator, FusionGenerator)
+        with self.phases("data"):
+            content = self.to_images(batch, state, self.styles.min_side)
+            real, chosen = self._style_crops(state, content)
+        weights = self.config.loss
+        wanted = state.generator.layers if fusing else ()
+        if weights.content:
+            wanted = tuple(dict.fromkeys((*wanted, weights.content_layer)))
+        content_features: dict[str, Tensor] = {}
+        if wanted:
+            with self.phases("features"), torch.no_grad():
+                content_features = self.encoder(content, wanted)
+        strength = self._strengths(state, content.shape[0]) if fusing else torch.ones(content.shape[0])
+        full = strength == 1
+        strength, full = strength.to(self.device), full.to(self.device)
+        with self.phases("generator"), autocast(self.device, self.dtype):
+            if fusing:
+                codes = torch.cat([self.styles.code(index, state.generator) for index in chosen])
+                result = state.generator(content_features, codes, strength)
+            else:
+                result = state.generator(content)
+        targets = self.styles.targets(chosen) if fusing else self.styles.mean_targets
+        values = self.update_discriminator(state, real[full], result[full])
+        return values | self._update_generator(state, content, result, content_features, targets, strength, full)
+
+    def _update_generator(
+        self,
+        state: TrainState,
+        content: Tensor,
+        result: Tensor,
+        content_features: dict[str, Tensor],
+        targets: dict[str, Tensor],
+        strength: Tensor,
+        full: Tensor,
+    ) -> dict[str, Tensor]:
+        weights = self.config.loss
+        structure = 1.0 if state.controller is None else state.controller.weight
+        with self.phases("features"):
+            features = self.encoder(result, self.layers if weights.content else self.styles.layers)
+        with self.phases("losses"):
+            zero = result.new_zeros(())
+            nothing = result.new_full((), math.nan)
+            adversarial = self.generator_loss(state, result[full]) if weights.adversarial else nothing
+            content_loss = zero
+            if weights.content:
+                layer = weights.content_layer
+                content_loss = self.content(features[layer], content_features[layer])
+            style = style_distance(features, targets, reduction="none")
+            ssim_loss = self.ssim(result, content, reduction="none")
+            psnr_loss = self.psnr(result, content) if weights.psnr else zero
+            tv = self.tv(result) if weights.tv else zero
+            kept = weights.content * content_loss + weights.ssim * ssim_loss.mean() + weights.psnr * psnr_loss
+            loss = weights.style * (strength * style).mean() + weights.tv * tv + structure * kept
+            if weights.adversarial:
+                loss = loss + weights.adversarial * adversarial
+        self.descend_generator(state, loss)
+        with torch.no_grad():
+            psnr = ops.psnr((result.detach()[full] + 1) / 2, (content[full] + 1) / 2)
+            spread = batch_spread(result.detach(), content)
+        style = style.detach()[full].mean()
+        return {
+            "loss/g": loss,
+            "loss/adversarial": adversarial,
+            "loss/content": content_loss,
+            "loss/style": style,
+            "loss/tv": tv,
+            "quality/ssim": 1 - ssim_loss.detach()[full].mean(),
+            "quality/psnr": psnr,
+            "quality/style_distance": style,
+            "quality/spread": spread,
+        }
+
+    def _strengths(self, state: TrainState, count: int) -> Tensor:
+        drawn = torch.rand(count, generator=state.rng).tolist()
+        values = [1.0]
+        for index in range(1, count):
+            values.append((drawn[index], 0.0, 1.0)[(index - 1 + state.step) % 3])
+        return torch.tensor(values)
+
+    def _style_crops(self, state: TrainState, like: Tensor) -> tuple[Tensor, list[int]]:
+        """Crops of random styles, one an image, of the batch's size; and which styles they are."""
+        height, width = like.shape[-2:]
+        crops, chosen = [], []
+        for _ in range(like.shape[0]):
+            which, down, across, mirror = torch.randint(2**31, (4,), generator=state.rng).tolist()
+            chosen.append(which % len(self.styles))
+            style = self.styles.crops[chosen[-1]]
+            top = down % max(1, style.shape[1] - height + 1)
+            left = across % max(1, style.shape[2] - width + 1)
+            crop = style[:, top : top + height, left : left + width]
+            crops.append(crop.flip(2) if mirror & 1 else crop)
+        return ops.from_pixels(torch.stack(crops).permute(0, 2, 3, 1).contiguous()), chosen

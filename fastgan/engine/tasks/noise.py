@@ -1,0 +1,97 @@
+"""Learning to make images from noise (SPEC S1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastgan import ops
+from fastgan.engine.build import Photographs
+from fastgan.engine.evaluate import MEASURED, Measures, NoiseEvaluator
+from fastgan.engine.sampler import Sampler
+from fastgan.engine.sheets import grid
+from fastgan.engine.state import TrainState
+from fastgan.engine.steps import NoiseStep
+from fastgan.engine.tasks.base import Task
+from fastgan.models import STYLE_LAYERS, VGGEncoder
+
+if TYPE_CHECKING:
+    from fastgan.config import Config
+
+#: Images measured on the way.
+_OBSERVED = 128
+_SHOWN, _STRIPS, _WAYS = 48, 3, 12
+
+
+class NoiseTask(Task):
+    """A GAN from noise: what it makes is measured as a set, against crops of the photographs."""
+
+    watched: ClassVar = {"loss/g": "G", "loss/d": "D", "quality/spread": "spread"}
+    baseline = "photographs, against others"
+    caption = "Images from noise"
+
+    def __init__(
+        self, config: Config, photographs: Photographs | None, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        super().__init__(config, photographs)
+        self.device, self.dtype = device, dtype
+        self.step = NoiseStep(config, device, dtype)
+        self._evaluator: NoiseEvaluator | None = None
+
+    def model(self, state: TrainState) -> Sampler:
+        """See ``Task``; live: it changes with each step."""
+        return Sampler(state.ema, self.device, self.dtype)  # type: ignore[arg-type]
+
+    def examples(self, state: TrainState, batch: int, size: int) -> dict[str, tuple[nn.Module, Tensor]]:
+        """See ``Task``."""
+        rng = torch.Generator().manual_seed(0)
+        images = (torch.rand(batch, 3, size, size, generator=rng) * 2 - 1).to(self.device)
+        z = torch.randn(batch, state.generator.z_dim, generator=rng).to(self.device)  # type: ignore[arg-type]
+        return {"generator": (state.generator, z), "discriminator": (state.discriminator, images)}
+
+    def start(self) -> Measures:
+        """See ``Task``: other crops of the photographs, against those that the images will be measured by."""
+        evaluator = self._reference()
+        if evaluator is None:
+            return Measures()
+        return evaluator.measure(ops.from_pixels(self._crops(MEASURED, offset=MEASURED)))
+
+    def finish(self, state: TrainState) -> Measures:
+        """See ``Task``."""
+        return self._measure(state, MEASURED)
+
+    def observe(self, state: TrainState) -> dict[str, float]:
+        """See ``Task``: distance and spread of 128 images."""
+        measured = self._measure(state, _OBSERVED)
+        return {f"held_out/{name}": float(np.mean(values)) for name, values in measured.values.items()}
+
+    def samples(self, state: TrainState) -> dict[str, np.ndarray]:
+        """See ``Task``: images of fixed noise; ways from one image to another."""
+        sampler = self.model(state)
+        ways = np.concatenate([sampler.interpolate(_WAYS, seed=seed) for seed in range(_STRIPS)])
+        return {"": grid(sampler.generate(_SHOWN), _WAYS), "-interpolation": grid(ways, _WAYS)}
+
+    def _measure(self, state: TrainState, count: int) -> Measures:
+        evaluator = self._reference()
+        if evaluator is None:
+            return Measures()
+        sampler = self.model(state)
+        return evaluator.measure(sampler.run(sampler.noise(count, seed=1)))
+
+    def _reference(self) -> NoiseEvaluator | None:
+        if self._evaluator is None and self.photographs is not None:
+            encoder = VGGEncoder(STYLE_LAYERS, self.config.model.features).to(self.device)
+            encoder.to_compute(self.dtype, torch.channels_last)
+            self._evaluator = NoiseEvaluator(encoder, self._crops(MEASURED))
+        return self._evaluator
+
+    def _crops(self, count: int, *, offset: int = 0) -> Tensor:
+        """Crops of the photographs trained on, ``count`` from ``offset`` on in the order of a run's batches."""
+        assert self.photographs is not None
+        batches = self.photographs.batches
+        first, last = offset // batches.batch, -(-(offset + count) // batches.batch)
+        crops = torch.cat([batches.batch_at(step) for step in range(first, last)])
+        return crops[offset - first * batches.batch :][:count]

@@ -1,0 +1,143 @@
+"""Learning to paint photographs in a style (SPEC S6 to S9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastgan import ops
+from fastgan.engine.build import Photographs
+from fastgan.engine.evaluate import CONTENT_LAYER, Evaluator, Measures, stylizer_run
+from fastgan.engine.infer import Stylizer
+from fastgan.engine.model_files import save_styles
+from fastgan.engine.sheets import comparison_sheet, strength_sheet
+from fastgan.engine.state import TrainState
+from fastgan.engine.steps import StylizeStep
+from fastgan.engine.styles import Styles, style_tensor
+from fastgan.engine.tasks.base import Task
+from fastgan.losses import style_distance
+from fastgan.models import STYLE_LAYERS, FusionGenerator, VGGEncoder
+
+if TYPE_CHECKING:
+    from fastgan.config import Config
+
+#: Photographs held out that are looked at on the way; all of them are measured at the end.
+_OBSERVED = 4
+
+
+class StylizeTask(Task):
+    """One style in one network (``fast``, ``article``), or any style in one (``fusion``).
+
+    With ``fusion`` photograph i is measured in style i, in turn; otherwise all in the mean of the styles.
+    """
+
+    watched: ClassVar = {"quality/ssim": "SSIM", "quality/style_distance": "style"}
+    baseline = "photograph itself"
+    caption = "Content, style and result"
+
+    def __init__(
+        self,
+        config: Config,
+        photographs: Photographs | None,
+        styles: list[np.ndarray],
+        generator: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__(config, photographs)
+        self.device, self.dtype = device, dtype
+        self.fuses = isinstance(generator, FusionGenerator)
+        deeper = generator.layers if isinstance(generator, FusionGenerator) else ()
+        layers = tuple(dict.fromkeys((*STYLE_LAYERS, config.loss.content_layer, CONTENT_LAYER, *deeper)))
+        self.encoder = VGGEncoder(layers, config.model.features).to(device)
+        self.styles = Styles(styles, self.encoder, config.data.size)
+        if not self.fuses:
+            _ = self.styles.mean_targets  # a style that cannot be used is told before anything is written
+        self.encoder.to_compute(dtype, torch.channels_last)
+        self.step = StylizeStep(config, self.encoder, self.styles, device, dtype)
+
+    def model(self, state: TrainState) -> Stylizer:
+        """See ``Task``; live: it changes with each step."""
+        encoder = self.encoder if self.fuses else None
+        features = self.config.model.features
+        return Stylizer(state.ema, self.device, self.dtype, features, encoder=encoder, styles=self.styles.images)
+
+    def examples(self, state: TrainState, batch: int, size: int) -> dict[str, tuple[nn.Module, Tensor]]:
+        """See ``Task``; the decoder of ``fusion`` is left as it is."""
+        images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        images = images.to(self.device, memory_format=torch.channels_last)
+        networks: dict[str, nn.Module] = {} if self.fuses else {"generator": state.generator}
+        networks |= {"discriminator": state.discriminator, "encoder": self.encoder}
+        return {name: (network, images) for name, network in networks.items()}
+
+    def prepare(self, state: TrainState, batch: Tensor) -> None:
+        """See ``Task``: the scale of the features that ``fusion`` decodes."""
+        if isinstance(state.generator, FusionGenerator):
+            content = self.step.to_images(batch, state)
+            for network in (state.generator, state.ema):
+                network.calibrate(self.encoder.forward(content, (network.layer,)))
+
+    def start(self) -> Measures:
+        """See ``Task``."""
+        return self._evaluator(len(self.held_out)).measure(self.held_out, None)
+
+    def finish(self, state: TrainState) -> Measures:
+        """See ``Task``."""
+        return self._evaluator(len(self.held_out)).measure(self.held_out, self._run(state))
+
+    def observe(self, state: TrainState) -> dict[str, float]:
+        """See ``Task``: SSIM, PSNR and style distance of up to 4 photographs held out."""
+        photographs = self.held_out[:_OBSERVED]
+        if not photographs:
+            return {}
+        run = self._run(state)
+        ssim, psnr, style = [], [], []
+        with torch.no_grad():
+            for number, image in enumerate(photographs):
+                content = style_tensor(image).to(self.device)
+                result = run(content, number)
+                pair = (result + 1) / 2, (content + 1) / 2
+                ssim.append(ops.ssim(*pair).item())
+                psnr.append(ops.psnr(*pair).item())
+                targets = self._targets(number)
+                style.append(style_distance(self.encoder.forward(result, STYLE_LAYERS), targets).item())
+        return {
+            "held_out/ssim": float(np.mean(ssim)),
+            "held_out/psnr": float(np.mean(psnr)),
+            "held_out/style_distance": float(np.mean(style)),
+        }
+
+    def samples(self, state: TrainState) -> dict[str, np.ndarray]:
+        """See ``Task``: content, style and result; with ``fusion`` also the way from strength 0 to 1."""
+        if not self.held_out:
+            return {}
+        stylizer, styles = self.model(state), self.styles.images
+        rows = [
+            (content, styles[number % len(styles)] if self.fuses else styles[0])
+            for number, content in enumerate(self.held_out)
+        ]
+        sheets = {"": comparison_sheet(rows, stylizer)}
+        if self.fuses:
+            sheets["-strength"] = strength_sheet(rows, stylizer)
+        return sheets
+
+    def save_files(self, folder: Path) -> None:
+        """See ``Task``: the styles."""
+        save_styles(folder, self.styles.images)
+
+    def _targets(self, number: int) -> dict[str, Tensor]:
+        return self.styles.grams(number % len(self.styles)) if self.fuses else self.styles.mean_targets
+
+    def _evaluator(self, count: int) -> Evaluator:
+        return Evaluator(self.encoder, [self._targets(number) for number in range(max(1, count))])
+
+    def _run(self, state: TrainState) -> Callable[[Tensor, int], Tensor]:
+        def code(number: int) -> Tensor:
+            return self.styles.code(number % len(self.styles), state.ema)  # type: ignore[arg-type]
+
+        return stylizer_run(self.model(state), code if self.fuses else None)

@@ -1,0 +1,173 @@
+"""Measures of generated images against their definitions, written as loops in float64."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastgan.quality import KernelDistance, Spread, pooled_features
+
+MEASURES = (KernelDistance, Spread)
+
+
+def standardised(reference: Tensor, other: Tensor) -> list[list[float]]:
+    """Rows of `other` by the columns' mean and deviation in `reference`, of the columns that vary there."""
+    rows: list[list[float]] = [[] for _ in other]
+    for column in range(reference.shape[1]):
+        values = reference[:, column].tolist()
+        mean = sum(values) / len(values)
+        deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+        if max(values) > min(values):
+            for row, value in zip(rows, other[:, column].tolist(), strict=True):
+                row.append((value - mean) / deviation)
+    return rows
+
+
+def kernel_distance(reference: Tensor, generated: Tensor) -> float:
+    real, fake = standardised(reference, reference), standardised(reference, generated)
+
+    def kernel(x: list[float], y: list[float]) -> float:
+        return float((sum(a * b for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 3)
+
+    def within(rows: list[list[float]]) -> float:
+        values = [kernel(x, y) for x, y in itertools.permutations(rows, 2)]
+        return sum(values) / len(values)
+
+    between = [kernel(x, y) for x in fake for y in real]
+    return within(fake) + within(real) - 2 * sum(between) / len(between)
+
+
+def spread(reference: Tensor, generated: Tensor) -> float:
+    def mean_distance(rows: list[list[float]]) -> float:
+        pairs = [math.dist(x, y) for x, y in itertools.combinations(rows, 2)]
+        return sum(pairs) / len(pairs)
+
+    return mean_distance(standardised(reference, generated)) / mean_distance(standardised(reference, reference))
+
+
+@pytest.fixture
+def features(rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Nine real images and seven others; of their 6 features, on various scales, the fifth never varies in the real."""
+    scale = torch.tensor([1.0, 100.0, 0.01, 3.0, 1.0, 1.0])
+    real, fake = (scale * (torch.randn(count, 6, generator=rng) + 2) for count in (9, 7))
+    real[:, 4] = 0.3
+    return real, fake * 1.5
+
+
+@pytest.mark.parametrize(("kind", "oracle"), [(KernelDistance, kernel_distance), (Spread, spread)])
+def test_definition(kind: type, oracle: Callable[[Tensor, Tensor], float], features: tuple[Tensor, Tensor]) -> None:
+    real, fake = features
+    measure = kind(real)
+    measure.update(fake[:4])
+    assert measure.compute().item() == pytest.approx(oracle(real, fake[:4]), rel=1e-9)
+    measure.update(fake[4:5])  # a batch of one counts as one image
+    measure.update(fake[5:])
+    assert measure.compute().item() == pytest.approx(oracle(real, fake), rel=1e-9)
+    assert measure.compute().dtype == torch.float64 and measure.compute().shape == ()
+    measure.reset()
+    measure.update(fake[2:].double().requires_grad_())
+    value = measure.compute()
+    assert value.item() == pytest.approx(oracle(real, fake[2:]), rel=1e-9) and not value.requires_grad
+
+
+def test_kernel_distance_of_one_distribution_is_zero_on_average(rng: torch.Generator) -> None:
+    values, shifted = [], []
+    for _ in range(60):
+        measure = KernelDistance(torch.randn(100, 5, generator=rng))
+        fake = torch.randn(50, 5, generator=rng)
+        measure.update(fake)
+        values.append(measure.compute().item())
+        measure.reset()
+        measure.update(fake + 0.5)
+        shifted.append(measure.compute().item())
+    draws = torch.tensor(values)
+    assert abs(draws.mean()) < 3 * draws.std() / 60**0.5 and (draws < 0).any() and (draws > 0).any()
+    assert draws.std() < 0.1 and min(shifted) > draws.max()  # the biased estimate would be about 8 (1 / 100 + 1 / 50)
+
+
+def test_kernel_distance_sees_the_third_moment(rng: torch.Generator) -> None:
+    """Same mean and variance, skewed: what a kernel of degree 1 or 2 cannot tell."""
+    skewed = torch.empty(2000, 1).exponential_(generator=rng) - 1
+    measure = KernelDistance(torch.randn(2000, 1, generator=rng))
+    measure.update(skewed)
+    assert measure.compute().item() == pytest.approx(4, abs=1)  # squared difference of the third moments, 0 and 2
+
+
+def test_spread_scale(rng: torch.Generator) -> None:
+    real = torch.randn(300, 8, generator=rng) * 5 + 3
+    fake = torch.randn(200, 8, generator=rng) * 5
+    for factor in (1.0, 0.5, 0.0):
+        measure = Spread(real)
+        measure.update(factor * fake)
+        assert measure.compute().item() == pytest.approx(factor, abs=0.06)
+
+
+@pytest.mark.parametrize("kind", MEASURES)
+def test_units_and_rounding_do_not_matter(kind: type, features: tuple[Tensor, Tensor]) -> None:
+    real, fake = (value.double() for value in features)
+    real[:, 4] += 1e-9 * torch.arange(9)  # rounding: standardised, it would outweigh all else
+    values = []
+    for scale, offset in ((1.0, 0.0), (torch.tensor([3.0, 0.1, 7.0, 2.0, 5.0, 1.0]), 0.4)):
+        measure = kind(real * scale + offset)
+        measure.update(fake * scale + offset)
+        values.append(measure.compute().item())
+    assert values[0] == pytest.approx(values[1], rel=1e-9)
+    keep = [0, 1, 2, 3, 5]
+    measure = kind(real[:, keep])
+    measure.update(fake[:, keep])
+    assert measure.compute().item() == pytest.approx(values[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", MEASURES)
+def test_what_is_refused(kind: type) -> None:
+    real = torch.tensor([[0.0, 1.0], [1.0, 3.0], [5.0, 1.0]])
+    for shape in ((1, 2), (0, 2), (3,)):
+        with pytest.raises(ValueError, match="2 or more images, got shape"):
+            kind(torch.ones(shape))
+    with pytest.raises(ValueError, match="images that differ, got 3 times the same"):
+        kind(torch.ones(3, 2))
+    with pytest.raises(ValueError, match="must be finite"):
+        kind(torch.tensor([[0.0, 1.0], [1.0, math.nan]]))
+    measure = kind(real)
+    with pytest.raises(ValueError, match=r"features must be \(N, 2\), got shape \(3, 3\)"):
+        measure.update(torch.ones(3, 3))
+    for count in range(2):
+        with pytest.raises(ValueError, match=rf"{kind.__name__}.compute\(\) needs 2 .* got {count}"):
+            measure.compute()
+        measure.update(real[:1])
+    assert math.isfinite(measure.compute().item())
+
+
+def test_pooled_features(rng: torch.Generator) -> None:
+    maps = {
+        "relu2_1": torch.randn(3, 4, 5, 6, generator=rng) * 2 + 100,
+        "relu1_1": torch.randn(3, 2, 7, 7, generator=rng).bfloat16(),
+    }
+    have = pooled_features(maps)
+    assert have.dtype == torch.float32 and have.shape == (3, 12)
+    for image in range(3):
+        want: list[float] = []
+        for values in (maps["relu2_1"], maps["relu1_1"]):
+            channels = [channel.double().flatten().tolist() for channel in values[image]]
+            means = [sum(channel) / len(channel) for channel in channels]
+            want += means
+            want += [
+                math.sqrt(sum((value - mean) ** 2 for value in channel) / len(channel))
+                for channel, mean in zip(channels, means, strict=True)
+            ]
+        assert have[image].tolist() == pytest.approx(want, rel=1e-5, abs=1e-6)
+    # Where things are does not matter, and one position has no deviation.
+    torch.testing.assert_close(pooled_features({name: value.flip(2) for name, value in maps.items()}), have)
+    assert pooled_features({"relu1_1": torch.full((1, 1, 1, 1), 3.0, dtype=torch.float64)}).tolist() == [[3.0, 0.0]]
+
+
+def test_pooled_features_refuses() -> None:
+    with pytest.raises(ValueError, match="a layer or more"):
+        pooled_features({})
+    with pytest.raises(ValueError, match=r"'b' must be \(2, C, H, W\), got shape \(1, 3, 4, 4\)"):
+        pooled_features({"a": torch.ones(2, 3, 4, 4), "b": torch.ones(1, 3, 4, 4)})
+    with pytest.raises(ValueError, match=r"'a' must be a non-empty \(N, C, H, W\), got shape \(2, 3\)"):
+        pooled_features({"a": torch.ones(2, 3)})
