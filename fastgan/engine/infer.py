@@ -172,8 +172,9 @@ class Stylizer:
         self, x: Tensor, strength: float | Tensor = 1.0, tile: int | None = None, code: Tensor | None = None
     ) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to the same, float32, on the model's device; ``code`` as ``code()`` gives it."""
-        if min(x.shape[-2:]) < MIN_SIDE:
-            raise ValueError(f"a picture must have at least {MIN_SIDE} px a side, got {x.shape[-1]} x {x.shape[-2]}")
+        least = max(MIN_SIDE, getattr(self.generator, "min_side", 0))
+        if min(x.shape[-2:]) < least:
+            raise ValueError(f"a picture must have at least {least} px a side, got {x.shape[-1]} x {x.shape[-2]}")
         x = x.to(self.device, torch.float32)
         each = torch.as_tensor(strength, dtype=torch.float32, device=self.device).expand(x.shape[0])
         if self.fuses:
@@ -226,7 +227,8 @@ class Stylizer:
     def _frozen_norms(self, x: Tensor, tile: int, code: Tensor | None, strength: Tensor) -> Iterator[None]:
         holders = [module for module in self.generator.modules() if isinstance(module, HoldsMoments)]
         scale = tile / max(x.shape[-2:])
-        size = [max(MIN_SIDE, round(side * scale)) for side in x.shape[-2:]]
+        least = max(MIN_SIDE, getattr(self.generator, "min_side", 0))
+        size = [max(least, round(side * scale)) for side in x.shape[-2:]]
         try:
             _set_recording(holders, True)
             reduced = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)

@@ -1,0 +1,178 @@
+"""What each stability tool does to a GAN's training (SPEC S13 to S19): one tool a run, one seed, curves side by side.
+
+    python benchmarks/stability.py run  --out benchmarks/results/MACHINE [--content DIR]
+    python benchmarks/stability.py plot --out benchmarks/results/MACHINE --picture docs/images/stability.png
+
+The task is ``--model dcgan`` at 32 px, small enough to be run many times, where adversarial training stands alone.
+Each tool is run twice: at rates that suit the networks, and with a discriminator that is too strong (ten times its
+rate). After every 50 steps 128 images are compared with photographs: feature distance (0 is real) and feature spread (1
+is as varied as real).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fastgan
+from fastgan.config import load_config, parse_set
+from fastgan.engine import Callback
+
+BASE = (
+    "model.name=dcgan",
+    "data.size=32",
+    "data.short_side=36",
+    "model.generator.width=32",
+    "model.discriminator.width=32",
+    "train.steps=400",
+    "quality.every=50",
+    "train.precision=fp32",
+)
+#: What a run adds to the base: title, fields.
+TOOLS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "weight clipping of D (0.05)": ("optim.discriminator.clip_weights=0.05",),
+    "weight clipping of G (0.1)": ("optim.generator.clip_weights=0.1",),
+    "temperature 4": ("loss.temperature=4",),
+    "temperature 4 to 1": ("loss.temperature=4", "loss.temperature_end=1"),
+    "labels 0.9 and 0": ("loss.real_label=0.9",),
+    "R1, weight 1": ("loss.r1=1",),
+    "spectral norm of D": ("model.discriminator.spectral_norm=true",),
+    "gradient clipping of D (0.5)": ("optim.discriminator.clip_grad=0.5",),
+    "differentiable augmentation": ("loss.augment=[color,translation,cutout]",),
+    "no EMA": ("optim.ema=0",),
+    "G at twice D's rate": ("optim.generator.lr=4e-4",),
+    "RMSprop": tuple(
+        f"optim.{net}.{field}" for net in ("generator", "discriminator") for field in ("name=rmsprop", "beta1=0")
+    ),
+    "SGD": tuple(f"optim.{net}.{field}" for net in ("generator", "discriminator") for field in ("name=sgd", "lr=0.05")),
+    "hinge": ("loss.kind=hinge",),
+    "least squares": ("loss.kind=lsgan",),
+    "wgan, D clipped at 0.05": ("loss.kind=wgan", "optim.discriminator.clip_weights=0.05"),
+    "G and D twice as wide": ("model.generator.width=64", "model.discriminator.width=64"),
+    "G and D twice as deep": ("model.generator.depth=2", "model.discriminator.depth=2"),
+}
+#: The two base settings. In the second, ``SGD`` and ``two rates`` would undo what is wrong, and are left out.
+SETTINGS: dict[str, tuple[str, ...]] = {"suited": (), "strong D": ("optim.discriminator.lr=2e-3",)}
+_SETS_ITS_RATES = ("SGD", "G at twice D's rate")
+
+
+class Curve(Callback):
+    """Keeps what is measured on the way."""
+
+    def __init__(self) -> None:
+        self.points: list[dict[str, float]] = []
+        self.loss_d: list[float] = []
+
+    def on_step(self, trainer: Any, event: Any) -> None:
+        self.loss_d.append(event.metrics["loss/d"])
+
+    def on_quality(self, trainer: Any, event: Any) -> None:
+        recent = self.loss_d[-20:]
+        self.points.append({"step": event.step, **event.values, "loss/d": sum(recent) / len(recent)})
+
+
+def run(fields: tuple[str, ...], content: str) -> dict[str, Any]:
+    """Train once; the curve, the alarms and the mean time of a step."""
+    config = load_config(overrides=[parse_set(text) for text in (*BASE, f"data.content={content}", *fields)])
+    curve = Curve()
+    try:
+        report = fastgan.Trainer(config, callbacks=[curve]).fit()
+    except fastgan.DivergenceError as error:
+        return {"fields": list(fields), "curve": curve.points, "diverged": str(error)}
+    return {
+        "fields": list(fields),
+        "curve": curve.points,
+        "alarms": report["alarms"],
+        "rollbacks": report["rollbacks"],
+        "img_per_s": report["img_per_s"],
+        "threads": torch.get_num_threads(),
+        "machine": report["machine"],
+        "torch": report["torch"],
+    }
+
+
+def plot(results: dict[str, Any], picture: Path) -> None:
+    """Small multiples of the feature distance: each tool against none."""
+    from matplotlib.figure import Figure
+
+    tools = [name for name in TOOLS if name != "none"]
+    columns = 6
+    rows = -(-len(tools) // columns)
+    figure = Figure(figsize=(2.5 * columns, 2.2 * rows), dpi=100, layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True)
+    colours = {"suited": "#1d4ed8", "strong D": "#c2410c"}
+    for axes, tool in zip(grid.flat, tools, strict=False):
+        for setting, colour in colours.items():
+            base = results[setting]["none"]["curve"]
+            axes.plot(*_points(base), color=colour, linewidth=1, linestyle=":", alpha=0.8)
+            if tool in results[setting]:
+                axes.plot(*_points(results[setting][tool]["curve"]), color=colour, linewidth=1.8, label=setting)
+        axes.set_title(tool, fontsize=9, loc="left")
+        axes.set_yscale("log")
+        axes.grid(alpha=0.2)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in list(grid.flat)[len(tools) :]:
+        axes.axis("off")
+    grid.flat[0].legend(fontsize=8, frameon=False)
+    figure.supxlabel("step", fontsize=9)
+    figure.supylabel("feature distance to photographs (dotted: without the tool)", fontsize=9)
+    figure.savefig(picture)
+
+
+def _points(curve: list[dict[str, float]]) -> tuple[list[float], list[float]]:
+    return [point["step"] for point in curve], [max(point["held_out/feature_distance"], 1e-2) for point in curve]
+
+
+def table(results: dict[str, Any]) -> str:
+    """The end of every run as Markdown."""
+    lines = [
+        "| tool | distance, suited | spread | distance, strong D | spread | alarms |",
+        "|---|---|---|---|---|---|",
+    ]
+    for tool in TOOLS:
+        cells = []
+        alarms = 0
+        for setting in SETTINGS:
+            done = results[setting].get(tool)
+            if done is None or "diverged" in done:
+                cells += ["diverged" if done else "", ""]
+                continue
+            last = done["curve"][-1]
+            cells += [f"{last['held_out/feature_distance']:.1f}", f"{last['held_out/feature_spread']:.2f}"]
+            alarms += len(done["alarms"])
+        lines.append(f"| {tool} | {' | '.join(cells)} | {alarms or ''} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=("run", "plot"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--content", default="demo")
+    parser.add_argument("--picture", type=Path)
+    given = parser.parse_args()
+    file = given.out / "stability.json"
+    if given.name == "run":
+        results: dict[str, Any] = {setting: {} for setting in SETTINGS}
+        for tool, fields in TOOLS.items():
+            for setting, changed in SETTINGS.items():
+                if changed and tool in _SETS_ITS_RATES:
+                    continue
+                results[setting][tool] = run((*changed, *fields), given.content)
+                curve = results[setting][tool]["curve"]
+                print(setting, "|", tool, "|", curve[-1] if curve else "no measure", flush=True)
+        given.out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(results, indent=1) + "\n")
+    results = json.loads(file.read_text())
+    if given.picture is not None:
+        plot(results, given.picture)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
