@@ -81,7 +81,7 @@ class Progress(Callback):
 
     def on_rollback(self, trainer: Any, event: RollbackEvent) -> None:
         self._say(
-            f"[yellow]a loss was not finite at step {event.step}: back to step {event.restored_step}, "
+            f"[yellow]{escape(event.fault)} at step {event.step}: back to step {event.restored_step}, "
             f"learning rates x {event.damping:g}[/]"
         )
 

@@ -56,6 +56,9 @@ def stylize(
     for source, target in track(jobs, "stylising", console=console, disable=not console.is_terminal):
         try:
             picture, alpha = read_picture(source)
+            if min(picture.shape[:2]) < stylizer.min_side:
+                size = f"{picture.shape[1]} x {picture.shape[0]}"
+                raise InputError(f"{source}: too small, {size} px; this model needs {stylizer.min_side} px a side")
         except InputError as error:
             if len(jobs) == 1:
                 raise

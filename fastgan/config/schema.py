@@ -111,14 +111,22 @@ class OptimConfig(_Section):
 
 
 class QualityConfig(_Section):
-    """Quality-guided training (SPEC S10): at most one target; without one nothing is controlled. ``every`` is the
-    steps between measurements; ``alarm`` watches for collapse (SPEC S19)."""
+    """Quality-guided training (SPEC S10): at most one target; without one nothing is controlled.
+
+    Every ``every`` steps the averaged generator is measured, where something asks for it: a target; ``keep_best``,
+    which makes the model that of the best measurement and not the last; ``patience``, which ends the run after so many
+    measurements without a better one; ``rollback``, which takes the run back when a measurement is so many times worse
+    than the best. ``alarm`` watches for collapse (SPEC S19).
+    """
 
     target_ssim: float | None = Field(None, gt=0, lt=1)
     target_psnr: float | None = Field(None, gt=0, le=60)
     gain: float = Field(0.25, gt=0, le=10)
     smoothing: float = Field(0.9, ge=0, lt=1)
     every: int = Field(50, ge=1)
+    keep_best: bool = False
+    patience: int | None = Field(None, ge=1)
+    rollback: float | None = Field(None, gt=1)
     alarm: bool = True
 
     @model_validator(mode="after")

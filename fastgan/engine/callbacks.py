@@ -37,11 +37,12 @@ class CheckpointEvent:
 
 @dataclass(frozen=True)
 class RollbackEvent:
-    """A loss was not finite: the run went back to ``restored_step`` with learning rates times ``damping``."""
+    """Because of ``fault`` the run went back to ``restored_step``, with learning rates times ``damping``."""
 
     step: int
     restored_step: int
     damping: float
+    fault: str
 
 
 @dataclass(frozen=True)

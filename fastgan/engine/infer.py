@@ -59,6 +59,11 @@ class Stylizer:
         return isinstance(self.generator, FusionGenerator)
 
     @property
+    def min_side(self) -> int:
+        """The least side of a picture, pixels."""
+        return max(MIN_SIDE, getattr(self.generator, "min_side", 0))
+
+    @property
     def min_tile(self) -> int:
         """The smallest tile: a core of 32 px and, to each side, what its pixels depend on."""
         return 32 + 2 * self._border
@@ -172,9 +177,9 @@ class Stylizer:
         self, x: Tensor, strength: float | Tensor = 1.0, tile: int | None = None, code: Tensor | None = None
     ) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to the same, float32, on the model's device; ``code`` as ``code()`` gives it."""
-        least = max(MIN_SIDE, getattr(self.generator, "min_side", 0))
-        if min(x.shape[-2:]) < least:
-            raise ValueError(f"a picture must have at least {least} px a side, got {x.shape[-1]} x {x.shape[-2]}")
+        if min(x.shape[-2:]) < self.min_side:
+            size = f"{x.shape[-1]} x {x.shape[-2]}"
+            raise ValueError(f"a picture must have at least {self.min_side} px a side, got {size}")
         x = x.to(self.device, torch.float32)
         each = torch.as_tensor(strength, dtype=torch.float32, device=self.device).expand(x.shape[0])
         if self.fuses:
@@ -227,8 +232,7 @@ class Stylizer:
     def _frozen_norms(self, x: Tensor, tile: int, code: Tensor | None, strength: Tensor) -> Iterator[None]:
         holders = [module for module in self.generator.modules() if isinstance(module, HoldsMoments)]
         scale = tile / max(x.shape[-2:])
-        least = max(MIN_SIDE, getattr(self.generator, "min_side", 0))
-        size = [max(least, round(side * scale)) for side in x.shape[-2:]]
+        size = [max(self.min_side, round(side * scale)) for side in x.shape[-2:]]
         try:
             _set_recording(holders, True)
             reduced = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)

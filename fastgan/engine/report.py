@@ -84,6 +84,7 @@ def _gather(
         "target": {name: value for name, value in target.items() if value is not None},
         "control_weight": None if state.controller is None else state.controller.weight,
         "rollbacks": state.rollbacks,
+        "best": None if state.best is None else {"step": state.best.step, "score": state.best.score},
         "alarms": [{"step": step, "text": text} for step, text in trainer.alarms],
         "photographs": _measured(trainer.start),
         "result": _measured(result),

@@ -14,6 +14,17 @@ from fastgan.quality import CollapseAlarm, Controller
 
 
 @dataclass
+class Best:
+    """The best measurement so far: its score (lower is better), its step, the weights of the averaged generator then,
+    and how many measurements since were no better."""
+
+    score: float
+    step: int
+    ema: dict[str, Any]
+    since: int = 0
+
+
+@dataclass
 class TrainState:
     """Networks, EMA, optimisers, scalers, controller, alarm, random state, step and time spent; how many
     threads the run has, for whoever sets torch's (nothing here does).
@@ -35,7 +46,9 @@ class TrainState:
     elapsed: float = 0.0
     damping: float = 1.0
     rollbacks: int = 0
+    best: Best | None = None
     threads: int = field(default_factory=torch.get_num_threads)
+    kept: Any = field(default=None, repr=False)
     _parts: tuple[str, ...] = field(
         default=("generator", "discriminator", "ema", "optimizer_g", "optimizer_d", "scaler_g", "scaler_d"), repr=False
     )
@@ -50,6 +63,7 @@ class TrainState:
         values["elapsed"] = self.elapsed
         values["damping"] = self.damping
         values["rollbacks"] = self.rollbacks
+        values["best"] = None if self.best is None else dict(vars(self.best))
         values["threads"] = self.threads
         return values
 
@@ -66,12 +80,32 @@ class TrainState:
         self.elapsed = float(values["elapsed"])
         self.damping = float(values["damping"])
         self.rollbacks = int(values["rollbacks"])
+        self.best = None if values.get("best") is None else Best(**values["best"])
         self.threads = int(values["threads"])
 
     def is_finite(self) -> bool:
         """True while every parameter of both networks is finite."""
         parameters = itertools.chain(self.generator.parameters(), self.discriminator.parameters())
         return bool(torch.stack([parameter.detach().abs().max().float() for parameter in parameters]).isfinite().all())
+
+    def judge(self, score: float) -> None:
+        """Take a measurement of the averaged generator as it is now."""
+        if self.best is None or score < self.best.score:
+            weights = {name: value.detach().clone() for name, value in self.ema.state_dict().items()}
+            self.best = Best(score, self.step, weights)
+        else:
+            self.best.since += 1
+
+    @property
+    def result(self) -> Any:
+        """What samples, measures and models are made of: the averaged generator, or at the end the best one."""
+        return self.ema if self.kept is None else self.kept
+
+    def keep_best(self) -> None:
+        """Make ``result`` the generator of the best measurement."""
+        if self.best is not None and self.best.step != self.step:
+            self.kept = copy.deepcopy(self.ema)
+            self.kept.load_state_dict(self.best.ema)
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of ``state_dict`` that later steps do not change."""

@@ -168,7 +168,7 @@ class Trainer:
             self.folder.checkpoints, self.state.step, self.state.state_dict(), self.config.checkpoint.keep
         )
         extra = {"size": self.config.data.size, "steps": self.state.step, "features": self.config.model.features}
-        save_model(self.folder.model, self.state.ema, extra)
+        save_model(self.folder.model, self.state.result, extra)
         if not self._files_saved:
             self.task.save_files(self.folder.model)
             self._files_saved = True
@@ -203,14 +203,19 @@ class Trainer:
                 keeping = any(step % every == 0 for every in (config.quality.every, config.checkpoint.every))
                 # The update may be what is not finite, under losses that are: looked at before it is kept anywhere.
                 watched = [metrics[name] for name in self.task.step.guarded()]
+                fault = None
                 if not all(map(math.isfinite, watched)) or (keeping and not self.state.is_finite()):
-                    self._roll_back()
+                    fault = "a loss was not finite"
+                else:
+                    self._watch_for_collapse(metrics)
+                    if step % config.quality.every == 0:
+                        measured, fault = self._guard_quality()
+                        metrics |= measured
+                if fault is not None:
+                    self._roll_back(fault)
                     batches.close()
                     batches = self._batches()  # from the step that was restored
                     continue
-                self._watch_for_collapse(metrics)
-                if step % config.quality.every == 0:
-                    metrics |= self._guard_quality()
                 progress = self.budget.progress(step, self.state.elapsed)
                 self._tell("on_step", callbacks.StepEvent(step, metrics, progress))
                 if step % config.log.samples_every == 0:
@@ -218,22 +223,48 @@ class Trainer:
                 if step % config.checkpoint.every == 0:
                     self.save()
                     saved_at = step
+                if self._has_had_enough():
+                    break
         finally:
             batches.close()
         if not self.state.is_finite():
-            self._roll_back()
+            self._roll_back("a parameter was not finite")
+        if not self._is_stopped():
+            self._keep_best()
         if saved_at != self.state.step:
             self.save()
         return self._finish()
 
     def _finish(self) -> dict[str, Any]:
-        complete = not self.stop_requested or self.budget.done(self.state.step, self.state.elapsed)
+        complete = not self._is_stopped()
         result = self.task.finish(self.state) if complete else None
         if complete:
             self._sample("final")
         report = finish_report(self, result, time.monotonic() - self._started, complete=complete)
         self._tell("on_end", callbacks.EndEvent(report, not complete))
         return report
+
+    def _is_stopped(self) -> bool:
+        return self.stop_requested and not self.budget.done(self.state.step, self.state.elapsed)
+
+    def _has_had_enough(self) -> bool:
+        best, patience = self.state.best, self.config.quality.patience
+        if best is None or patience is None or best.since < patience:
+            return False
+        text = f"no better than at step {best.step} in {best.since} measurements: ended at step {self.state.step}"
+        self._tell("on_message", callbacks.MessageEvent(text))
+        return True
+
+    def _keep_best(self) -> None:
+        quality = self.config.quality
+        if not quality.keep_best:
+            return
+        if self.state.step % quality.every:
+            self._guard_quality()
+        self.state.keep_best()
+        if self.state.kept is not None and self.state.best is not None:
+            text = f"the model is that of step {self.state.best.step}, the best of those measured"
+            self._tell("on_message", callbacks.MessageEvent(text))
 
     def _batches(self) -> Generator[tuple[Tensor, float], None, None]:
         """(batch, seconds waited for it); closes the loader's thread at the end."""
@@ -255,19 +286,27 @@ class Trainer:
             if self._source is None:
                 source.close()  # type: ignore[attr-defined]
 
-    def _guard_quality(self) -> dict[str, float]:
-        """Measure what was learnt, correct the controller, and keep this state to fall back to; the measures."""
+    def _guard_quality(self) -> tuple[dict[str, float], str | None]:
+        """Measure what was learnt, correct the controller, keep this state to fall back to; the measures, and what is
+        wrong."""
         measured: dict[str, float] = {}
-        controller = self.state.controller
-        if controller is not None or isinstance(self.task, NoiseTask):
+        controller, quality = self.state.controller, self.config.quality
+        judging = quality.keep_best or quality.patience is not None or quality.rollback is not None
+        if controller is not None or judging or isinstance(self.task, NoiseTask):
             measured = self.task.observe(self.state)
         if measured:
             if controller is not None:
                 controller.correct(measured[f"held_out/{controller.metric}"])
             self._tell("on_quality", callbacks.QualityEvent(self.state.step, measured))
+            if judging:
+                score = measured["held_out/score"] = self.task.score(measured)
+                best = self.state.best
+                if quality.rollback is not None and best is not None and score > quality.rollback * best.score > 0:
+                    return measured, f"quality fell, to a score of {score:.3g} from {best.score:.3g}"
+                self.state.judge(score)
         if self.state.is_finite():  # callbacks may have touched it
             self._good = self.state.snapshot()
-        return measured
+        return measured, None
 
     def _watch_for_collapse(self, metrics: dict[str, float]) -> None:
         if self.state.alarm is None:
@@ -279,19 +318,19 @@ class Trainer:
             self.alarms.append((self.state.step, text))
             self._tell("on_message", callbacks.MessageEvent(f"step {self.state.step}: {text}"))
 
-    def _roll_back(self) -> None:
+    def _roll_back(self, fault: str) -> None:
         """Go back to the last good state at lower rates. Raises DivergenceError when that was done too often."""
         step, rollbacks = self.state.step, self.state.rollbacks
         if self._good is None or rollbacks >= _MAX_ROLLBACKS:
             raise DivergenceError(
-                f"a loss was not finite at step {step}, after {rollbacks} rollbacks; lower optim.generator.lr "
+                f"{fault} at step {step}, after {rollbacks} rollbacks; lower optim.generator.lr "
                 f"(now {self.config.optim.generator.lr:g}) or use --precision fp32"
             )
         self.state.load_state_dict(self._good)
         self.state.rollbacks = rollbacks + 1
         self.state.damping *= 0.5
         self._good = self.state.snapshot()
-        self._tell("on_rollback", callbacks.RollbackEvent(step, self.state.step, self.state.damping))
+        self._tell("on_rollback", callbacks.RollbackEvent(step, self.state.step, self.state.damping, fault))
 
     def _sample(self, name: str) -> None:
         if self.folder is None:

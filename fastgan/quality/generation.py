@@ -77,8 +77,8 @@ class KernelDistance(_Standardised):
     """Squared maximum mean discrepancy of generated and real images (Binkowski et al. 2018, "KID"), unbiased.
 
     The kernel is (x.y / D + 1)^3 on features standardised by the mean and standard deviation of ``reference``, where
-    a deviation counts as no less than a tenth of their mean. About 0, and by chance below it, for images of one distribution.
-    Only values against the same reference can be compared.
+    a deviation counts as no less than a tenth of their mean. About 0, and by chance below it, for images of one
+    distribution. Only values against the same reference can be compared.
 
     Args:
         reference: (M, D) ``pooled_features`` of real images.

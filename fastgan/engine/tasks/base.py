@@ -64,6 +64,10 @@ class Task:
         """Measure on the way, more cheaply: names for ``metrics.jsonl``."""
         raise NotImplementedError
 
+    def score(self, measured: dict[str, float]) -> float:
+        """One number of what ``observe`` gave, lower is better (SPEC S10)."""
+        raise NotImplementedError
+
     def samples(self, state: TrainState) -> dict[str, np.ndarray]:
         """Sheets (H, W, 3) uint8 by the ending of their file's name, "" for the main one."""
         raise NotImplementedError

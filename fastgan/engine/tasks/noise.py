@@ -43,7 +43,7 @@ class NoiseTask(Task):
 
     def model(self, state: TrainState) -> Sampler:
         """See ``Task``; live: it changes with each step."""
-        return Sampler(state.ema, self.device, self.dtype)  # type: ignore[arg-type]
+        return Sampler(state.result, self.device, self.dtype)  # type: ignore[arg-type]
 
     def examples(self, state: TrainState, batch: int, size: int) -> dict[str, tuple[nn.Module, Tensor]]:
         """See ``Task``."""
@@ -67,6 +67,10 @@ class NoiseTask(Task):
         """See ``Task``: distance and spread of 128 images."""
         measured = self._measure(state, _OBSERVED)
         return {f"held_out/{name}": float(np.mean(values)) for name, values in measured.values.items()}
+
+    def score(self, measured: dict[str, float]) -> float:
+        """See ``Task``: the feature distance."""
+        return measured["held_out/feature_distance"]
 
     def samples(self, state: TrainState) -> dict[str, np.ndarray]:
         """See ``Task``: images of fixed noise; ways from one image to another."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Photographs held out that are looked at on the way; all of them are measured at the end.
 _OBSERVED = 4
+#: A target is a constraint: what is missing to it weighs so many times what structure does in the loss.
+_MISSING = 10.0
 
 
 class StylizeTask(Task):
@@ -65,7 +67,7 @@ class StylizeTask(Task):
         """See ``Task``; live: it changes with each step."""
         encoder = self.encoder if self.fuses else None
         features = self.config.model.features
-        return Stylizer(state.ema, self.device, self.dtype, features, encoder=encoder, styles=self.styles.images)
+        return Stylizer(state.result, self.device, self.dtype, features, encoder=encoder, styles=self.styles.images)
 
     def examples(self, state: TrainState, batch: int, size: int) -> dict[str, tuple[nn.Module, Tensor]]:
         """See ``Task``; the decoder of ``fusion`` is left as it is."""
@@ -112,6 +114,16 @@ class StylizeTask(Task):
             "held_out/style_distance": float(np.mean(style)),
         }
 
+    def score(self, measured: dict[str, float]) -> float:
+        """See ``Task``: style and SSIM as the loss weighs them; with a target, style and what is missing to it."""
+        loss, quality = self.config.loss, self.config.quality
+        style = loss.style * measured["held_out/style_distance"]
+        if quality.target_ssim is not None:
+            return style + _MISSING * loss.ssim * max(0.0, quality.target_ssim - measured["held_out/ssim"])
+        if quality.target_psnr is not None:
+            return style + _MISSING * loss.psnr * max(0.0, quality.target_psnr - measured["held_out/psnr"]) / 20
+        return style + loss.ssim * (1 - measured["held_out/ssim"])
+
     def samples(self, state: TrainState) -> dict[str, np.ndarray]:
         """See ``Task``: content, style and result; with ``fusion`` also the way from strength 0 to 1."""
         if not self.held_out:
@@ -138,6 +150,6 @@ class StylizeTask(Task):
 
     def _run(self, state: TrainState) -> Callable[[Tensor, int], Tensor]:
         def code(number: int) -> Tensor:
-            return self.styles.code(number % len(self.styles), state.ema)  # type: ignore[arg-type]
+            return self.styles.code(number % len(self.styles), state.result)  # type: ignore[arg-type]
 
         return stylizer_run(self.model(state), code if self.fuses else None)
