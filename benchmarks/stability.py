@@ -31,6 +31,11 @@ BASE = (
     "train.steps=400",
     "quality.every=50",
     "train.precision=fp32",
+    # What the model's own recipe turns on.
+    "loss.augment=[]",
+    "loss.real_label=1",
+    "optim.generator.lr=2e-4",
+    "optim.discriminator.lr=2e-4",
 )
 #: What a run adds to the base: title, fields.
 TOOLS: dict[str, tuple[str, ...]] = {

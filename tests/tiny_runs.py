@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fastgan.engine import Callback
+from fastgan.engine import Callback, Stylizer, Trainer
+from fastgan.engine.tasks import StylizeTask
 
 #: A run that costs some 20 ms a step; untrained features, so that no weights file is read.
 TINY: dict[str, Any] = {
@@ -38,12 +39,14 @@ METRICS = {
     "step",
     "loss/g",
     "loss/d",
+    "loss/adversarial",
     "loss/total",
     "loss/content",
     "loss/style",
     "quality/ssim",
     "quality/psnr",
     "quality/style_distance",
+    "quality/spread",
     "time/step",
     "time/data_wait",
     "time/img_per_s",
@@ -99,6 +102,17 @@ class Recorder(Callback):
 
     def of(self, name: str) -> list[Any]:
         return [event for kind, event in self.events if kind == name]
+
+
+def task_of(trainer: Trainer) -> StylizeTask:
+    assert isinstance(trainer.task, StylizeTask)
+    return trainer.task
+
+
+def stylizer_of(trainer: Trainer) -> Stylizer:
+    model = trainer.model()
+    assert isinstance(model, Stylizer)
+    return model
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

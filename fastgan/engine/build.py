@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from fastgan.config.schema import Config, OptimizerConfig
 
 
+#: Steps before the collapse alarm counts: images from noise are all alike for the first 150 to 200, and recover.
+_ALARM_WARMUP = 200
+
+
 @dataclass
 class Photographs:
     """What is trained on, what is held out for measuring, and whether those are the same."""
@@ -155,7 +159,7 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
         scaler_g=torch.amp.GradScaler(device.type, enabled=scaled),
         scaler_d=torch.amp.GradScaler(device.type, enabled=scaled),
         controller=build_controller(config),
-        alarm=CollapseAlarm() if config.quality.alarm else None,
+        alarm=CollapseAlarm(warmup=_ALARM_WARMUP) if config.quality.alarm else None,
         rng=rng,
     )
 

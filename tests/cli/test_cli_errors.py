@@ -58,7 +58,7 @@ TRAIN = {
     "style huge": (["--style", "{p}/huge.png"], ["{p}/huge.png", "too large"]),
     "style folder empty": (["--style", "{p}/empty"], ["{p}/empty", "holds no images"]),
     "unknown option": (["--stile", "x"], ["--stile"]),
-    "unknown model": (["--model", "fusion"], ["--model", "'fast'", "'fusion'"]),
+    "unknown model": (["--model", "fussion"], ["--model", "'fast'", "'fusion'", "'fussion'"]),
     "unknown task": (["--task", "restore"], ["--task", "'stylize'", "'restore'"]),
     "option of a wrong type": (["--steps", "many"], ["--steps", "valid integer"]),
     "option out of range": (["--batch", "0"], ["--batch", "greater than or equal to 1"]),

@@ -260,7 +260,7 @@ def test_a_full_disk_is_told_in_a_line_and_damages_nothing(given: list[object], 
 def test_divergence_is_told_in_a_line(
     fastgan: Command, given: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastgan.engine.step import StylizeStep
+    from fastgan.engine.steps import StylizeStep
 
     call = StylizeStep.__call__
     monkeypatch.setattr(StylizeStep, "__call__", lambda *a: {**call(*a), "loss/g": float("nan")})

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fastgan.config import Config, TrainConfig
+from fastgan.config import Config
+from fastgan.config.schema import TrainConfig
 from fastgan.engine import Trainer
 from fastgan.engine.budget import DEFAULT_STEPS, Budget
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from tiny_runs import picture
+from tiny_runs import picture, stylizer_of
 from torch import Tensor
 
 from fastgan.config import Config
 from fastgan.engine import Evaluator, Measures, Trainer
-from fastgan.engine.evaluate import SHORT_SIDE, stylizer_run
+from fastgan.engine.evaluate import stylizer_run
+from fastgan.engine.styles import SHORT_SIDE
 from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 
@@ -43,7 +44,9 @@ def grams(encoder: VGGEncoder, image: np.ndarray) -> list[np.ndarray]:
 
 def test_values_by_outsiders(encoder: VGGEncoder) -> None:
     metrics = importlib.import_module("skimage.metrics")
-    measures = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure(IMAGES, darker)
+    measures = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure(
+        IMAGES, lambda content, number: darker(content)
+    )
     style = grams(encoder, STYLE)
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
     for index, image in enumerate(IMAGES):
@@ -91,9 +94,9 @@ def test_nothing_measured() -> None:
 
 def test_results_are_rounded_as_in_a_file(tiny: Callable[..., Config]) -> None:
     """What is measured is the picture that a user gets."""
-    stylizer = Trainer(tiny()).stylizer()
+    stylizer = stylizer_of(Trainer(tiny()))
     image = IMAGES[0]
-    measured = stylizer_run(stylizer)(tensor(image))
+    measured = stylizer_run(stylizer)(tensor(image), 0)
     levels = (measured[0].permute(1, 2, 0) + 1) * 127.5
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
     assert np.array_equal(levels.round().byte().numpy(), stylizer(image))

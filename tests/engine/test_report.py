@@ -54,6 +54,7 @@ def test_the_folder_holds_what_the_contract_says(run: Path) -> None:
 def test_samples_show_content_style_and_result_side_by_side(run: Path) -> None:
     sheet = np.asarray(Image.open(run / "samples" / "final.png"))
     model = fastgan.load(run, device="cpu", precision="fp32")
+    assert isinstance(model, fastgan.Stylizer)
     held = json.loads((run / "report.json").read_text())["content"]["held_out"]
     assert len(held) == 1 and sheet.ndim == 3
     # One photograph of 40 x 48 px shown at a short side of 256, as are the style of 44 x 40 and the result.
@@ -73,6 +74,7 @@ def test_report_json(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
     assert report["complete"] and report["steps"] == 6 and report["batch"] == 2 and report["size"] == 32
     assert report["target"] == {"ssim": 0.5} and report["rollbacks"] == 0 and report["seconds"] > 0
+    assert report["model"] == "fast" and report["alarms"] == []
     assert report["content"]["train"] == 7 and not report["content"]["held_out_is_trained_on"]
     assert report["photographs"]["psnr"]["mean"] is None and report["photographs"]["ssim"]["mean"] == pytest.approx(1)
     assert report["result"]["n"] == 1 and 0 < report["result"]["ssim"]["mean"] < 1
@@ -101,7 +103,7 @@ def test_tensorboard_has_the_curves(run: Path) -> None:
         points = events.Scalars(name)
         assert [point.step for point in points] == [1, 2, 3, 4, 5, 6]
         assert [point.value for point in points] == pytest.approx([line[name] for line in lines], rel=1e-5)
-    assert {"held_out/ssim", "held_out/psnr"} <= set(events.Tags()["scalars"])
+    assert {"held_out/ssim", "held_out/psnr", "held_out/style_distance"} <= set(events.Tags()["scalars"])
     assert events.Tags()["images"] == ["samples"]
 
 
@@ -125,6 +127,36 @@ def test_a_stopped_run_is_not_reported_as_measured(tiny: Make, tmp_path: Path) -
     assert "resume it with --resume" in page
     tiles = re.findall(r"<div class='tile'><b>([^<]*)</b>", page)
     assert len(tiles) == 4 and "∞" not in tiles and not any(re.match(r"\d", tile) for tile in tiles)
+
+
+def test_without_an_adversarial_part(tiny: Make, tmp_path: Path) -> None:
+    """What such a run does not have is null in its lines and in no plot."""
+    run = tmp_path / "run"
+    Trainer(tiny({"loss.adversarial": 0, "train.steps": 3}), out=run).fit()
+    missing = {"loss/d", "loss/adversarial", "loss/total"}
+    for line in read_lines(run):
+        assert {name for name, value in line.items() if value is None} == missing
+    assert "NaN" not in (run / "metrics.jsonl").read_text()
+    plots = {path.name for path in (run / "plots").iterdir()}
+    assert "generator.png" in plots and "adversarial.png" not in plots
+
+
+def test_alarms_are_reported(tiny: Make, tmp_path: Path, no_plots: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Recorder()
+    trainer = Trainer(tiny(), out=tmp_path / "run", callbacks=[watch])
+    taken: list[tuple[float, float | None]] = []
+
+    def update(spread: float, loss_d: float | None) -> str | None:
+        taken.append((spread, loss_d))
+        return "all <alike>" if len(taken) == 3 else None
+
+    monkeypatch.setattr(trainer.state.alarm, "update", update)
+    report = trainer.fit()
+    assert report["alarms"] == [{"step": 3, "text": "all <alike>"}]
+    assert "Step 3: all &lt;alike&gt;" in (tmp_path / "run" / "report.html").read_text()
+    assert [event.text for event in watch.of("on_message")] == ["step 3: all <alike>"]
+    lines = [event.metrics for event in watch.of("on_step")]
+    assert taken == [(line["quality/spread"], line["loss/d"]) for line in lines]
 
 
 def test_names_are_escaped(tiny: Make, tmp_path: Path, style_file: Path) -> None:

@@ -65,6 +65,7 @@ def test_stopped_runs_go_on_to_the_same_bits(tiny: Make, tmp_path: Path, whole: 
     report = trainer.fit()
     assert report["complete"] and [event.step for event in watch.of("on_step")] == list(range(steps[-1] + 1, 11))
     assert_same_run(run, whole)
+    assert newest(run)["alarm"]["updates"] == 10 and newest(run)["alarm"]["spread"]["running"] > 0
 
 
 def test_crashed_runs_go_on_from_the_last_checkpoint(tiny: Make, tmp_path: Path, whole: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -130,8 +131,39 @@ def test_the_data_goes_back_too(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("network", ["generator", "discriminator"])
-def test_a_broken_state_is_not_kept_as_good(tiny: Make, network: str) -> None:
-    """Weights gone bad in the very step after which the state would be kept."""
+def test_a_broken_state_is_not_kept_as_good(tiny: Make, network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights gone bad in the very step after which the state would be kept, under losses that are finite."""
     watch = Recorder()
-    Trainer(tiny({"train.steps": 6}), callbacks=[Poison(4, network), watch]).fit()
+    trainer = Trainer(tiny({"train.steps": 6}), callbacks=[watch])
+    poison, step = Poison(4, network), trainer.step
+
+    def poisoned(images: torch.Tensor) -> dict[str, float]:
+        metrics = step(images)
+        poison.on_step(trainer, SimpleNamespace(step=trainer.state.step))
+        return metrics
+
+    monkeypatch.setattr(trainer, "step", poisoned)
+    trainer.fit()
+    assert [(event.step, event.restored_step) for event in watch.of("on_rollback")] == [(4, 2)]
+    assert trainer.state.step == 6 and trainer.state.is_finite()
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_a_state_broken_by_a_callback_is_not_kept_as_good(tiny: Make, network: str) -> None:
+    class WhenMeasured(Poison):
+        def on_quality(self, trainer: Trainer, event: Any) -> None:
+            Poison.on_step(self, trainer, event)
+
+        def on_step(self, trainer: Trainer, event: Any) -> None:
+            pass
+
+    watch = Recorder()
+    Trainer(tiny({"train.steps": 6, "quality.target_ssim": 0.5}), callbacks=[WhenMeasured(4, network), watch]).fit()
     assert [(event.step, event.restored_step) for event in watch.of("on_rollback")] == [(5, 2)]
+
+
+def test_a_state_broken_between_steps_is_taken_back(tiny: Make) -> None:
+    """The state of step 4 was kept before ``on_step`` was told."""
+    watch = Recorder()
+    Trainer(tiny({"train.steps": 6}), callbacks=[Poison(4, "generator"), watch]).fit()
+    assert [(event.step, event.restored_step) for event in watch.of("on_rollback")] == [(5, 4)]

@@ -1,13 +1,14 @@
 """One training step: its formulas, and which network each part of it touches (SPEC S1 to S4, S8)."""
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_runs import batch, differences, floats, picture, save_picture
+from tiny_runs import batch, differences, floats, picture, save_picture, task_of
 from torch import Tensor, nn
 
 from fastgan.config import Config
@@ -114,17 +115,17 @@ def test_ds_gradient_is_of_its_own_loss(warm: Trainer) -> None:
 def test_gs_gradient_is_of_its_own_loss(warm: Trainer) -> None:
     """Against the sum written out here, with the D that has just been updated."""
     seen = Watched(warm, batch(7))
-    config, step = warm.config, warm._step
+    config, task = warm.config, task_of(warm)
     content = floats(7)
     updated = copy.deepcopy(warm.state.discriminator)
     result = seen.g_before(content)
     unit, unit_content = (result + 1) / 2, (content + 1) / 2
-    features, wanted = step.encoder(result), step.encoder(content)
+    features, wanted = task.encoder(result), task.encoder(content)
     style = torch.zeros(())
     for layer in STYLE_LAYERS:
         f = features[layer].flatten(2)
         gram = f @ f.transpose(1, 2) / f[0].numel()
-        target = getattr(step.style, layer)
+        target = task.styles.mean_targets[layer]
         style = style + ((gram - target).square().sum((1, 2)) / target.square().sum()).mean()
     layer = config.loss.content_layer
     terms = {
@@ -163,6 +164,21 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
     c1, c2 = 0.01**2, 0.03**2
     return (((2 * mx * my + c1) * (2 * cov + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean()
+
+
+def test_without_an_adversarial_part_d_is_not_trained(tiny: Make) -> None:
+    """And there is no loss of it, nor is the rest of G's touched by that."""
+    trainer = Trainer(tiny({**EVERY_LOSS, "loss.adversarial": 0.0}))
+    before = copy.deepcopy(trainer.state.discriminator)
+    seen = Watched(trainer, batch(0))
+    assert seen.order == ["G", "step G"]
+    assert differences(before.state_dict(), trainer.state.discriminator.state_dict()) == []
+    assert not trainer.state.optimizer_d.state_dict()["state"] and not grads(trainer.state.discriminator)
+    m, w = seen.metrics, trainer.config.loss
+    assert {name for name, value in m.items() if math.isnan(value)} == {"loss/d", "loss/adversarial", "loss/total"}
+    structure = w.content * m["loss/content"] + w.ssim * (1 - m["quality/ssim"]) + w.psnr * -m["quality/psnr"] / 20
+    assert m["loss/g"] == pytest.approx(w.style * m["loss/style"] + w.tv * m["loss/tv"] + structure, rel=1e-5)
+    assert not equal(weights(trainer.state.generator), weights(seen.g_before))
 
 
 @pytest.mark.parametrize("lambda_d", [0.0, 1.0, 0.3])
@@ -251,8 +267,9 @@ def test_uint8_and_float_batches_are_the_same(tiny: Make) -> None:
 def test_batches_need_not_be_square_nor_of_one_size(tiny: Make) -> None:
     trainer = Trainer(tiny())
     for shape in ((1, 32, 24, 3), (3, 27, 32, 3), (2, 33, 38, 3)):
-        images = torch.randint(0, 256, shape, dtype=torch.uint8)
-        assert all(torch.isfinite(torch.tensor(value)) for value in trainer.step(images).values())
+        metrics = trainer.step(torch.randint(0, 256, shape, dtype=torch.uint8))
+        infinite = {name for name, value in metrics.items() if not math.isfinite(value)}
+        assert infinite == ({"quality/spread"} if shape[0] == 1 else set())  # one image does not differ from another
     assert trainer.state.step == 3
 
 
@@ -286,7 +303,7 @@ def test_bad_batches(tiny: Make, bad: Tensor) -> None:
 def test_d_learns_from_crops_all_over_the_style(tiny: Make) -> None:
     """Each real image is a piece of the style picture, from anywhere in it, mirrored half of the time."""
     trainer = Trainer(tiny())
-    style = trainer.styles[0].astype(int)
+    style = task_of(trainer).styles.images[0].astype(int)
     places: list[tuple[int, int, bool]] = []
     for number in range(8):
         real = Watched(trainer, batch(number)).seen[0]
@@ -317,10 +334,10 @@ def test_styles_are_reduced_to_the_side_that_measures_use(tmp_path: Path) -> Non
 def test_style_grams_are_the_targets(tiny: Make) -> None:
     """The Grams come from the whole style picture, not from D's crops."""
     trainer = Trainer(tiny())
-    style = torch.from_numpy(trainer.styles[0]).permute(2, 0, 1)[None].float() / 127.5 - 1
-    want = style_grams(trainer._step.encoder, [style], STYLE_LAYERS)
+    style = torch.from_numpy(task_of(trainer).styles.images[0]).permute(2, 0, 1)[None].float() / 127.5 - 1
+    want = style_grams(task_of(trainer).encoder, [style], STYLE_LAYERS)
     for layer, gram in want.items():
-        torch.testing.assert_close(getattr(trainer._step.style, layer), gram, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(task_of(trainer).styles.mean_targets[layer], gram, rtol=1e-4, atol=1e-6)
 
 
 def test_optimisers_own_exactly_their_network(tiny: Make) -> None:

@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_runs import METRICS, Recorder, batch, differences, floats, picture, read_lines, save_picture
+from tiny_runs import (
+    METRICS,
+    Recorder,
+    batch,
+    differences,
+    floats,
+    picture,
+    read_lines,
+    save_picture,
+    stylizer_of,
+    task_of,
+)
 
 import fastgan
 from fastgan.config import Config
@@ -80,7 +91,7 @@ def test_nothing_global_changes(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> 
     trainer.step(batch(0))
     trainer.fit()
     assert differences(before, state()) == [], "training"
-    trainer.stylizer()(np.zeros((16, 16, 3), np.uint8))
+    stylizer_of(trainer)(np.zeros((16, 16, 3), np.uint8))
     assert differences(before, state()) == [], "stylising"
     assert reseeded == [], "the GPUs' generators were reseeded"
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fastgan")]
@@ -147,14 +158,27 @@ def test_events_in_order(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     watch = Recorder()
     Trainer(tiny(fields), out=tmp_path / "run", callbacks=[watch]).fit()
     step, quality, saved = "on_step", "on_quality", "on_checkpoint"
-    want = ["on_start", step, step, quality, step, saved, step, quality, step, saved, "on_end", "close"]
+    want = ["on_start", step, quality, step, step, saved, quality, step, step, saved, "on_end", "close"]
     assert watch.names() == want
     assert [event.step for event in watch.of(step)] == [1, 2, 3, 4, 5]
     assert [event.progress for event in watch.of(step)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert [event.step for event in watch.of(saved)] == [3, 5]
     assert all(event.path.is_file() for event in watch.of(saved))
     assert not watch.of("on_end")[0].stopped
-    assert all(0 < event.ssim < 1 and math.isfinite(event.psnr) for event in watch.of(quality))
+    assert [event.step for event in watch.of(quality)] == [2, 4]
+    for event in watch.of(quality):
+        assert set(event.values) == {"held_out/ssim", "held_out/psnr", "held_out/style_distance"}
+        assert 0 < event.values["held_out/ssim"] < 1 and all(map(math.isfinite, event.values.values()))
+        line = watch.of(step)[event.step - 1].metrics
+        assert {name: value for name, value in line.items() if name.startswith("held_out/")} == event.values
+    assert not [name for number in (0, 2, 4) for name in watch.of(step)[number].metrics if "held_out" in name]
+
+
+def test_nothing_is_measured_on_the_way_without_a_target(tiny: Make) -> None:
+    watch = Recorder()
+    Trainer(tiny(), callbacks=[watch]).fit()
+    assert "on_quality" not in watch.names()
+    assert not [name for event in watch.of("on_step") for name in event.metrics if "held_out" in name]
 
 
 @pytest.mark.parametrize("where", ["data", "callback"])
@@ -259,11 +283,12 @@ def test_photographs_held_out_correct_the_controller(tiny: Make, tmp_path: Path)
 
     def measure(trainer: Trainer, event: Any) -> None:
         photos = trainer.photographs.held_out  # type: ignore[union-attr]
-        pairs = [(photo, trainer.stylizer()(photo)) for photo in photos]
+        pairs = [(photo, stylizer_of(trainer)(photo)) for photo in photos]
         assert len(pairs) == 2
         wanted.append(np.mean([metrics.structural_similarity(*pair, channel_axis=2, **options) for pair in pairs]))
         psnr = np.mean([metrics.peak_signal_noise_ratio(*pair, data_range=255) for pair in pairs])
-        assert event.ssim == pytest.approx(wanted[-1], abs=1e-4) and event.psnr == pytest.approx(psnr, abs=1e-2)
+        assert event.values["held_out/ssim"] == pytest.approx(wanted[-1], abs=1e-4)
+        assert event.values["held_out/psnr"] == pytest.approx(psnr, abs=1e-2)
 
     watch = Measure()
     fields = {"quality.target_ssim": 0.5, "quality.every": 3, "train.steps": 5, "quality.smoothing": 0.8}
@@ -280,13 +305,13 @@ def test_photographs_held_out_correct_the_controller(tiny: Make, tmp_path: Path)
 def test_precision(tiny: Make, precision: str, dtype: torch.dtype) -> None:
     """Frozen features are cast once; what is trained, and what is measured against, stays in float32."""
     trainer = Trainer(tiny({"train.precision": precision}))
-    assert trainer.dtype == trainer._step.encoder.dtype == dtype
+    assert trainer.dtype == task_of(trainer).encoder.dtype == dtype
     seen = []
     trainer.state.generator.to_rgb.register_forward_hook(lambda _, inputs, out: seen.append(out.dtype))
     trainer.step(batch(0))
     assert seen == [dtype]
     kept = [*trainer.state.generator.parameters(), *trainer.state.discriminator.parameters()]
-    assert {p.dtype for p in (*kept, *trainer.evaluator.targets.values())} == {torch.float32}
+    assert {p.dtype for p in (*kept, *task_of(trainer).styles.mean_targets.values())} == {torch.float32}
 
 
 def test_profiler_ranges(tiny: Make) -> None:
@@ -314,7 +339,7 @@ def test_forms_of_a_config(tiny: Make, tmp_path: Path) -> None:
 
 
 def test_too_small_for_its_discriminator(tiny: Make) -> None:
-    with pytest.raises(InputError, match=r"data\.size: 32 px is too small for a discriminator of 5 layers.*96"):
+    with pytest.raises(InputError, match=r"data\.size: 32 px is too small for a discriminator of depth 5.*96"):
         Trainer(tiny({"model.discriminator.depth": 5}))
 
 
@@ -324,7 +349,7 @@ def test_several_styles(tiny: Make, photos: Path) -> None:
     for number, size in enumerate(((40, 52), (36, 33), (60, 35))):
         save_picture(picture(*size, number), folder / f"{number}.png")
     trainer = Trainer(tiny({"data.style": str(folder)}))
-    assert len(trainer.styles) == 3
+    assert len(task_of(trainer).styles) == 3
     for number in range(4):
         assert math.isfinite(trainer.step(batch(number))["loss/d"])
 

@@ -14,16 +14,19 @@ MEASURES = (KernelDistance, Spread)
 
 
 def standardised(reference: Tensor, other: Tensor) -> list[list[float]]:
-    """Rows of `other` by the columns' mean and deviation in `reference`, of the columns that vary there."""
-    rows: list[list[float]] = [[] for _ in other]
-    for column in range(reference.shape[1]):
-        values = reference[:, column].tolist()
-        mean = sum(values) / len(values)
-        deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
-        if max(values) > min(values):
-            for row, value in zip(rows, other[:, column].tolist(), strict=True):
-                row.append((value - mean) / deviation)
-    return rows
+    """Rows of `other` by the columns' mean and deviation in `reference`, at least a tenth of the mean deviation."""
+    columns = [reference[:, column].tolist() for column in range(reference.shape[1])]
+    means = [sum(values) / len(values) for values in columns]
+    deviations = [
+        math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+        for values, mean in zip(columns, means, strict=True)
+    ]
+    floor = 0.1 * sum(deviations) / len(deviations)
+    scales = [max(deviation, floor) for deviation in deviations]
+    return [
+        [(value - mean) / scale for value, mean, scale in zip(row, means, scales, strict=True)]
+        for row in other.tolist()
+    ]
 
 
 def kernel_distance(reference: Tensor, generated: Tensor) -> float:
@@ -105,20 +108,37 @@ def test_spread_scale(rng: torch.Generator) -> None:
         assert measure.compute().item() == pytest.approx(factor, abs=0.06)
 
 
+def measured(kind: type, real: Tensor, fake: Tensor) -> float:
+    measure = kind(real)
+    measure.update(fake)
+    return measure.compute().item()
+
+
 @pytest.mark.parametrize("kind", MEASURES)
-def test_units_and_rounding_do_not_matter(kind: type, features: tuple[Tensor, Tensor]) -> None:
+def test_units_do_not_matter(kind: type, features: tuple[Tensor, Tensor], rng: torch.Generator) -> None:
+    """One unit and any offsets for all columns; a unit for each where none is so small that the floor holds it."""
     real, fake = (value.double() for value in features)
-    real[:, 4] += 1e-9 * torch.arange(9)  # rounding: standardised, it would outweigh all else
-    values = []
-    for scale, offset in ((1.0, 0.0), (torch.tensor([3.0, 0.1, 7.0, 2.0, 5.0, 1.0]), 0.4)):
-        measure = kind(real * scale + offset)
-        measure.update(fake * scale + offset)
-        values.append(measure.compute().item())
-    assert values[0] == pytest.approx(values[1], rel=1e-9)
+    want = measured(kind, real, fake)
+    offset = torch.tensor([3.0, -100.0, 7.0, 2.0, 500.0, 1.0])
+    assert measured(kind, 70 * real + offset, 70 * fake + offset) == pytest.approx(want, rel=1e-9)
+    real, fake = torch.randn(9, 6, generator=rng).double(), torch.randn(7, 6, generator=rng).double()
+    scale = torch.tensor([3.0, 1.0, 7.0, 2.0, 5.0, 1.5])
+    assert measured(kind, scale * real + 1, scale * fake + 1) == pytest.approx(measured(kind, real, fake), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", MEASURES)
+def test_a_dead_dimension_does_not_rule(kind: type, rng: torch.Generator) -> None:
+    """Rounding where real images do not vary: divided by its own deviation it would outweigh all else."""
+    real, fake = torch.randn(40, 6, generator=rng).double(), torch.randn(30, 6, generator=rng).double()
+    real[:, 4], fake[:, 4] = 0.3, 0.3 + 0.01 * fake[:, 4]
+    want = measured(kind, real, fake)
+    noisy = real.clone()
+    noisy[:, 4] += 1e-9 * torch.arange(40)
+    assert measured(kind, noisy, fake) == pytest.approx(want, rel=1e-6)
     keep = [0, 1, 2, 3, 5]
-    measure = kind(real[:, keep])
-    measure.update(fake[:, keep])
-    assert measure.compute().item() == pytest.approx(values[0], rel=1e-9)
+    assert measured(kind, real[:, keep], fake[:, keep]) == pytest.approx(want, abs=0.15)
+    fake[:, 4] += 3  # it is not left out either: what real images never have is seen
+    assert abs(measured(KernelDistance, real, fake)) > 10
 
 
 @pytest.mark.parametrize("kind", MEASURES)

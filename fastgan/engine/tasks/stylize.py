@@ -81,8 +81,7 @@ class StylizeTask(Task):
         """See ``Task``: the scale of the features that ``fusion`` decodes."""
         if isinstance(state.generator, FusionGenerator):
             content = self.step.to_images(batch, state)
-            for network in (state.generator, state.ema):
-                network.calibrate(self.encoder.forward(content, (network.layer,)))
+            state.generator.calibrate(self.encoder.forward(content, (state.generator.layer,)))
 
     def start(self) -> Measures:
         """See ``Task``."""
