@@ -247,6 +247,7 @@ OTHER: dict[str, Any] = {
     "model.generator.layer": "relu4_1",
     "model.discriminator.name": "patch",
     "model.discriminator.norm": "instance",
+    "loss.augment": ["cutout"],
 }
 
 

@@ -14,7 +14,7 @@ from tiny_runs import Recorder, read_lines, save_picture
 
 import fastgan
 from fastgan.config import Config, load_config
-from fastgan.engine import Trainer
+from fastgan.engine import Stylizer, Trainer
 from fastgan.engine.watch import read_metrics
 
 Make = Callable[..., Config]
@@ -54,7 +54,7 @@ def test_the_folder_holds_what_the_contract_says(run: Path) -> None:
 def test_samples_show_content_style_and_result_side_by_side(run: Path) -> None:
     sheet = np.asarray(Image.open(run / "samples" / "final.png"))
     model = fastgan.load(run, device="cpu", precision="fp32")
-    assert isinstance(model, fastgan.Stylizer)
+    assert isinstance(model, Stylizer)
     held = json.loads((run / "report.json").read_text())["content"]["held_out"]
     assert len(held) == 1 and sheet.ndim == 3
     # One photograph of 40 x 48 px shown at a short side of 256, as are the style of 44 x 40 and the result.
