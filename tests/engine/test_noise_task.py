@@ -32,6 +32,7 @@ DCGAN: dict[str, Any] = {
     "data.style": None,
     "data.batch": 4,
     "data.short_side": 34,
+    "loss.augment": [],
     "train.steps": 40,
 }
 
@@ -149,9 +150,16 @@ def test_metrics(warm: Trainer) -> None:
 
 def test_noise_is_new_every_step_and_of_the_seed(tiny: Make) -> None:
     trainers = [Trainer(tiny({**DCGAN, "train.seed": seed})) for seed in (0, 0, 1)]
-    fakes = [[Seen(trainer, batch(0, 4)).inputs[1] for _ in range(2)] for trainer in trainers]
-    assert all(torch.equal(a, b) for a, b in zip(fakes[0], fakes[1], strict=True))
-    assert not torch.equal(fakes[0][0], fakes[2][0]) and not torch.equal(fakes[0][0], fakes[0][1])
+    taken: list[list[Tensor]] = []
+    for trainer in trainers:
+        noises: list[Tensor] = []
+        taken.append(noises)
+        trainer.state.generator.register_forward_pre_hook(lambda _, z, noises=noises: noises.append(z[0].clone()))
+        for number in range(2):
+            trainer.step(batch(number, 4))
+    one, again, other = taken
+    assert len(one) == 2 and all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not torch.equal(one[0], one[1]) and not torch.equal(one[0], other[0])
     assert differences(trainers[0].state.state_dict(), trainers[1].state.state_dict()) == []
 
 

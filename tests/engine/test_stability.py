@@ -2,7 +2,6 @@
 
 import copy
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -288,7 +287,7 @@ def test_alarm(
     tiny: Make, tmp_path: Path, no_plots: None, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
 ) -> None:
     """Told once, to those who watch and in the report; neither when nothing is wrong, nor when it is turned off."""
-    monkeypatch.setattr("fastgan.engine.build.CollapseAlarm", partial(CollapseAlarm, patience=4, warmup=2))
+    monkeypatch.setattr("fastgan.engine.build.CollapseAlarm", lambda **_: CollapseAlarm(patience=4, warmup=2))
     cases = [("collapsed", [Deaf()], True), ("off", [Deaf()], False)] + ([("well", [], True)] if not fields else [])
     for case, callbacks, alarm in cases:
         watch = Recorder()
