@@ -78,8 +78,10 @@ class AdversarialStep:
         Raises:
             ValueError: a batch of another dtype or shape, smaller than the networks take or larger than the style.
         """
+        with self.phases("data"):
+            images = self.to_images(batch, state)  # refused before anything is changed
         self._set_schedules(state, progress)
-        values = self.update(state, batch)
+        values = self.update(state, images)
         with self.phases("optimizer"):
             self._update_ema(state)
         state.step += 1
@@ -97,16 +99,22 @@ class AdversarialStep:
             state.controller.update(metrics[f"quality/{state.controller.metric}"])
         return metrics
 
-    def update(self, state: TrainState, batch: Tensor) -> dict[str, Tensor]:
-        """Both networks by one batch; scalars by name, ``loss/adversarial`` and ``loss/d`` among them."""
+    def update(self, state: TrainState, images: Tensor) -> dict[str, Tensor]:
+        """Both networks by photographs (N, 3, H, W) in [-1, 1]; scalars by name, ``loss/adversarial`` and ``loss/d``
+        among them."""
         raise NotImplementedError
+
+    @property
+    def max_side(self) -> int | None:
+        """The largest side of a batch, pixels."""
+        return None
 
     def guarded(self) -> tuple[str, ...]:
         """Names of the metrics that must be finite."""
         return ("loss/g", "loss/d", "loss/adversarial") if self.config.loss.adversarial else ("loss/g",)
 
-    def to_images(self, batch: Tensor, state: TrainState, most: int | None = None) -> Tensor:
-        """A batch as float images in [-1, 1], checked; ``most`` pixels a side."""
+    def to_images(self, batch: Tensor, state: TrainState) -> Tensor:
+        """A batch as float images in [-1, 1]. Raises ValueError as a step does."""
         pixels = batch.dtype == torch.uint8
         if not (pixels or batch.is_floating_point()) or batch.ndim != 4 or batch.shape[-1 if pixels else 1] != 3:
             raise ValueError(
@@ -115,7 +123,7 @@ class AdversarialStep:
             )
         sides = batch.shape[1:3] if pixels else batch.shape[2:]
         least = max(MIN_SIDE, state.discriminator.min_side)
-        limits = [limit for limit in (most, state.discriminator.max_side) if limit is not None]
+        limits = [limit for limit in (self.max_side, state.discriminator.max_side) if limit is not None]
         if batch.shape[0] < 1 or min(sides) < least or any(max(sides) > limit for limit in limits):
             upper = f"{least} to {min(limits)}" if limits else f"at least {least}"
             raise ValueError(f"a batch has 1 image or more, {upper} px a side, got {tuple(batch.shape)}")

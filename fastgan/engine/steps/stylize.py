@@ -47,11 +47,16 @@ class StylizeStep(AdversarialStep):
         self.tv = TotalVariation()
         self.layers = tuple(dict.fromkeys((*styles.layers, config.loss.content_layer)))
 
-    def update(self, state: TrainState, batch: Tensor) -> dict[str, Tensor]:
+    @property
+    def max_side(self) -> int | None:
+        """See ``AdversarialStep``: D sees crops of the style of the batch's size."""
+        return self.styles.min_side
+
+    def update(self, state: TrainState, images: Tensor) -> dict[str, Tensor]:
         """See ``AdversarialStep``."""
         fusing = isinstance(state.generator, FusionGenerator)
+        content = images
         with self.phases("data"):
-            content = self.to_images(batch, state, self.styles.min_side)
             real, chosen = self._style_crops(state, content)
         weights = self.config.loss
         wanted = state.generator.layers if fusing else ()
