@@ -250,7 +250,9 @@ def held_out(given: argparse.Namespace) -> list[np.ndarray]:
     """The first photographs of ``--held-out``, or of ``--content`` where none is given."""
     if given.held_out is None and given.content == "demo":
         return images_of(demo_held_out())
-    return images_of([path for path in list_images(given.held_out or given.content) if is_readable(path)][:HELD_OUT])
+    return images_of(
+        [path for path in list_images(given.held_out or given.content, shards=False) if is_readable(path)][:HELD_OUT]
+    )
 
 
 def images_of(source: str | Path | list[Path]) -> list[np.ndarray]:

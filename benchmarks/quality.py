@@ -112,7 +112,7 @@ def main() -> None:
         if given.held_out is not None:
             held_out = Path(scratch) / "held_out"
             held_out.mkdir()
-            for path in [path for path in list_images(given.held_out) if is_readable(path)][:HELD_OUT]:
+            for path in [path for path in list_images(given.held_out, shards=False) if is_readable(path)][:HELD_OUT]:
                 shutil.copy(path, held_out / path.name)
         pictures = ["--content", given.content, "--style", given.style]
         results: dict[str, Any] = {}

@@ -12,6 +12,7 @@ import typer
 from fastgan.errors import InputError
 
 if TYPE_CHECKING:
+    from fastgan.data import Photo
     from fastgan.engine import Measures, Sampler, Stylizer
 
 
@@ -65,7 +66,7 @@ def evaluate(
 
 
 def _pictures(
-    stylizer: Stylizer, model: Path, paths: list[Path], style: Path | None, features: str | None, broken: list[str]
+    stylizer: Stylizer, model: Path, paths: list[Photo], style: Path | None, features: str | None, broken: list[str]
 ) -> Measures:
     import torch
     from rich.console import Console
@@ -109,7 +110,7 @@ def _pictures(
     return measures
 
 
-def _noise(sampler: Sampler, paths: list[Path], features: str | None, broken: list[str]) -> Measures:
+def _noise(sampler: Sampler, paths: list[Photo], features: str | None, broken: list[str]) -> Measures:
     import torch
 
     from fastgan.data import Batches, ImageFolder

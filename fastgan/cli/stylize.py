@@ -28,7 +28,7 @@ def stylize(
     """Stylise pictures: one file an input, same name, same size."""
     from fastgan.data import list_images, read_picture, write_image
 
-    jobs = plan([(path, list_images(path)) for path in inputs], out)
+    jobs = plan([(path, list_images(path, shards=False)) for path in inputs], out)
     _check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     _check_choice("--device", device, ("auto", "cpu", "cuda"))
 

@@ -39,7 +39,9 @@ _ALTERNATIVES = (("steps", "epochs", "minutes"), ("target_ssim", "target_psnr"))
 
 def train(
     out: Annotated[Path, typer.Option(help="The run folder to make.", show_default=False)],
-    content: Annotated[str | None, typer.Option(help="Photographs: a folder, or demo. [default: demo]")] = None,
+    content: Annotated[
+        str | None, typer.Option(help="Photographs: a folder of files or of *.tar shards, or demo. [default: demo]")
+    ] = None,
     style: Annotated[
         str | None, typer.Option(help="A style image, a folder of them, or demo. [default: demo; dcgan has none]")
     ] = None,

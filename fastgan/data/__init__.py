@@ -17,6 +17,7 @@ from fastgan.data.images import (
     reduce_short_side,
     write_image,
 )
+from fastgan.data.shards import Photo, ShardImage
 from fastgan.data.split import Split, hold_out
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "MIN_SIDE",
     "Batches",
     "ImageFolder",
+    "Photo",
+    "ShardImage",
     "Split",
     "augment",
     "demo_content",

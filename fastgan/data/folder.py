@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from fastgan.data.images import PathLike, enlarge_to, list_images, read_image
+from fastgan.data.shards import Photo, ShardImage
 from fastgan.errors import InputError
 
 _log = logging.getLogger("fastgan")
@@ -25,7 +26,7 @@ _ORDER, _CROP = 0, 1
 
 
 class ImageFolder:
-    """Photographs of a folder tree (COCO's ``train2017/*.jpg`` is one) or of a list of files, opened when needed.
+    """Photographs of a folder tree (COCO's ``train2017/*.jpg`` is one), of shards or of a list, opened when needed.
 
     Each is read as (H, W, 3) uint8 with its short side reduced to at most ``short_side`` pixels and enlarged to at
     least ``size``, so that a ``size`` x ``size`` crop always fits. Decoded pictures stay in memory until they fill
@@ -42,25 +43,25 @@ class ImageFolder:
 
     def __init__(
         self,
-        paths: PathLike | Sequence[PathLike],
+        paths: PathLike | Sequence[PathLike | ShardImage],
         *,
         size: int,
         short_side: int = 384,
         max_broken: float = 0.5,
         cache_bytes: int = 1 << 30,
-        on_broken: Callable[[Path, str], None] | None = None,
+        on_broken: Callable[[Photo, str], None] | None = None,
     ) -> None:
         if size < 1:
             raise ValueError(f"size must be at least 1 pixel, got {size}")
         if isinstance(paths, str | os.PathLike):
             self.paths = list_images(paths)
         else:
-            self.paths = [Path(path) for path in paths]
+            self.paths = [path if isinstance(path, ShardImage) else Path(path) for path in paths]
         if not self.paths:
             raise InputError("no images were given")
         self.size = size
         self.short_side = max(short_side, size)
-        self.broken: dict[Path, str] = {}
+        self.broken: dict[Photo, str] = {}
         self._max_broken = max_broken
         self._on_broken = on_broken
         self._room = cache_bytes
@@ -91,14 +92,14 @@ class ImageFolder:
                 self._room -= image.nbytes
         return image
 
-    def readable(self) -> Iterator[tuple[Path, np.ndarray]]:
+    def readable(self) -> Iterator[tuple[Photo, np.ndarray]]:
         """Every picture that can be read, with its path, in order."""
         for index, path in enumerate(self.paths):
             image = self.get(index)
             if image is not None:
                 yield path, image
 
-    def _record(self, path: Path, reason: str) -> None:
+    def _record(self, path: Photo, reason: str) -> None:
         with self._lock:
             if path in self.broken:
                 return

@@ -11,11 +11,12 @@ import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, overload
 
 import numpy as np
 from PIL import Image
 
+from fastgan.data.shards import SHARD_SUFFIX, Photo, ShardImage, index_shard, is_compressed_tar
 from fastgan.errors import InputError
 from fastgan.files import write_whole
 
@@ -58,7 +59,7 @@ _TRANSPOSE = {
 PathLike = str | os.PathLike[str]
 
 
-def read_image(path: PathLike, *, reduce_to: int | None = None) -> np.ndarray:
+def read_image(path: PathLike | ShardImage, *, reduce_to: int | None = None) -> np.ndarray:
     """Read one picture as (H, W, 3) uint8 RGB, upright.
 
     EXIF orientation is applied, transparency is laid on white, grey, palette and CMYK pictures become RGB, and deeper
@@ -77,7 +78,7 @@ def read_image(path: PathLike, *, reduce_to: int | None = None) -> np.ndarray:
     return np.array(rgb)
 
 
-def read_picture(path: PathLike) -> tuple[np.ndarray, np.ndarray | None]:
+def read_picture(path: PathLike | ShardImage) -> tuple[np.ndarray, np.ndarray | None]:
     """Read one picture at full size with its transparency: (H, W, 3) and (H, W) uint8, None where the file has none.
 
     Colours are those stored, not laid on anything, except under fully transparent pixels: what lies there is
@@ -92,7 +93,7 @@ def read_picture(path: PathLike) -> tuple[np.ndarray, np.ndarray | None]:
     return pixels, opacity
 
 
-def is_readable(path: PathLike) -> bool:
+def is_readable(path: PathLike | ShardImage) -> bool:
     """Whether ``read_image`` can read the file; decodes it to find out."""
     try:
         read_image(path)
@@ -123,27 +124,48 @@ def fit_short_side(image: np.ndarray, side: int) -> np.ndarray:
     return _resized_array(image, _scaled_size((image.shape[1], image.shape[0]), side))
 
 
-def list_images(path: PathLike) -> list[Path]:
+@overload
+def list_images(path: PathLike, *, shards: Literal[True] = True) -> list[Photo]: ...
+
+
+@overload
+def list_images(path: PathLike, *, shards: Literal[False]) -> list[Path]: ...
+
+
+def list_images(path: PathLike, *, shards: bool = True) -> list[Photo] | list[Path]:
     """The images that ``path`` stands for: itself if it is a file, else all in the folder tree, sorted.
 
     In a folder, files count by their suffix (``IMAGE_SUFFIXES``, any case); hidden files and folders are skipped,
-    linked folders are followed once.
+    linked folders are followed once. A shard (``.tar``, uncompressed) stands for the images in it, there as well as
+    by itself, and is sorted as a folder of them would be. With ``shards=False`` those in a folder are passed over.
 
     Raises:
-        InputError: nothing lies there, a folder cannot be read, or it holds no image.
+        InputError: nothing lies there, a folder cannot be read, or it holds no image; a shard is compressed, damaged
+            or cut short, or is given where ``shards`` is False.
     """
     root = Path(path)
     try:
-        is_folder = stat.S_ISDIR(root.stat().st_mode)
+        mode = root.stat().st_mode
     except OSError as error:
         raise InputError(f"{_name(root)}: {_reason(error, 'no such file or folder')}") from None
-    if not is_folder:
+    suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+    if stat.S_ISDIR(mode):
+        files = list(_walk(root, set()))
+        found: list[Photo] = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        if shards:
+            found += _in_shards(files, alone=not found)
+        if not found:
+            raise InputError(f"{_name(root)}: the folder holds no images (looked for {suffixes})")
+        return sorted(found, key=lambda file: file.parts)
+    is_shard = stat.S_ISREG(mode) and (root.suffix.lower() == SHARD_SUFFIX or is_compressed_tar(root))
+    if not is_shard:
         return [root]
-    found = sorted(_walk(root, set()), key=lambda file: file.parts)
+    if not shards:
+        raise InputError(f"{_name(root)}: shards are for training; give pictures or a folder of them")
+    found = _in_shards([root], alone=True)
     if not found:
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(f"{_name(root)}: the folder holds no images (looked for {suffixes})")
-    return found
+        raise InputError(f"{_name(root)}: the shard holds no images (looked for {suffixes})")
+    return sorted(found, key=lambda file: file.parts)
 
 
 def write_image(image: np.ndarray, path: PathLike, *, alpha: np.ndarray | None = None) -> None:
@@ -198,14 +220,32 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
             continue
         if entry.is_dir():
             yield from _walk(Path(entry.path), seen)
-        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+        elif entry.is_file():
             yield Path(entry.path)
 
 
-def _read(path: PathLike, reduce_to: int | None) -> tuple[Image.Image, Image.Image | None]:
-    file_path = Path(path)
-    name = _name(file_path)
-    with _open_file(file_path, name) as file:
+def _in_shards(files: list[Path], *, alone: bool) -> list[Photo]:
+    """The images of the shards among ``files``. Compressed ones are refused beside these, or where ``alone``."""
+    found: list[Photo] = []
+    for shard in files:
+        if shard.suffix.lower() != SHARD_SUFFIX:
+            continue
+        try:
+            found += index_shard(shard, IMAGE_SUFFIXES)
+        except OSError as error:
+            raise InputError(f"{_name(shard)}: the shard cannot be read: {_reason(error, 'it is gone')}") from None
+        except ValueError as error:
+            raise InputError(f"{_name(shard)}: {error}") from None
+    compressed = next(filter(is_compressed_tar, files), None)
+    if compressed is not None and (found or alone):
+        raise InputError(f"{_name(compressed)}: the shard is compressed; shards must be uncompressed tar archives")
+    return found
+
+
+def _read(path: PathLike | ShardImage, reduce_to: int | None) -> tuple[Image.Image, Image.Image | None]:
+    source = path if isinstance(path, ShardImage) else Path(path)
+    name = _name(source)
+    with _open_member(source, name) if isinstance(source, ShardImage) else _open_file(source, name) as file:
         image = _open(file, name)
         try:
             _check_size(image.size, name)
@@ -240,6 +280,17 @@ def _open_file(path: Path, name: str) -> BinaryIO:
         return open(path, "rb")
     except OSError as error:
         raise InputError(f"{name}: {_reason(error, 'no such file')}") from None
+
+
+def _open_member(image: ShardImage, name: str) -> BinaryIO:
+    try:
+        return io.BytesIO(image.read())
+    except OSError as error:
+        raise InputError(f"{name}: {_reason(error, 'its shard is gone')}") from None
+    except EOFError as error:
+        raise InputError(f"{name}: the image is damaged or cut short ({error})") from None
+    except MemoryError:
+        raise InputError(f"{name}: not enough memory to read {image.size:,} bytes") from None
 
 
 def _open(file: BinaryIO, name: str) -> Image.Image:
@@ -343,7 +394,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _name(path: Path) -> str:
+def _name(path: Photo) -> str:
     """The path as one printable line, whatever bytes the file's name has."""
     text = str(path)
     return text if text.isprintable() else repr(text)

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from fastgan.data.shards import Photo
 
 
 class Split(NamedTuple):
     """Photographs to train on, photographs to measure on, and whether they are the same ones (``shared``)."""
 
-    train: list[Path]
-    held: list[Path]
+    train: Sequence[Photo]
+    held: Sequence[Photo]
     shared: bool
 
 
 def hold_out(
-    paths: Sequence[Path],
+    paths: Sequence[Photo],
     *,
     seed: int = 0,
     fraction: float = 0.1,
     at_most: int = 8,
-    usable: Callable[[Path], bool] | None = None,
+    usable: Callable[[Photo], bool] | None = None,
 ) -> Split:
     """Choose ``ceil(fraction * n)`` of the n photographs, but no more than ``at_most``, to be held out of training.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import nn
 from fastgan.data import (
     Batches,
     ImageFolder,
+    Photo,
     Split,
     demo_content,
     demo_held_out,
@@ -44,11 +44,11 @@ class Photographs:
 
     batches: Batches
     held_out: list[np.ndarray]
-    held_out_paths: list[Path]
+    held_out_paths: list[Photo]
     shared: bool
 
 
-def open_photographs(config: Config, on_broken: Callable[[Path, str], None]) -> Photographs:
+def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) -> Photographs:
     """The photographs of ``data.content``.
 
     Raises:
@@ -78,7 +78,7 @@ def open_photographs(config: Config, on_broken: Callable[[Path, str], None]) -> 
     return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
 
 
-def open_styles(style: str, on_broken: Callable[[Path, str], None]) -> list[np.ndarray]:
+def open_styles(style: str, on_broken: Callable[[Photo, str], None]) -> list[np.ndarray]:
     """The style images, (H, W, 3) uint8 at a short side of at most 384. In a folder, broken ones are passed over.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastgan.data import iterate, write_image
+from fastgan.data import Photo, iterate, write_image
 from fastgan.engine import build, callbacks, checkpoint
 from fastgan.engine.budget import Budget
 from fastgan.engine.compile import compile_verified
@@ -77,7 +77,7 @@ class Trainer:
         self.device = select_device(self.config.train.device)
         self.dtype = select_dtype(self.config.train.precision, self.device)
         self.state = build.build_state(self.config, self.device, self.dtype)
-        self.broken: dict[Path, str] = {}
+        self.broken: dict[Photo, str] = {}
         self._messages: deque[str] = deque()
         self._source: Iterator[Tensor] | None = None if data is None else iter(data)
         self.photographs = None if data is not None else build.open_photographs(self.config, self._note_broken)
@@ -374,7 +374,7 @@ class Trainer:
         while self._messages:  # the loader's thread may be adding to them
             self._tell("on_message", callbacks.MessageEvent(self._messages.popleft()))
 
-    def _note_broken(self, path: Path, reason: str) -> None:
+    def _note_broken(self, path: Photo, reason: str) -> None:
         self.broken[path] = reason
         self._messages.append(f"skipped: {reason}")
 

@@ -48,18 +48,22 @@ class InstanceNorm(HoldsMoments):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, C, H, W) to the same shape and dtype."""
+        return self.normalise(x, self.weight, self.bias, residual)
+
+    def normalise(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor:
+        """``forward`` with parameters (C,) or (N, C) in place of the layer's own."""
         if self.recording:
             self.record(x)
         elif self.frozen is not None:
-            return self._apply_frozen(x, residual)
-        return ops.instance_norm(x, self.weight, self.bias, residual, activation=self.activation, eps=EPS)
+            return self._apply_frozen(x, weight, bias, residual)
+        return ops.instance_norm(x, weight, bias, residual, activation=self.activation, eps=EPS)
 
-    def _apply_frozen(self, x: Tensor, residual: Tensor | None) -> Tensor:
+    def _apply_frozen(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor:
         assert self.frozen is not None
         mean, scale = self.frozen
-        if self.weight is not None and self.bias is not None:
-            scale = scale * self.weight.view(1, -1, 1, 1)
-            shift = self.bias.view(1, -1, 1, 1) - mean * scale
+        if weight is not None and bias is not None:
+            scale = scale * weight.view(-1, weight.shape[-1], 1, 1)
+            shift = bias.view(-1, bias.shape[-1], 1, 1) - mean * scale
         else:
             shift = -mean * scale
         out = (wide(x) * scale + shift).to(x.dtype)

@@ -20,7 +20,9 @@ def network(fusion: str = "adain", layer: str = "relu2_1", width: int = 4, depth
         torch.manual_seed(3)
         made = FusionGenerator(width, depth, fusion=fusion, layer=layer)
         for name, parameter in made.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith("predict.weight"):  # 0 at first: no style would come in
+                nn.init.normal_(parameter, 0.0, 0.3 / parameter.shape[1] ** 0.5)
+            elif name.endswith("bias") and "predict" not in name:
                 nn.init.normal_(parameter, 0.0, 0.1)
     made.scale.fill_(1.7)
     return made
@@ -184,7 +186,7 @@ def test_everything_learns_at_full_strength(fusion: str, rng: torch.Generator) -
     assert all(value.grad.isfinite().all() for value in everything.values() if value.grad is not None)
 
 
-def test_style_passes_the_decoder_unnormalised(rng: torch.Generator) -> None:
+def test_style_comes_in_by_the_moments_alone_and_structure_by_the_skips(rng: torch.Generator) -> None:
     """Twice the fused features are another picture; twice the skipped ones are the same structure."""
     made = network(width=8)
     features = random_features(made, (16, 20), rng)
@@ -312,9 +314,12 @@ def test_reach(layer: str, depth: int) -> None:
         if isinstance(module, nn.Conv2d):
             nn.init.uniform_(module.weight, 0.5, 1)
             module.weight.data /= module.weight[0].numel()
-            nn.init.zeros_(module.bias)
-    for norm in made.norms:
-        norm.frozen = (torch.zeros(1, 1, 1, 1).double(), torch.ones(1, 1, 1, 1).double())
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in made.modules():
+        if isinstance(module, HoldsMoments):
+            plane = torch.ones(1, made.channels if module is made.moments else 1, 1, 1).double()
+            module.frozen = (0 * plane, plane)
     encoder.scale.fill_(0.1)
     encoder.shift.fill_(1.0)
     code = torch.zeros(1, made.channels, 32, 32).double()
