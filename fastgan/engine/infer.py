@@ -220,8 +220,7 @@ class Stylizer:
                 for left in range(0, width, core):
                     rows = slice(max(0, top - border), min(height, top + core + border))
                     columns = slice(max(0, left - border), min(width, left + core + border))
-                    window = (*_cells((rows, columns), stride), height // stride, width // stride)
-                    done = self._forward(x[..., rows, columns], code, strength, window)
+                    done = self._forward(x[..., rows, columns], code, strength, (rows, columns, height, width))
                     bottom, right = min(height, top + core), min(width, left + core)
                     out[..., top:bottom, left:right] = done[
                         ..., top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
@@ -243,11 +242,6 @@ class Stylizer:
             _set_recording(holders, False)
             for holder in holders:
                 holder.frozen = None
-
-
-def _cells(part: tuple[slice, slice], stride: int) -> tuple[slice, slice]:
-    rows, columns = (slice(pixels.start // stride, pixels.stop // stride) for pixels in part)
-    return rows, columns
 
 
 def _set_recording(holders: list[HoldsMoments], on: bool) -> None:

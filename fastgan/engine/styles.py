@@ -88,4 +88,4 @@ def style_tensor(image: np.ndarray) -> Tensor:
 @torch.no_grad()
 def style_code(image: Tensor, encoder: VGGEncoder, generator: FusionGenerator) -> Tensor:
     """The code of a style image (1, 3, H, W) in [-1, 1] for ``generator``."""
-    return generator.encode_style(encoder(image, (generator.layer,))[generator.layer])
+    return generator.encode_style(encoder(image, ("relu1_1", generator.layer)))

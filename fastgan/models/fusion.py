@@ -17,6 +17,10 @@ FUSION_LAYERS = ("relu2_1", "relu3_1", "relu4_1", "relu5_1")
 #: Cells a side of a style's code where its place matters: additive and convex.
 CODE_SIDE = 32
 
+#: A channel that is all but dead in photographs has this share of the mean unit; and with a unit of 10, Adam's steps on
+#: some 500 inputs add up to a few hundredths.
+_LEAST, _UNIT = 0.1, 10.0
+
 Window = tuple[slice, slice, int, int]
 
 _CHANNELS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}
@@ -71,16 +75,38 @@ class Fusion(HoldsMoments):
 
 
 class FusedMoments(HoldsMoments):
-    """Mean and standard deviation of every channel of the fused features: what the decoder knows of the style."""
+    """Mean and standard deviation of every channel of the fused features: what the decoder knows of the style.
+
+    They are given as differences from ``centre`` in units of ``unit``, what photographs have: all pictures have large
+    moments in the same channels, and what tells styles apart would be lost beside that.
+    """
+
+    centre: Tensor
+    unit: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(2 * channels))
+        self.register_buffer("unit", torch.ones(2 * channels))
+
+    @torch.no_grad()
+    def calibrate(self, features: Tensor) -> None:
+        """Take centre and unit from features (N, C, H, W) of photographs."""
+        moments = torch.cat(_moments(features), 1).flatten(1)
+        size = moments.abs().mean(0)
+        self.centre.copy_(moments.mean(0))
+        self.unit.copy_(size.clamp_min(_LEAST * size.mean().item()).clamp_min(1e-6) * _UNIT)
 
     def forward(self, fused: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 2C)."""
         if self.recording:
             self.record(fused)
-        elif self.frozen is not None:
+        if self.frozen is not None and not self.recording:
             mean, scale = self.frozen
-            return torch.cat([mean, 1 / scale], 1).flatten(1)
-        return torch.cat(_moments(fused), 1).flatten(1)
+            moments = torch.cat([mean, 1 / scale], 1).flatten(1)
+        else:
+            moments = torch.cat(_moments(fused), 1).flatten(1)
+        return (moments - self.centre) / self.unit
 
 
 class StyledNorm(InstanceNorm):
@@ -103,11 +129,12 @@ class StyledNorm(InstanceNorm):
 class FusionGenerator(nn.Module):
     """The trained part of a transformer of any style to any style: fusion and decoder, without the encoder.
 
-    The features of ``layer``, fused and divided by ``scale``, go through a convolution, ``depth`` residual blocks and,
-    for each block of VGG-19 below, nearest upsampling and a convolution. Each has an instance norm whose parameters are
-    predicted from the moments of the fused features: that is where the style comes in, at every scale. The content's
-    features of the blocks below come in by the side, instance-normalised: its structure without its style. (Without
-    norms, 150 steps left a decoder that looked at these alone.)
+    Features are fused twice, at ``layer`` and at relu1_1, and divided by ``scale`` and ``surface_scale``. The deep ones
+    go through a convolution, ``depth`` residual blocks and, for each block of VGG-19 below, nearest upsampling and a
+    convolution. Each has an instance norm whose parameters are predicted from the moments of the fused features. The
+    content's features of the blocks below come in by the side, instance-normalised: its structure without its style.
+    The last convolution takes the fused relu1_1 too, as it is: that is all but linear in the pixels, so that colours are
+    right from the first hundred steps on. (Without it and with no norms, 150 steps left a decoder blind to the style.)
 
     Args:
         width: the decoder's channels at full size; twice as many at each halving.
@@ -125,6 +152,7 @@ class FusionGenerator(nn.Module):
     """
 
     scale: Tensor
+    surface_scale: Tensor
 
     def __init__(self, width: int = 32, depth: int = 3, *, fusion: str = "adain", layer: str = "relu3_1") -> None:
         super().__init__()
@@ -141,11 +169,14 @@ class FusionGenerator(nn.Module):
         self.stride = 2 ** (deepest - 1)
         self.min_side = 2 * self.stride  # reflection needs two cells
         self.channels = _CHANNELS[deepest]
+        self._fused = {layer: self.channels, "relu1_1": _CHANNELS[1]}
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("surface_scale", torch.ones(()))
         self.fusion = Fusion(fusion, self.channels)
+        self.surface = Fusion(fusion, _CHANNELS[1])
         outputs = width * self.stride
         moments = 2 * self.channels
-        self.moments = FusedMoments()
+        self.moments = FusedMoments(self.channels)
         self.project = _Styled(self.channels, outputs, moments, "relu")
         self.blocks = nn.ModuleList(_Residual(outputs, moments) for _ in range(depth))
         self.norms = nn.ModuleList()
@@ -154,7 +185,7 @@ class FusionGenerator(nn.Module):
             self.norms.append(InstanceNorm(_CHANNELS[block], affine=False))
             self.ups.append(_Styled(outputs + _CHANNELS[block], outputs // 2, moments, "relu"))
             outputs //= 2
-        self.to_rgb = conv(outputs, 3, 3, bias=True)
+        self.to_rgb = conv(outputs + _CHANNELS[1], 3, 3, bias=True)
 
     @property
     def reach(self) -> int:
@@ -174,33 +205,40 @@ class FusionGenerator(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, features: Mapping[str, Tensor]) -> None:
-        """Set ``scale`` to the root mean square of the content's features at ``layer``, which span 1 to 500 by weights.
+        """Set the scales to the root mean squares of the content's features, which span 1 to 500 by weights, and what
+        the moments of the deep ones are compared with.
 
-        For the first batch of a training, before anything is learnt; ``scale`` is saved with the network.
+        For the first batch of a training, before anything is learnt; all are saved with the network.
         """
-        rms = wide(features[self.layer]).square().mean().sqrt()
-        self.scale.copy_(torch.where(rms > 0, rms, torch.ones_like(rms)))
+        for scale, name in ((self.scale, self.layer), (self.surface_scale, "relu1_1")):
+            rms = wide(features[name]).square().mean().sqrt()
+            scale.copy_(torch.where(rms > 0, rms, torch.ones_like(rms)))
+        self.moments.calibrate(wide(features[self.layer]) / self.scale)
 
-    def encode_style(self, features: Tensor) -> Tensor:
-        """A style's code: a small map of features that stands for the style.
+    def encode_style(self, features: Mapping[str, Tensor]) -> Tensor:
+        """A style's code: small maps of features that stand for the style.
 
         Args:
-            features: (N, C, h, w), the style's at ``layer``.
+            features: the style's, by name, (N, C, h, w) at ``layer`` and (N, 64, H, W) at relu1_1.
 
         Returns:
-            float32. For adain and mlp (N, C, 1, 2) with the moments of ``features``: mean - std and mean + std. For
-            additive and convex (N, C, 32, 32), ``features`` by area averaging.
+            float32, the channels of both layers one after another. For adain and mlp (N, C + 64, 1, 2) with the moments
+            of ``features``: mean - std and mean + std. For additive and convex (N, C + 64, 32, 32), ``features`` by
+            area averaging.
 
         Raises:
-            ValueError: features of another layer.
+            ValueError: a layer is missing, or has the channels of another.
         """
-        self._check_channels("features", features)
-        features = features.float()
-        if self.fusion.mode in ("additive", "convex"):
-            return F.adaptive_avg_pool2d(features, CODE_SIDE)
-        var, mean = torch.var_mean(features, dim=(2, 3), correction=0, keepdim=True)
-        std = var.clamp_min(1e-12).sqrt()  # where a channel is dead the root has no gradient
-        return torch.cat([mean - std, mean + std], 3)
+        codes = []
+        for name, channels in self._fused.items():
+            part = _checked(features, name, channels).float()
+            if self.fusion.mode in ("additive", "convex"):
+                codes.append(F.adaptive_avg_pool2d(part, CODE_SIDE))
+            else:
+                var, mean = torch.var_mean(part, dim=(2, 3), correction=0, keepdim=True)
+                std = var.clamp_min(1e-12).sqrt()  # where a channel is dead the root has no gradient
+                codes.append(torch.cat([mean - std, mean + std], 3))
+        return torch.cat(codes, 1)
 
     def forward(
         self,
@@ -216,8 +254,9 @@ class FusionGenerator(nn.Module):
             features: the content's, by name, of all of ``layers``, each (N, C, H / 2^k, W / 2^k).
             code: what ``encode_style`` gives, (N, ...) or (1, ...) for all images.
             strength: 0 is the content, 1 the full style; a number or (N,) for one an image.
-            window: (rows, columns, height, width) in cells of ``layer``, where ``features`` are a part of a larger
-                picture: which part, and the size of the whole.
+            window: (rows, columns, height, width) in pixels, where ``features`` are of a part of a larger picture:
+                which part, and the size of the whole. A part begins, and ends unless the picture does, at a multiple of
+                ``stride``.
 
         Returns:
             (N, 3, H, W) of relu1_1's H and W, in [-1, 1], float32 (float64 stays).
@@ -228,48 +267,55 @@ class FusionGenerator(nn.Module):
         missing = [name for name in self.layers if name not in features]
         if missing:
             raise ValueError(f"features must have {', '.join(self.layers)}; missing: {', '.join(missing)}")
-        fused = self.fuse(features[self.layer], code, strength, window)
+        fused, surface = self.fuse(features, code, strength, window)
         moments = self.moments(fused)
-        h = self.project(fused.to(self.to_rgb.weight.dtype), moments)
+        dtype = self.to_rgb.weight.dtype
+        h = self.project(fused.to(dtype), moments)
         for block in self.blocks:
             h = block(h, moments)
         for layer, norm, name in zip(self.ups, self.norms, self.layers[-2::-1], strict=True):
             skip = features[name]
             h = _grow(upsample_nearest(h), skip.shape[-2:])
             h = layer(torch.cat([h, norm(skip).to(h.dtype)], 1), moments)
-        return torch.tanh(wide(self.to_rgb(h)))
+        return torch.tanh(wide(self.to_rgb(torch.cat([h, surface.to(h.dtype)], 1))))
 
     def fuse(
-        self, content: Tensor, code: Tensor, strength: float | Tensor = 1.0, window: Window | None = None
-    ) -> Tensor:
-        """Fused features over ``scale``: what the decoder starts from. Arguments as ``forward`` has them.
-
-        Args:
-            content: (N, C, h, w), the content's features at ``layer``.
+        self,
+        features: Mapping[str, Tensor],
+        code: Tensor,
+        strength: float | Tensor = 1.0,
+        window: Window | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Fused features of ``layer`` and of relu1_1, each over its scale. Arguments as ``forward`` has them.
 
         Returns:
-            (N, C, h, w), float32 (float64 stays).
+            (N, C, h, w) and (N, 64, H, W), float32 (float64 stays).
         """
-        self._check_channels("content", content)
-        self._check_channels("code", code)
-        n, _, height, width = content.shape
+        content = {name: _checked(features, name, channels) for name, channels in self._fused.items()}
+        n, _, height, width = content[self.layer].shape
         if min(height, width) < 2:
-            raise ValueError(f"content must have at least 2 cells a side at {self.layer}, got {height} x {width}")
-        if code.shape[0] not in (1, n):
-            raise ValueError(f"code must be of 1 or {n} styles for these features, got {code.shape[0]}")
+            raise ValueError(f"features must have at least 2 cells a side at {self.layer}, got {height} x {width}")
+        wanted = sum(self._fused.values())
+        if code.dim() != 4 or code.shape[1] != wanted or code.shape[0] not in (1, n):
+            raise ValueError(f"code must be ({n} or 1, {wanted}, h, w) for these features, got {tuple(code.shape)}")
         if isinstance(strength, Tensor) and strength.shape != (n,):
             raise ValueError(f"strength must be a number or ({n},), got shape {tuple(strength.shape)}")
-        content = wide(content)
-        style = wide(code)
         mode = self.fusion.mode
-        if mode in ("additive", "convex"):
-            style = _place(style, (height, width), window)
         alpha = 1 - strength if mode == "convex" else strength
-        return self.fusion(content / self.scale, style.expand(n, -1, -1, -1) / self.scale, alpha)
-
-    def _check_channels(self, name: str, x: Tensor) -> None:
-        if x.dim() != 4 or x.shape[1] != self.channels:
-            raise ValueError(f"{name} must be (N, {self.channels}, h, w) of {self.layer}, got {tuple(x.shape)}")
+        parts = wide(code).split(list(self._fused.values()), 1)
+        fused = []
+        for part, style_part, fusion, scale, stride in zip(
+            content.values(),
+            parts,
+            (self.fusion, self.surface),
+            (self.scale, self.surface_scale),
+            (self.stride, 1),
+            strict=True,
+        ):
+            if mode in ("additive", "convex"):
+                style_part = _place(style_part, part.shape[-2:], window, stride)
+            fused.append(fusion(wide(part) / scale, style_part.expand(n, -1, -1, -1) / scale, alpha))
+        return fused[0], fused[1]
 
 
 class _Styled(nn.Module):
@@ -304,15 +350,28 @@ def _per_image(alpha: float | Tensor, x: Tensor) -> float | Tensor:
     return alpha.to(x.dtype).view(-1, 1, 1, 1) if isinstance(alpha, Tensor) else alpha
 
 
-def _place(code: Tensor, grid: tuple[int, int], window: Window | None) -> Tensor:
+def _checked(features: Mapping[str, Tensor], name: str, channels: int) -> Tensor:
+    x = features.get(name)
+    if x is None or x.dim() != 4 or x.shape[1] != channels:
+        got = "nothing" if x is None else str(tuple(x.shape))
+        raise ValueError(f"features of {name} must be (N, {channels}, h, w), got {got}")
+    return x
+
+
+def _place(code: Tensor, grid: tuple[int, ...], window: Window | None, stride: int) -> Tensor:
     """The code resized to the content's cells, or to the whole picture's and cut."""
     if window is None:
         return F.interpolate(code, grid, mode="bilinear", align_corners=False)
     rows, columns, height, width = window
-    part = F.interpolate(code, (height, width), mode="bilinear", align_corners=False)[..., rows, columns]
+    whole = F.interpolate(code, (height // stride, width // stride), mode="bilinear", align_corners=False)
+    part = whole[..., _cells(rows, stride), _cells(columns, stride)]
     if part.shape[-2:] != grid:
         raise ValueError(f"window must cut {grid[0]} x {grid[1]} cells, as the features have, got {window}")
     return part
+
+
+def _cells(pixels: slice, stride: int) -> slice:
+    return slice(pixels.start // stride, pixels.stop // stride)
 
 
 def _grow(x: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -81,7 +81,7 @@ class StylizeTask(Task):
         """See ``Task``: the scale of the features that ``fusion`` decodes."""
         if isinstance(state.generator, FusionGenerator):
             content = self.step.to_images(batch, state)
-            state.generator.calibrate(self.encoder.forward(content, (state.generator.layer,)))
+            state.generator.calibrate(self.encoder.forward(content, ("relu1_1", state.generator.layer)))
 
     def start(self) -> Measures:
         """See ``Task``."""
