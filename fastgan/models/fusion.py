@@ -133,8 +133,9 @@ class FusionGenerator(nn.Module):
     go through a convolution, ``depth`` residual blocks and, for each block of VGG-19 below, nearest upsampling and a
     convolution. Each has an instance norm whose parameters are predicted from the moments of the fused features. The
     content's features of the blocks below come in by the side, instance-normalised: its structure without its style.
-    The last convolution takes the fused relu1_1 too, as it is: that is all but linear in the pixels, so that colours are
-    right from the first hundred steps on. (Without it and with no norms, 150 steps left a decoder blind to the style.)
+    The last convolution takes the fused relu1_1 too, as it is: that is all but linear in the pixels, so that colours
+    are right from the first hundred steps on. (Without it and with no norms, 150 steps left a decoder blind to the
+    style.)
 
     Args:
         width: the decoder's channels at full size; twice as many at each halving.
