@@ -7,7 +7,7 @@ from typing import Any
 RECIPES: dict[str, dict[str, Any]] = {
     "fusion": {
         "model": {"fusion": "adain", "generator": {"depth": 3, "stem": None, "layer": "relu3_1"}},
-        "loss": {"ssim": 2.0},
+        "loss": {"ssim": 1.0},
     },
     "article": {
         "model": {
