@@ -17,8 +17,8 @@ FUSION_LAYERS = ("relu2_1", "relu3_1", "relu4_1", "relu5_1")
 #: Cells a side of a style's code where its place matters: additive and convex.
 CODE_SIDE = 32
 
-#: A channel that is all but dead in photographs has this share of the mean unit. Units are three times as large, so that
-#: Adam's first steps on some 500 inputs add up to a tenth and not to more.
+#: A channel that is all but dead in photographs has this share of the mean unit. Units are three times as large, so
+#: that Adam's first steps on some 500 inputs add up to a tenth and not to more.
 _LEAST, _UNIT = 0.1, 3.0
 
 Window = tuple[slice, slice, int, int]
