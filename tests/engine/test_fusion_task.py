@@ -1,6 +1,7 @@
 """Any style in one network: its step, its pictures, its measures (SPEC S5 to S9)."""
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from fastgan.engine import Trainer
 from fastgan.engine.infer import Stylizer
 from fastgan.engine.model_files import save_model
 from fastgan.losses import style_distance, style_grams
-from fastgan.models import STYLE_LAYERS, FastGenerator, VGGEncoder
+from fastgan.models import STYLE_LAYERS, FastGenerator, FusionGenerator, VGGEncoder
 
 Make = Callable[..., Config]
 FUSION: dict[str, Any] = {"model.name": "fusion", "model.generator.stem": None, "model.generator.layer": "relu2_1"}
@@ -69,13 +70,17 @@ def distances(have: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
     return torch.stack(each).mean(0)
 
 
-def test_one_step_is_its_formula(fusion: Make) -> None:
+@pytest.mark.parametrize("structure", [1.0, 2.3])
+def test_one_step_is_its_formula(fusion: Make, structure: float) -> None:
     """Each image has its own style and strength in what G minimises; D sees full strength alone, beside that style."""
-    fields = {"data.batch": 5, "loss.content": 0.5, "loss.tv": 0.3, "loss.psnr": 0.2, "loss.adversarial": 0.11}
-    trainer = Trainer(fusion({**fields, "train.steps": 40}))
+    fields = {"loss.content": 0.5, "loss.tv": 0.3, "loss.psnr": 0.2, "loss.adversarial": 0.11, "loss.ssim": 2.0}
+    target = {} if structure == 1 else {"quality.target_ssim": 0.5}
+    trainer = Trainer(fusion({**fields, **target, "data.batch": 5, "train.steps": 40}))
     for number in range(3):
         trainer.step(batch(number, 5))
     state, encoder, config = trainer.state, encoder_of(trainer), trainer.config
+    if state.controller is not None:
+        state.controller.log_weight = math.log(structure)
     g = copy.deepcopy(state.generator)
     inputs: list[Any] = []
     shown: list[Tensor] = []
@@ -96,7 +101,8 @@ def test_one_step_is_its_formula(fusion: Make) -> None:
     features, codes, strength = inputs[0]
     values = strength.tolist()
     assert values[::2] == [1, 0, values[4]] and values[3] == 1 and 0 < values[1] < 1 and 0 < values[4] < 1
-    own = [g.encode_style(encoder(style, ("relu2_1",))["relu2_1"]) for style in TENSORS]
+    own = [g.encode_style(encoder(style, ("relu2_1", "relu1_1"))) for style in TENSORS]
+    assert codes.shape == (5, 128 + 64, 1, 2)
     which = [next(i for i, code in enumerate(own) if torch.allclose(each, code[0], rtol=1e-4)) for each in codes]
     assert {0, 1} == set(which), "another batch: this one has one style alone"
     content = floats(7, 5)
@@ -125,7 +131,13 @@ def test_one_step_is_its_formula(fusion: Make) -> None:
         "psnr": (unit - unit_content).square().mean((1, 2, 3)).log10().mean() / 2,
         "tv": result.diff(dim=2).square().mean() + result.diff(dim=3).square().mean(),
     }
-    loss = sum((getattr(config.loss, name) * term for name, term in terms.items()), torch.zeros(()))
+    scaled = {name: getattr(config.loss, name) * term for name, term in terms.items()}
+    # What is missing to full strength draws to the photograph, image by image.
+    missed = torch.stack([(1 - strength[i]) * (result[i] - content[i]).abs().mean() for i in range(5)]).mean()
+    scaled["missed"] = config.loss.ssim * missed
+    assert min(scaled["missed"].item(), scaled["style"].item()) > 0.05
+    kept = {"content", "ssim", "psnr", "missed"}
+    loss = sum(((structure if name in kept else 1) * term for name, term in scaled.items()), torch.zeros(()))
     assert metrics["loss/g"] == pytest.approx(loss.item(), rel=1e-4)
     assert metrics["loss/style"] == pytest.approx(style[full].mean().item(), rel=1e-4)
     assert metrics["quality/ssim"] == pytest.approx(ssim[full].mean().item(), abs=1e-4)
@@ -148,20 +160,30 @@ def test_strengths_take_turns(fusion: Make) -> None:
 
 
 def test_calibration(fusion: Make, tmp_path: Path) -> None:
-    """Before the first step: the features' root mean square, in both networks, kept from then on."""
+    """Before the first step: root mean squares and moments of the photographs, in both networks, kept from then on."""
     config = fusion({"train.steps": 6})
     trainer = Trainer(config, out=tmp_path / "run")
-    assert trainer.state.generator.scale == 1
+    assert trainer.state.generator.scale == 1 and trainer.state.generator.surface_scale == 1
     trainer.step(batch(0))
-    want = encoder_of(trainer)(floats(0), ("relu2_1",))["relu2_1"].square().mean().sqrt()
-    assert not torch.isclose(want, torch.ones(()), rtol=0.05)
+    features = encoder_of(trainer)(floats(0), ("relu2_1", "relu1_1"))
+    deep, surface = features["relu2_1"], features["relu1_1"]
+    want = {"scale": deep.square().mean().sqrt(), "surface_scale": surface.square().mean().sqrt()}
+    assert not any(torch.isclose(value, torch.ones(()), rtol=0.05) for value in want.values())
+    unit = deep / want["scale"]
+    means, deviations = unit.mean((0, 2, 3)), (unit.var((2, 3), correction=0) + 1e-5).sqrt().mean(0)
+    want["moments.centre"] = torch.cat([means, deviations])
+    like = FusionGenerator(**trainer.state.generator.config)
+    like.calibrate(features)
+    want["moments.unit"] = like.moments.unit
+    assert not torch.isclose(like.moments.unit, torch.ones(256)).all()
     trainer.step(batch(1))
     trainer.save()
     resumed = Trainer(config, out=tmp_path / "run", resume=True)
     resumed.step(batch(2))
     for state in (trainer.state, resumed.state):
-        torch.testing.assert_close(state.generator.scale, want)
-        torch.testing.assert_close(state.ema.scale, want)
+        for network in (state.generator, state.ema):
+            for name, value in want.items():
+                torch.testing.assert_close(network.get_buffer(name), value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["adain", "convex", "additive", "mlp"])
@@ -357,6 +379,6 @@ def test_a_model_of_one_style_takes_no_other(tmp_path: Path) -> None:
     save_model(tmp_path / "model", FastGenerator(4, 1), {"size": 32})
     loaded = fastgan.load(tmp_path, device="cpu", precision="fp32")
     assert isinstance(loaded, Stylizer) and not loaded.fuses
-    for given in ({"style": STYLES["red"]}, {"code": torch.zeros(1, 128, 1, 2)}):
+    for given in ({"style": STYLES["red"]}, {"code": torch.zeros(1, 192, 1, 2)}):
         with pytest.raises(ValueError, match="train with --model fusion"):
             loaded(IMAGE, **given)  # type: ignore[arg-type]

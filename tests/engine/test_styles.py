@@ -125,8 +125,8 @@ def test_codes(styles: Styles, passes: list[Any], fusion: str) -> None:
     for index, image in enumerate(IMAGES):
         code = styles.code(index, generator)
         with torch.no_grad():
-            want = generator.encode_style(encoder()(tensor(image), ("relu2_1",))["relu2_1"])
-        assert code.shape[0] == 1 and not code.requires_grad
+            want = generator.encode_style(encoder()(tensor(image), ("relu2_1", "relu1_1")))
+        assert code.shape[:2] == (1, 128 + 64) and not code.requires_grad
         torch.testing.assert_close(code, want)
         torch.testing.assert_close(style_code(tensor(image), encoder(), generator), want)
     taken = len(passes)

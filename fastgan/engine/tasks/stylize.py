@@ -78,7 +78,7 @@ class StylizeTask(Task):
         return {name: (network, images) for name, network in networks.items()}
 
     def prepare(self, state: TrainState, batch: Tensor) -> None:
-        """See ``Task``: the scale of the features that ``fusion`` decodes."""
+        """See ``Task``: scales and moments of the features that ``fusion`` decodes."""
         if isinstance(state.generator, FusionGenerator):
             content = self.step.to_images(batch, state)
             state.generator.calibrate(self.encoder.forward(content, ("relu1_1", state.generator.layer)))

@@ -1,0 +1,55 @@
+"""A network that fuses any style in, small and past its first state, and features for it."""
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.models import FusionGenerator
+from fastgan.models.layers import HoldsMoments
+
+FUSIONS = ["adain", "convex", "additive", "mlp"]
+CHANNELS = {"relu1_1": 64, "relu2_1": 128, "relu3_1": 256, "relu4_1": 512, "relu5_1": 512}
+#: What ``network`` divides the fused features by, at its layer and at relu1_1.
+SCALES = (1.7, 0.6)
+
+
+def network(fusion: str = "adain", layer: str = "relu2_1", width: int = 4, depth: int = 1) -> FusionGenerator:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        made = FusionGenerator(width, depth, fusion=fusion, layer=layer)
+        for name, parameter in made.named_parameters():
+            if name.endswith("predict.weight"):  # 0 at first: no style would come in by the norms
+                nn.init.normal_(parameter, 0.0, 0.3 / parameter.shape[1] ** 0.5)
+            elif name.endswith("bias") and "predict" not in name:
+                nn.init.normal_(parameter, 0.0, 0.1)
+        made.to_rgb.weight.data[:, -64:] *= 0.3  # far from where tanh is flat
+        nn.init.uniform_(made.moments.centre, 0.2, 0.4)
+        nn.init.uniform_(made.moments.unit, 0.5, 1.5)
+    made.scale.fill_(SCALES[0])
+    made.surface_scale.fill_(SCALES[1])
+    return made
+
+
+def random_features(
+    made: FusionGenerator, size: tuple[int, int], rng: torch.Generator, n: int = 2
+) -> dict[str, Tensor]:
+    """A content's, of a picture of ``size``."""
+    sizes = [(size[0] // 2**k, size[1] // 2**k) for k in range(len(made.layers))]
+    return {
+        name: torch.randn(n, CHANNELS[name], *cells, generator=rng).relu() * 3
+        for name, cells in zip(made.layers, sizes, strict=True)
+    }
+
+
+def styles(
+    made: FusionGenerator, rng: torch.Generator, n: int = 2, side: int = 9, loud: float = 5.0
+) -> dict[str, Tensor]:
+    """A style's at the two layers, of ``side`` x (``side`` + 2) cells of the deep one; half as loud at relu1_1."""
+    deep = torch.randn(n, made.channels, side, side + 2, generator=rng).relu() * loud
+    size = (side * made.stride, (side + 2) * made.stride)
+    return {made.layer: deep, "relu1_1": torch.randn(n, 64, *size, generator=rng).relu() * (loud / 2)}
+
+
+def set_recording(made: nn.Module, on: bool) -> None:
+    for module in made.modules():
+        if isinstance(module, HoldsMoments):
+            module.recording = on
