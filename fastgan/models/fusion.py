@@ -131,7 +131,7 @@ class FusionGenerator(nn.Module):
 
     Features are fused twice, at ``layer`` and at relu1_1, and divided by ``scale`` and ``surface_scale``. The deep ones
     go through a convolution, ``depth`` residual blocks and, for each block of VGG-19 below, nearest upsampling and a
-    convolution. Each has an instance norm whose parameters are predicted from the moments of the fused features. The
+    convolution. Each has an instance norm whose parameters are predicted from the fused moments and the strength. The
     content's features of the blocks below come in by the side, instance-normalised: its structure without its style.
     The last convolution takes the fused relu1_1 too, as it is: that is all but linear in the pixels, so that colours
     are right from the first hundred steps on. (Without it and with no norms, 150 steps left a decoder blind to the
@@ -176,7 +176,7 @@ class FusionGenerator(nn.Module):
         self.fusion = Fusion(fusion, self.channels)
         self.surface = Fusion(fusion, _CHANNELS[1])
         outputs = width * self.stride
-        moments = 2 * self.channels
+        moments = 2 * self.channels + 1
         self.moments = FusedMoments(self.channels)
         self.project = _Styled(self.channels, outputs, moments, "relu")
         self.blocks = nn.ModuleList(_Residual(outputs, moments) for _ in range(depth))
@@ -269,7 +269,9 @@ class FusionGenerator(nn.Module):
         if missing:
             raise ValueError(f"features must have {', '.join(self.layers)}; missing: {', '.join(missing)}")
         fused, surface = self.fuse(features, code, strength, window)
-        moments = self.moments(fused)
+        # The strength too: between a photograph and a style with its moments the moments do not tell.
+        told = torch.as_tensor(strength, dtype=fused.dtype, device=fused.device).expand(fused.shape[0])
+        moments = torch.cat([self.moments(fused), told[:, None]], 1)
         dtype = self.to_rgb.weight.dtype
         h = self.project(fused.to(dtype), moments)
         for block in self.blocks:

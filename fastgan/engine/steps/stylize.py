@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from fastgan.config import Config
 
 
+#: How much more structure weighs in an image of strength 0, in units of its weight at strength 1.
+_RESTORE = 3.0
+
+
 class StylizeStep(AdversarialStep):
     """Photographs in, pictures out: by a network for one style, or by one that fuses any style in.
 
     A fusing network is taught how strong a style is: in each batch the first image has strength 1, the others in turn
-    a strength drawn from 0 to 1, 0, and 1. The style's losses weigh as much as its strength, and what is missing
-    to 1 weighs the mean difference from the photograph, so that strength 0 is taught by the structure terms. D and the
+    a strength drawn from 0 to 1, 0, and 1. The style's losses weigh as much as its strength; what is missing to
+    1 weighs SSIM and the mean difference from the photograph, so that strength 0 is taught by structure alone. D and the
     logged quality see the images of strength 1.
 
     Args:
@@ -108,9 +112,9 @@ class StylizeStep(AdversarialStep):
             tv = self.tv(result) if weights.tv else zero
             kept = weights.content * content_loss + weights.ssim * ssim_loss.mean() + weights.psnr * psnr_loss
             if isinstance(state.generator, FusionGenerator):
-                # SSIM hardly sees colours: strength 0 would come out in those of the average style.
-                missed = (1 - strength) * (result - content).abs().mean((1, 2, 3))
-                kept = kept + weights.ssim * missed.mean()
+                # Strength 0 is to be the photograph. SSIM hardly sees colours: they would be the average style's.
+                away = ssim_loss + (result - content).abs().mean((1, 2, 3))
+                kept = kept + weights.ssim * _RESTORE * ((1 - strength) * away).mean()
             loss = weights.style * (strength * style).mean() + weights.tv * tv + structure * kept
             if weights.adversarial:
                 loss = loss + weights.adversarial * adversarial
