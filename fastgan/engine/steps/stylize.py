@@ -29,9 +29,9 @@ class StylizeStep(AdversarialStep):
     """Photographs in, pictures out: by a network for one style, or by one that fuses any style in.
 
     A fusing network is taught how strong a style is: in each batch the first image has strength 1, the others in turn
-    a strength drawn from 0 to 1, 0, and 1. The style's losses weigh as much as its strength; what is missing to
-    1 weighs SSIM and the mean difference from the photograph, so that strength 0 is taught by structure alone. D and the
-    logged quality see the images of strength 1.
+    a strength drawn from 0 to 1, 0, and 1. The style's losses weigh as much as its strength; what is missing to 1
+    weighs SSIM and the mean difference from the photograph, so that strength 0 is taught by structure alone. D and
+    the logged quality see the images of strength 1.
 
     Args:
         config: the run's.
