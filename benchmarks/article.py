@@ -7,12 +7,13 @@ what the adversarial part does.
     python benchmarks/article.py adversarial --out benchmarks/results/MACHINE --content PHOTOS/ --style FILE
 
 Every training is the command of fastgan that it prints. With ``--held-out DIR`` a model is measured on the first 24
-photographs of another folder (``fusion`` on the first 12, each in another style); with ``--pictures DIR`` sheets of
-the demo's photographs are written there. ``fusion`` trains each of the four fusions and measures it at five strengths,
-in styles that it was trained on and, with ``--unseen DIR``, in others; its sheets show styles that it was not trained
-on. ``adversarial`` trains with the default weight and without, at equal time and the same SSIM held by the controller, and compares beside the style distance what
-no loss has seen: patches of the results with patches of the style (``patch_distance``, by
-``fastgan.quality.KernelDistance`` of VGG-19 features). ``table`` prints what docs/article.md has of the results.
+photographs of another folder (``fusion`` on the first 12, each in another style); with ``--pictures DIR`` sheets of the
+demo's photographs are written there. ``fusion`` trains each of the four fusions and measures it at five strengths, in
+styles that it was trained on and, with ``--unseen DIR``, in others; its sheets show styles that it was not trained on.
+``adversarial`` trains with the default weight and without, at equal time and the same SSIM held by the controller, and
+compares beside the style distance what no loss has seen: patches of the results with patches of the style
+(``patch_distance``: ``fastgan.quality.KernelDistance`` of VGG-19 features). ``table`` prints what docs/article.md has
+of the results.
 """
 
 from __future__ import annotations

@@ -27,16 +27,14 @@ from fastgan.engine import Callback
 BASE = (
     "model.name=dcgan",
     "data.size=32",
-    "data.short_side=36",
     "model.generator.width=32",
     "model.discriminator.width=32",
     "data.batch=16",
     "train.steps=300",
     "quality.every=50",
     "train.precision=fp32",
-    # What the model's own recipe turns on.
+    # The model's own recipe augments, and has other rates.
     "loss.augment=[]",
-    "loss.real_label=1",
     "optim.generator.lr=2e-4",
     "optim.discriminator.lr=2e-4",
 )
@@ -48,8 +46,9 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "temperature 4": ("loss.temperature=4",),
     "temperature 4 to 1": ("loss.temperature=4", "loss.temperature_end=1"),
     "labels 0.9 and 0": ("loss.real_label=0.9",),
-    "R1, weight 1": ("loss.r1=1",),
-    "spectral norm of D": ("model.discriminator.spectral_norm=true",),
+    "D without batch norm": ("model.discriminator.norm=none",),
+    "R1, weight 1": ("loss.r1=1", "model.discriminator.norm=none"),
+    "spectral norm of D": ("model.discriminator.spectral_norm=true", "model.discriminator.norm=none"),
     "gradient clipping of D (0.5)": ("optim.discriminator.clip_grad=0.5",),
     "differentiable augmentation": ("loss.augment=[color,translation,cutout]",),
     "no EMA": ("optim.ema=0",),
@@ -71,6 +70,7 @@ _AGAINST_A_STRONG_D = (
     "weight clipping of D (0.05)",
     "temperature 4",
     "labels 0.9 and 0",
+    "D without batch norm",
     "R1, weight 1",
     "spectral norm of D",
     "gradient clipping of D (0.5)",
@@ -102,7 +102,7 @@ def run(fields: tuple[str, ...], content: str) -> dict[str, Any]:
     curve = Curve()
     try:
         report = fastgan.Trainer(config, callbacks=[curve]).fit()
-    except fastgan.DivergenceError as error:
+    except fastgan.engine.DivergenceError as error:
         return {"fields": list(fields), "curve": curve.points, "diverged": str(error)}
     return {
         "fields": list(fields),

@@ -34,13 +34,18 @@ def main() -> None:
     for values in itertools.product(*GRID.values()):
         point = dict(zip(GRID, values, strict=True))
         config = nested({"data.content": given.content, "data.style": given.style, "data.size": given.size, **point})
-        report = fastgan.Trainer({**config, "train": train}).fit()
-        style, ssim = (report["result"][name]["mean"] for name in ("style_distance", "ssim"))
-        results.append({**point, "steps": report["steps"], "style_distance": style, "ssim": ssim})
-        title = ", ".join(f"{name.rpartition('.')[2]} {value:g}" for name, value in point.items())
-        print(f"{title:40} {report['steps']:5} {style:15.3f} {ssim:6.3f}", flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2) + "\n")
+        title = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in point.items())
+        try:
+            report = fastgan.Trainer({**config, "train": train}).fit()
+        except fastgan.engine.DivergenceError as error:
+            results.append({**point, "diverged": str(error)})
+            print(f"{title:40} {error}", flush=True)
+        else:
+            style, ssim = (report["result"][name]["mean"] for name in ("style_distance", "ssim"))
+            results.append({**point, "steps": report["steps"], "style_distance": style, "ssim": ssim})
+            print(f"{title:40} {report['steps']:5} {style:15.3f} {ssim:6.3f}", flush=True)
+        if given.json:
+            given.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def nested(fields: dict[str, object]) -> dict[str, dict]:

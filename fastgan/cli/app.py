@@ -61,7 +61,9 @@ def run(arguments: list[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
-        return _fail("not enough memory; lower --size or --batch in train, give --tile in stylize", 2)
+        return _fail(
+            "not enough memory; lower --size or --batch in train, --count in generate, give --tile in stylize", 2
+        )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM):
             raise

@@ -99,6 +99,8 @@ def _pictures(
     for path in track(paths, "evaluating", console=console, disable=not console.is_terminal):
         try:
             image = read_image(path, reduce_to=SHORT_SIDE)
+            if min(image.shape[:2]) < stylizer.min_side:
+                raise InputError(f"{path}: too small for this model, which needs {stylizer.min_side} px a side")
         except InputError as error:
             if len(paths) == 1:
                 raise
@@ -114,11 +116,14 @@ def _noise(sampler: Sampler, paths: list[Photo], features: str | None, broken: l
     import torch
 
     from fastgan.data import Batches, ImageFolder
+    from fastgan.engine.build import noise_short_side
     from fastgan.engine.evaluate import MEASURED, NoiseEvaluator
     from fastgan.models import STYLE_LAYERS, VGGEncoder
 
     size = sampler.generator.size
-    folder = ImageFolder(paths, size=size, short_side=size, max_broken=1.0, on_broken=lambda _, why: broken.append(why))
+    folder = ImageFolder(
+        paths, size=size, short_side=noise_short_side(size), max_broken=1.0, on_broken=lambda _, why: broken.append(why)
+    )
     crops = Batches(folder, batch=MEASURED, seed=0).batch_at(0)
     encoder = VGGEncoder(STYLE_LAYERS, features or sampler.features).to(sampler.device)
     encoder.to_compute(sampler.dtype, torch.channels_last)

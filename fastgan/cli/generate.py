@@ -9,18 +9,22 @@ import typer
 
 from fastgan.errors import InputError
 
+#: Images made at once.
+_TOGETHER = 64
+
 
 def generate(
     model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder of --model dcgan, or its model.")],
     out: Annotated[Path, typer.Option(help="The folder for the images.", show_default=False)],
     count: Annotated[int, typer.Option(help="How many.", min=1, max=1_000_000)] = 16,
-    seed: Annotated[int, typer.Option(help="The images follow from it.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="The images follow from it.", min=0, max=2**32 - 1)] = 0,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
     """Make images from noise: 000000.png and so on, in a folder that does not exist yet or is empty."""
     from fastgan.data import write_image
     from fastgan.engine import Sampler, load
+    from fastgan.ops import to_pixels
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: already exists; give a new folder")
@@ -31,7 +35,10 @@ def generate(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
-    for number, image in enumerate(sampler.generate(count, seed=seed)):
-        write_image(image, out / f"{number:06d}.png")
+    number = 0
+    for part in sampler.noise(count, seed=seed).split(_TOGETHER):
+        for image in to_pixels(sampler.run(part)).cpu().numpy():
+            write_image(image, out / f"{number:06d}.png")
+            number += 1
     print(f"{count} images in {out}")
     return 0

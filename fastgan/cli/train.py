@@ -10,6 +10,7 @@ import typer
 
 from fastgan.cli import STARTED
 from fastgan.config import load_config, parse_set
+from fastgan.errors import InputError
 
 if TYPE_CHECKING:
     from fastgan.engine import Trainer
@@ -88,6 +89,11 @@ def train(
     base = None
     if resume and (out / "config.yaml").is_file():
         base = load_config(out / "config.yaml").model_dump(mode="json")
+        for option, was in (("model", base["model"]["name"]), ("fusion", base["model"]["fusion"])):
+            if given[option] not in (None, was):
+                raise InputError(
+                    f"--{option} {given[option]}: the run in {out} has {was}; leave it out, or give another --out"
+                )
     settings = load_config(config, overrides, base)
 
     stop = _StopOnSignal()

@@ -47,7 +47,20 @@ def _discriminator(config: Config) -> None:
 
 
 def _adversarial(config: Config) -> None:
-    loss, discriminator = config.loss, config.optim.discriminator
+    loss, discriminator, quality = config.loss, config.optim.discriminator, config.quality
+    if len(set(loss.augment)) < len(loss.augment):
+        raise ValueError(f"loss.augment: each kind once, got {', '.join(loss.augment)}")
+    if loss.r1 and not loss.adversarial:
+        raise ValueError("loss.r1: there is no discriminator to penalise; give loss.adversarial a weight above 0")
+    if loss.r1 and config.model.discriminator.norm == "batch":
+        raise ValueError(
+            "loss.r1: batch norm mixes the images whose gradients R1 penalises one by one; add "
+            "--set model.discriminator.norm=instance or none"
+        )
+    if quality.target_ssim is not None and not loss.ssim:
+        raise ValueError("loss.ssim: is what --target-ssim turns; give it a weight above 0")
+    if not any((loss.adversarial, loss.style, loss.content, loss.ssim, loss.psnr, loss.tv)):
+        raise ValueError("loss.style: every weight is 0 and nothing would be learnt; give one above 0")
     bounded = discriminator.clip_weights is not None or loss.r1 > 0 or config.model.discriminator.spectral_norm
     if loss.kind == "wgan" and loss.adversarial and not bounded:
         raise ValueError(
@@ -63,6 +76,8 @@ def _adversarial(config: Config) -> None:
 
 def _noise(config: Config) -> None:
     if config.model.name != "dcgan":
+        if config.data.short_side is None:
+            raise ValueError("data.short_side: only the model dcgan can do without; give 384, for instance")
         if config.data.style is None:
             raise ValueError(f"data.style: the model {config.model.name} needs a style; give --style FILE or demo")
         return

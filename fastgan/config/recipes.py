@@ -18,10 +18,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "dcgan": {
         "model": {
             "generator": {"width": 64, "depth": 1, "stem": None, "z_dim": 100},
-            "discriminator": {"name": "dcgan", "width": 64, "depth": 1, "norm": "batch"},
+            "discriminator": {"name": "dcgan", "width": 64, "depth": 1},
         },
-        # Whole photographs, a little jitter apart: crops of a larger one would be textures.
-        "data": {"style": None, "size": 64, "batch": 32, "short_side": 72},
+        # No short side: all but whole photographs, whatever the size.
+        "data": {"style": None, "size": 64, "batch": 32, "short_side": None},
         # Hundreds of photographs are few: without augmentation D knows them by heart within some hundred steps.
         "loss": {
             "adversarial": 1.0,

@@ -56,7 +56,7 @@ class DataConfig(_Section):
     style: str | None = "demo"
     size: int = Field(256, ge=32, le=2048)
     batch: int = Field(4, ge=1, le=1024)
-    short_side: int = Field(384, ge=32, le=4096)
+    short_side: int | None = Field(384, ge=32, le=4096)
     held_out: int = Field(8, ge=1, le=1000)
     max_broken: float = Field(0.5, ge=0, le=1)
     prefetch: int = Field(2, ge=0, le=64)

@@ -19,13 +19,14 @@ from fastgan.data import (
     demo_content,
     demo_held_out,
     demo_style,
+    enlarge_to,
     hold_out,
     is_readable,
     list_images,
     read_image,
 )
 from fastgan.engine.state import TrainState, check_ownership
-from fastgan.engine.styles import SHORT_SIDE
+from fastgan.engine.styles import MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.errors import InputError
 from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
 from fastgan.quality import CollapseAlarm, Controller
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from fastgan.config.schema import Config, OptimizerConfig
 
 
-#: Steps before the collapse alarm counts: images from noise are all alike for the first 150 to 200, and recover.
-_ALARM_WARMUP = 200
+#: Steps before the collapse alarm counts; images from noise are all alike for the first 150 to 200, and recover.
+_ALARM_WARMUP = {False: 50, True: 200}
 
 
 @dataclass
@@ -46,6 +47,12 @@ class Photographs:
     held_out: list[np.ndarray]
     held_out_paths: list[Photo]
     shared: bool
+
+
+def noise_short_side(size: int) -> int:
+    """What photographs are reduced to where images of ``size`` pixels a side are made from noise: all but whole, with a
+    little room for crops. Crops of larger ones would be textures."""
+    return round(1.125 * size)
 
 
 def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) -> Photographs:
@@ -63,7 +70,7 @@ def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) ->
     folder = ImageFolder(
         split.train,
         size=data.size,
-        short_side=data.short_side,
+        short_side=noise_short_side(data.size) if data.short_side is None else data.short_side,
         max_broken=data.max_broken,
         on_broken=on_broken,
     )
@@ -72,7 +79,7 @@ def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) ->
     held = []
     for path in split.held:
         try:
-            held.append((path, read_image(path, reduce_to=SHORT_SIDE)))
+            held.append((path, enlarge_to(read_image(path, reduce_to=SHORT_SIDE), MIN_FEATURES_SIDE)))
         except InputError:
             continue  # shared with the training set, which has reported it
     return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
@@ -159,7 +166,7 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
         scaler_g=torch.amp.GradScaler(device.type, enabled=scaled),
         scaler_d=torch.amp.GradScaler(device.type, enabled=scaled),
         controller=build_controller(config),
-        alarm=CollapseAlarm(warmup=_ALARM_WARMUP) if config.quality.alarm else None,
+        alarm=CollapseAlarm(warmup=_ALARM_WARMUP[config.model.name == "dcgan"]) if config.quality.alarm else None,
         rng=rng,
     )
 

@@ -36,10 +36,15 @@ def compile_verified(network: nn.Module, example: Tensor, device: torch.device, 
 def _output_and_gradient(
     network: nn.Module, example: Tensor, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
+    # Batch norm and spectral norm keep what they see: the check must leave no trace in the run.
+    kept = [buffer.clone() for buffer in network.buffers()]
     x = example.detach().requires_grad_()
     with autocast(device, dtype):
         out = network(x)
     outputs = list(out.values()) if isinstance(out, dict) else [out]
     total = sum((value.float().square().mean() for value in outputs), torch.zeros((), device=device))
     (gradient,) = torch.autograd.grad(total, x)
+    with torch.no_grad():
+        for buffer, value in zip(network.buffers(), kept, strict=True):
+            buffer.copy_(value)
     return outputs[-1].detach().float(), gradient.float()

@@ -13,6 +13,7 @@ from torch import Tensor
 from fastgan import ops
 from fastgan.engine.infer import Stylizer
 from fastgan.engine.styles import style_tensor
+from fastgan.errors import InputError
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.quality import PSNR, SSIM, ContentDistance, KernelDistance, Spread, StyleDistance, pooled_features
 
@@ -120,20 +121,26 @@ class NoiseEvaluator:
     Args:
         encoder: VGG-19 with relu1_1, 2_1, 3_1 and 4_1.
         photographs: (M, H, W, 3) uint8, at the size of what is generated.
+
+    Raises:
+        InputError: they are all the same.
     """
 
     def __init__(self, encoder: VGGEncoder, photographs: Tensor) -> None:
         self.encoder = encoder
         pooled, self.grams = self._features(ops.from_pixels(photographs))
-        self.reference = pooled
+        try:
+            self._distance, self._spread = KernelDistance(pooled), Spread(pooled)
+        except ValueError as error:
+            raise InputError(f"--content: these photographs cannot be compared with ({error})") from None
 
     def measure(self, images: Tensor) -> Measures:
         """Measure images (N, 3, H, W) in [-1, 1], N at least 8: one value a quarter of them."""
         values: dict[str, list[float]] = {"feature_distance": [], "feature_spread": [], "style_distance": []}
         for part in images.tensor_split(_SUBSETS):
             pooled, grams = self._features(part)
-            distance, spread = KernelDistance(self.reference), Spread(self.reference)
-            for metric, name in ((distance, "feature_distance"), (spread, "feature_spread")):
+            for metric, name in ((self._distance, "feature_distance"), (self._spread, "feature_spread")):
+                metric.reset()
                 metric.update(pooled)
                 values[name].append(metric.compute().item())
             ratios = [

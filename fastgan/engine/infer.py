@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastgan import ops
-from fastgan.data import MIN_SIDE, from_pil, reduce_short_side
+from fastgan.data import MIN_SIDE, enlarge_to, from_pil, reduce_short_side
 from fastgan.engine.precision import autocast
-from fastgan.engine.styles import SHORT_SIDE, style_code, style_tensor
+from fastgan.engine.styles import MIN_FEATURES_SIDE, SHORT_SIDE, style_code, style_tensor
 from fastgan.models import FusionGenerator, VGGEncoder
 from fastgan.models.fusion import Window
 from fastgan.models.layers import HoldsMoments
@@ -32,7 +32,7 @@ class Stylizer:
         device, dtype: where, and in what arithmetic, it runs.
         features: the VGG-19 weights that it was trained with.
         encoder: those weights, for a network that fuses features; None for others.
-        styles: (H, W, 3) uint8, what it was trained on; the first is what ``style=None`` means to such a network.
+        styles: gives what it was trained on, (H, W, 3) uint8; the first is what ``style=None`` means to such a network.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Stylizer:
         features: str = "vgg19",
         *,
         encoder: VGGEncoder | None = None,
-        styles: Sequence[np.ndarray] = (),
+        styles: Callable[[], Sequence[np.ndarray]] | None = None,
     ) -> None:
         self.generator: Any = generator.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.device = device
         self.dtype = dtype
         self.features = features
         self.encoder = encoder
-        self.styles = styles
+        self._styles = styles
         self._code: Tensor | None = None
 
     @property
@@ -95,7 +95,7 @@ class Stylizer:
         if isinstance(style, np.ndarray):
             if style.dtype != np.uint8 or style.ndim != 3 or style.shape[2] != 3:
                 raise TypeError(f"a style array must be uint8 (H, W, 3), got {style.dtype} {style.shape}")
-            image = style_tensor(reduce_short_side(style, SHORT_SIDE))
+            image = style_tensor(enlarge_to(reduce_short_side(style, SHORT_SIDE), MIN_FEATURES_SIDE))
         elif isinstance(style, Tensor) and style.is_floating_point() and style.shape[-3:-2] == (3,):
             image = style.float().reshape(1, *style.shape[-3:]) * 2 - 1
             short = min(image.shape[-2:])
@@ -185,7 +185,9 @@ class Stylizer:
         if self.fuses:
             if code is None:
                 if self._code is None:
-                    self._code = self.code(self.styles[0])
+                    if self._styles is None:
+                        raise ValueError("this model takes any style and knows none: give style or code")
+                    self._code = self.code(self._styles()[0])
                 code = self._code
         elif not each.any():
             return x
@@ -233,6 +235,9 @@ class Stylizer:
         scale = tile / max(x.shape[-2:])
         size = [max(self.min_side, round(side * scale)) for side in x.shape[-2:]]
         try:
+            if not holders:
+                yield
+                return
             _set_recording(holders, True)
             reduced = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
             self._forward(reduced, code, strength)

@@ -46,12 +46,16 @@ def save_styles(folder: Path, styles: Sequence[np.ndarray]) -> None:
             path.unlink()
 
 
-def load_styles(model: Path) -> list[np.ndarray]:
-    """The style images that a model was trained on, (H, W, 3) uint8. Raises InputError where they are missing."""
+def load_styles(model: Path, count: int | None = None) -> list[np.ndarray]:
+    """The first ``count`` style images that a model was trained on, or all, (H, W, 3) uint8.
+
+    Raises:
+        InputError: they are missing.
+    """
     folder = find_model(model) / "styles"
     if not folder.is_dir():
         raise InputError(f"--style: {folder} is missing; name the style image")
-    return [read_image(path) for path in list_images(folder)]
+    return [read_image(path) for path in list_images(folder)[:count]]
 
 
 def find_model(path: Path) -> Path:
@@ -113,4 +117,4 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     if not isinstance(generator, FusionGenerator):
         return Stylizer(generator, target, dtype, features)
     encoder = VGGEncoder(generator.layers, features).to(target).to_compute(dtype, torch.channels_last)
-    return Stylizer(generator, target, dtype, features, encoder=encoder, styles=load_styles(folder))
+    return Stylizer(generator, target, dtype, features, encoder=encoder, styles=lambda: load_styles(folder, 1))

@@ -47,6 +47,7 @@ class TrainState:
     damping: float = 1.0
     rollbacks: int = 0
     best: Best | None = None
+    alarms: list[tuple[int, str]] = field(default_factory=list)
     threads: int = field(default_factory=torch.get_num_threads)
     kept: Any = field(default=None, repr=False)
     _parts: tuple[str, ...] = field(
@@ -63,14 +64,23 @@ class TrainState:
         values["elapsed"] = self.elapsed
         values["damping"] = self.damping
         values["rollbacks"] = self.rollbacks
+        values["alarms"] = list(self.alarms)
         values["best"] = None if self.best is None else dict(vars(self.best))
         values["threads"] = self.threads
         return values
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` gave. Raises RuntimeError or KeyError where networks differ."""
+        """Take up what ``state_dict`` gave; the optimisers' settings stay this object's own.
+
+        Raises:
+            RuntimeError, KeyError or ValueError: networks or kinds of optimiser differ.
+        """
         for name in self._parts:
-            getattr(self, name).load_state_dict(values[name])
+            part = getattr(self, name)
+            if isinstance(part, torch.optim.Optimizer):
+                _load_optimizer(part, values[name], name)
+            else:
+                part.load_state_dict(values[name])
         if self.controller is not None and values["controller"] is not None:
             self.controller.load_state_dict(values["controller"])
         if self.alarm is not None and values.get("alarm") is not None:
@@ -80,6 +90,7 @@ class TrainState:
         self.elapsed = float(values["elapsed"])
         self.damping = float(values["damping"])
         self.rollbacks = int(values["rollbacks"])
+        self.alarms = [(int(step), str(text)) for step, text in values.get("alarms", ())]
         self.best = None if values.get("best") is None else Best(**values["best"])
         self.threads = int(values["threads"])
 
@@ -110,6 +121,15 @@ class TrainState:
     def snapshot(self) -> dict[str, Any]:
         """A copy of ``state_dict`` that later steps do not change."""
         return copy.deepcopy(self.state_dict())
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, values: dict[str, Any], name: str) -> None:
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    if [set(group) - {"params"} for group in values["param_groups"]] != [set(group) for group in settings]:
+        raise ValueError(f"its {name} is another kind than {type(optimizer).__name__}; leave optim.*.name as it was")
+    optimizer.load_state_dict(values)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)  # otherwise the checkpoint's: a changed beta would be ignored
 
 
 def check_ownership(optimizer: torch.optim.Optimizer, network: nn.Module, name: str) -> None:

@@ -16,6 +16,8 @@ from fastgan.models import STYLE_LAYERS, FusionGenerator, VGGEncoder
 
 #: Short side, in pixels, at which quality is measured and a style's Gram matrices are taken.
 SHORT_SIDE = 384
+#: Short side, in pixels, that VGG-19 needs to two cells at its deepest layer; smaller pictures are enlarged.
+MIN_FEATURES_SIDE = 32
 #: Styles whose Gram matrices are kept: 1.4 MB each. Taking them anew costs one pass of VGG-19, at 384 px half a second
 #: of a CPU core.
 _KEPT = 512
@@ -33,7 +35,7 @@ class Styles:
     layers = STYLE_LAYERS
 
     def __init__(self, images: Sequence[np.ndarray], encoder: VGGEncoder, size: int) -> None:
-        self.images = list(images)
+        self.images = [enlarge_to(image, MIN_FEATURES_SIDE) for image in images]
         self._encoder = copy.deepcopy(encoder)
         self._device = encoder.scale.device
         crops = [torch.from_numpy(np.array(enlarge_to(style, size))).permute(2, 0, 1) for style in self.images]
@@ -71,8 +73,10 @@ class Styles:
         return {layer: torch.stack([gram[layer] for gram in grams]) for layer in self.layers}
 
     def code(self, index: int, generator: FusionGenerator) -> Tensor:
-        """What ``generator`` fuses in for one style, (1, C, h, w); the same for all its weights."""
+        """What ``generator`` fuses in for one style (``encode_style``), (1, C, h, w); the same for all its weights."""
         if index not in self._codes:
+            if len(self._codes) >= _KEPT:
+                self._codes.pop(next(iter(self._codes)))
             self._codes[index] = style_code(self._tensor(index), self._encoder, generator)
         return self._codes[index]
 

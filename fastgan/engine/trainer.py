@@ -85,8 +85,11 @@ class Trainer:
         batches = None if self.photographs is None else self.photographs.batches
         self.budget = Budget.of(self.config.train, None if batches is None else batches.steps_per_epoch)
         self.stop_requested = False
+        if self._judging and self.photographs is None:
+            raise InputError(
+                "quality.keep_best, patience and rollback need photographs held out; give data.content and no data"
+            )
         self.start: Measures | None = None
-        self.alarms: list[tuple[int, str]] = []
         self._good: dict[str, Any] | None = None
         self._resume_at = 0
         if self.folder is not None:
@@ -192,7 +195,7 @@ class Trainer:
             while not self.stop_requested:
                 # The clock, not the sum of the steps: samples, checkpoints and measurements take their share too.
                 self.state.elapsed = time.monotonic() - epoch
-                if self.budget.done(self.state.step, self.state.elapsed):
+                if self.budget.done(self.state.step, self.state.elapsed) or self._has_had_enough():
                     break
                 batch, waited = next(batches, (None, 0.0))
                 if batch is None:
@@ -223,8 +226,6 @@ class Trainer:
                 if step % config.checkpoint.every == 0:
                     self.save()
                     saved_at = step
-                if self._has_had_enough():
-                    break
         finally:
             batches.close()
         if not self.state.is_finite():
@@ -286,19 +287,23 @@ class Trainer:
             if self._source is None:
                 source.close()  # type: ignore[attr-defined]
 
+    @property
+    def _judging(self) -> bool:
+        quality = self.config.quality
+        return quality.keep_best or quality.patience is not None or quality.rollback is not None
+
     def _guard_quality(self) -> tuple[dict[str, float], str | None]:
         """Measure what was learnt, correct the controller, keep this state to fall back to; the measures, and what is
         wrong."""
         measured: dict[str, float] = {}
         controller, quality = self.state.controller, self.config.quality
-        judging = quality.keep_best or quality.patience is not None or quality.rollback is not None
-        if controller is not None or judging or isinstance(self.task, NoiseTask):
+        if controller is not None or self._judging or self.task.always_observed:
             measured = self.task.observe(self.state)
         if measured:
             if controller is not None:
                 controller.correct(measured[f"held_out/{controller.metric}"])
             self._tell("on_quality", callbacks.QualityEvent(self.state.step, measured))
-            if judging:
+            if self._judging:
                 score = measured["held_out/score"] = self.task.score(measured)
                 best = self.state.best
                 if quality.rollback is not None and best is not None and score > quality.rollback * best.score > 0:
@@ -315,7 +320,7 @@ class Trainer:
         vanishes = loss.kind != "wgan" and (loss.real_label, loss.fake_label) == (1.0, 0.0)
         text = self.state.alarm.update(metrics["quality/spread"], metrics["loss/d"] if vanishes else None)
         if text is not None:
-            self.alarms.append((self.state.step, text))
+            self.state.alarms.append((self.state.step, text))
             self._tell("on_message", callbacks.MessageEvent(f"step {self.state.step}: {text}"))
 
     def _roll_back(self, fault: str) -> None:

@@ -270,8 +270,9 @@ class FusionGenerator(nn.Module):
             raise ValueError(f"features must have {', '.join(self.layers)}; missing: {', '.join(missing)}")
         fused, surface = self.fuse(features, code, strength, window)
         # The strength too: between a photograph and a style with its moments the moments do not tell.
-        told = torch.as_tensor(strength, dtype=fused.dtype, device=fused.device).expand(fused.shape[0])
-        moments = torch.cat([self.moments(fused), told[:, None]], 1)
+        n = fused.shape[0]
+        told = torch.as_tensor(strength, dtype=fused.dtype, device=fused.device).expand(n)
+        moments = torch.cat([self.moments(fused).expand(n, -1), told[:, None]], 1)
         dtype = self.to_rgb.weight.dtype
         h = self.project(fused.to(dtype), moments)
         for block in self.blocks:

@@ -25,12 +25,14 @@ class Task:
         watched: what is shown of each step beside its speed, name in ``metrics.jsonl`` -> short title.
         baseline: what ``start`` measures, in words.
         caption: of the sample pictures.
+        always_observed: ``observe`` is asked for also where nothing is steered by it.
     """
 
     step: AdversarialStep
     watched: ClassVar[dict[str, str]]
     baseline: str
     caption: str
+    always_observed: ClassVar[bool] = False
 
     def __init__(self, config: Config, photographs: Photographs | None) -> None:
         self.config = config

@@ -32,6 +32,7 @@ class NoiseTask(Task):
     watched: ClassVar = {"loss/g": "G", "loss/d": "D", "quality/spread": "spread"}
     baseline = "photographs, against others"
     caption = "Images from noise"
+    always_observed = True
 
     def __init__(
         self, config: Config, photographs: Photographs | None, device: torch.device, dtype: torch.dtype
@@ -40,6 +41,7 @@ class NoiseTask(Task):
         self.device, self.dtype = device, dtype
         self.step = NoiseStep(config, device, dtype)
         self._evaluator: NoiseEvaluator | None = None
+        self._reference()  # photographs that it cannot use are told before anything is written
 
     def model(self, state: TrainState) -> Sampler:
         """See ``Task``; live: it changes with each step."""

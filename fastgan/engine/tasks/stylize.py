@@ -67,7 +67,9 @@ class StylizeTask(Task):
         """See ``Task``; live: it changes with each step."""
         encoder = self.encoder if self.fuses else None
         features = self.config.model.features
-        return Stylizer(state.result, self.device, self.dtype, features, encoder=encoder, styles=self.styles.images)
+        return Stylizer(
+            state.result, self.device, self.dtype, features, encoder=encoder, styles=lambda: self.styles.images
+        )
 
     def examples(self, state: TrainState, batch: int, size: int) -> dict[str, tuple[nn.Module, Tensor]]:
         """See ``Task``; the decoder of ``fusion`` is left as it is."""
