@@ -101,9 +101,33 @@ CASES: list[tuple[str, str, str, list[str]]] = [
         "loss.kind",
         [
             "--set optim.discriminator.clip_weights=0.01",
-            "--set loss.r1=1",
+            "--set loss.r1=1 --set model.discriminator.norm=none",
             "--set model.discriminator.spectral_norm=true",
         ],
+    ),
+    (
+        "--model dcgan --set loss.r1=1",
+        "--set loss.r1=1",
+        "loss.r1",
+        ["--set loss.r1=1 --set model.discriminator.norm=none", "--set loss.r1=0"],
+    ),
+    (
+        "--set loss.adversarial=0 --set loss.r1=1",
+        "--set loss.r1=1",
+        "loss.r1",
+        ["--set loss.r1=1 --set loss.adversarial=0.1", "--set loss.r1=0"],
+    ),
+    (
+        "--target-ssim 0.5 --set loss.ssim=0",
+        "--set loss.ssim=0",
+        "loss.ssim",
+        ["--set loss.ssim=1"],
+    ),
+    (
+        "--set loss.augment=[color,color]",
+        "--set loss.augment=[color,color]",
+        "loss.augment",
+        ["--set loss.augment=[color]"],
     ),
     (
         "--set loss.kind=hinge --set loss.real_label=0.9",
@@ -190,8 +214,8 @@ def test_suggestions_are_found() -> None:
     wgan = list(suggestions(refusal("--set loss.kind=wgan")))
     assert wgan == [
         "--set optim.discriminator.clip_weights=0.01",
-        "--set loss.r1=1",
         "--set model.discriminator.spectral_norm=true",
+        "--set loss.r1=1",
     ]
     label = refusal("--set loss.kind=hinge --set loss.real_label=0.9")
     assert list(suggestions(label)) == ["--set loss.kind=bce", "--set loss.kind=lsgan"]
@@ -238,7 +262,7 @@ def test_every_model_has_its_defaults() -> None:
         have = dict(leaves(of(name).model_dump()))
         assert {field: have[field] for field in wanted} == wanted
         differing = {field for field in have if have[field] != plain[field]}
-        assert differing <= {"model.name", *wanted} and len(differing) > 3
+        assert differing <= {"model.name", "model.discriminator.norm", *wanted} and len(differing) > 3
 
 
 #: Another value of each kind of field that a recipe sets; where one alone would be refused, with what goes with it.
@@ -271,7 +295,7 @@ def test_defaults_are_overridden_field_by_field(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_round_trip(name: str, tmp_path: Path) -> None:
     """The config.yaml of a run is the whole of it, as a file and as a base; what is typed then still counts."""
-    config = of(name, ("--set", "optim.generator.lr", 0.0123), ("--set", "loss.r1", 2.0))
+    config = of(name, ("--set", "optim.generator.lr", 0.0123), ("--set", "loss.lambda_d", 2.0))
     text = config.to_yaml()
     assert load_config(base=yaml.safe_load(text)) == config
     (tmp_path / "config.yaml").write_text(text)

@@ -14,7 +14,7 @@ _PERCEPTUAL = ("content", "style", "ssim", "psnr", "tv")
 
 def check_combinations(config: Config) -> None:
     """Raise ValueError, in one line that says what would work, for fields that do not go together."""
-    for check in (_model, _discriminator, _adversarial, _noise):
+    for check in (_model, _discriminator, _noise, _adversarial):
         check(config)
 
 
@@ -64,8 +64,9 @@ def _adversarial(config: Config) -> None:
     bounded = discriminator.clip_weights is not None or loss.r1 > 0 or config.model.discriminator.spectral_norm
     if loss.kind == "wgan" and loss.adversarial and not bounded:
         raise ValueError(
-            "loss.kind: wgan needs a bounded discriminator; add --set optim.discriminator.clip_weights=0.01, "
-            "--set loss.r1=1 or --set model.discriminator.spectral_norm=true"
+            "loss.kind: wgan needs a bounded discriminator; add --set optim.discriminator.clip_weights=0.01 or "
+            "--set model.discriminator.spectral_norm=true"
+            + (" or --set loss.r1=1" if config.model.discriminator.norm != "batch" else "")
         )
     if loss.kind in ("hinge", "wgan") and (loss.real_label, loss.fake_label) != (1.0, 0.0):
         field = "loss.real_label" if loss.real_label != 1.0 else "loss.fake_label"
