@@ -62,7 +62,9 @@ def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) ->
         InputError: the folder is missing or empty, or too many of its images are broken.
     """
     data = config.data
-    if data.content == "demo":
+    if config.model.name == "dcgan":  # what it makes is measured as a set, and no photograph is anything's content
+        split = Split(demo_content() if data.content == "demo" else list_images(data.content), [], False)
+    elif data.content == "demo":
         split = Split(demo_content(), demo_held_out(), False)
     else:
         paths = list_images(data.content)
