@@ -315,7 +315,10 @@ class StopAt(Callback):
             trainer.request_stop()
 
 
-@pytest.mark.parametrize("fields", [{}, {"loss.augment": ["translation", "color"], "loss.r1": 0.5, "loss.r1_every": 2}])
+PENALISED = {"loss.r1": 0.5, "loss.r1_every": 2, "model.discriminator.norm": "none"}
+
+
+@pytest.mark.parametrize("fields", [{}, {"loss.augment": ["translation", "color"], **PENALISED}])
 def test_resume_to_the_same_bits(tiny: Make, few: int, tmp_path: Path, no_plots: None, fields: dict[str, Any]) -> None:
     config = tiny({**DCGAN, "train.steps": 6, **fields})
     whole, run = tmp_path / "whole", tmp_path / "run"
