@@ -13,6 +13,7 @@ from tiny_runs import Recorder, batch, differences, read_lines
 from fastgan.config import Config
 from fastgan.engine import Callback, DivergenceError, Trainer
 from fastgan.engine.tasks import NoiseTask, StylizeTask
+from fastgan.errors import InputError
 
 Make = Callable[..., Config]
 
@@ -46,7 +47,7 @@ def test_the_model_is_the_best_and_the_checkpoint_goes_on_from_the_last(
 ) -> None:
     kept, watch = Kept(), Recorder()
     config = tiny({"train.steps": 7, "quality.keep_best": True})
-    trainer = Trainer(config, out=tmp_path / "run", data=batches(7), callbacks=[kept, watch])
+    trainer = Trainer(config, out=tmp_path / "run", callbacks=[kept, watch])
     report = scripted(trainer, {2: 0.5, 4: 0.2, 6: 0.4, 7: 0.3}).fit()
     assert report["best"] == {"step": 4, "score": pytest.approx(0.2 * config.loss.style)}
     saved = load_file(tmp_path / "run/model/generator.safetensors")
@@ -59,7 +60,7 @@ def test_the_model_is_the_best_and_the_checkpoint_goes_on_from_the_last(
 
 def test_the_last_is_kept_where_it_is_the_best(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     kept = Kept()
-    trainer = Trainer(tiny({"quality.keep_best": True}), out=tmp_path / "run", data=batches(4), callbacks=[kept])
+    trainer = Trainer(tiny({"quality.keep_best": True}), out=tmp_path / "run", callbacks=[kept])
     scripted(trainer, {2: 0.5, 4: 0.2}).fit()
     assert not differences(load_file(tmp_path / "run/model/generator.safetensors"), kept.weights[4])
 
@@ -73,7 +74,7 @@ def test_nothing_is_measured_unless_asked_for(tiny: Make) -> None:
 def test_patience(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     """Ends after so many measurements without a better one, complete: evaluated and reported."""
     config = tiny({"train.steps": 40, "quality.patience": 2})
-    trainer = Trainer(config, out=tmp_path / "run", data=batches(40))
+    trainer = Trainer(config, out=tmp_path / "run")
     scores = {2: 0.5, 4: 0.6, 6: 0.4, 8: 0.4, 10: 0.41} | {step: 0.1 for step in range(12, 42, 2)}
     report = scripted(trainer, scores).fit()
     assert report["steps"] == 10 and report["complete"] and report["best"]["step"] == 6
@@ -81,20 +82,28 @@ def test_patience(tiny: Make, tmp_path: Path, no_plots: None) -> None:
 
 
 def test_the_best_is_resumed(tiny: Make, tmp_path: Path, no_plots: None) -> None:
-    config = tiny({"train.steps": 8, "quality.keep_best": True, "quality.patience": 2})
-    first = scripted(Trainer(config, out=tmp_path / "run", data=batches(4)), {2: 0.2, 4: 0.5})
+    fields = {"quality.keep_best": True, "quality.patience": 2}
+    first = scripted(Trainer(tiny({**fields, "train.steps": 4}), out=tmp_path / "run"), {2: 0.2, 4: 0.5})
     first.fit()
-    second = Trainer(config, out=tmp_path / "run", data=batches(4), resume=True)
+    config = tiny({**fields, "train.steps": 8})
+    second = Trainer(config, out=tmp_path / "run", resume=True)
     assert second.state.best is not None and (second.state.best.step, second.state.best.since) == (2, 1)
     assert not differences(second.state.best.ema, first.state.best.ema)  # type: ignore[union-attr]
     assert scripted(second, {6: 0.6, 8: 0.1}).fit()["steps"] == 6
+    third = Trainer(config, out=tmp_path / "run", resume=True)
+    assert scripted(third, {8: 0.1}).fit()["steps"] == 6, "it has had enough already"
+
+
+def test_measurements_need_photographs(tiny: Make) -> None:
+    with pytest.raises(InputError, match="photographs held out"):
+        Trainer(tiny({"quality.patience": 2}), data=batches(2))
 
 
 def test_rollback_when_quality_falls(tiny: Make) -> None:
     """A score so many times the best takes the run back to the last measurement, at half the rates."""
     watch = Recorder()
     config = tiny({"train.steps": 6, "quality.rollback": 2.0})
-    trainer = Trainer(config, data=batches(8), callbacks=[watch])
+    trainer = Trainer(config, callbacks=[watch])
     falls = iter([0.5, 1.2, 0.9, 0.8])
     trainer.task.observe = lambda state: {  # type: ignore[method-assign]
         "held_out/ssim": 1.0,
@@ -107,7 +116,7 @@ def test_rollback_when_quality_falls(tiny: Make) -> None:
 
 
 def test_a_quality_that_keeps_falling_ends_the_run(tiny: Make) -> None:
-    trainer = Trainer(tiny({"train.steps": 40, "quality.rollback": 2.0}), data=batches(40))
+    trainer = Trainer(tiny({"train.steps": 40, "quality.rollback": 2.0}))
     falls = iter([0.1, *[1.0] * 10])
     trainer.task.observe = lambda state: {  # type: ignore[method-assign]
         "held_out/ssim": 1.0,
