@@ -133,8 +133,8 @@ def test_one_step_is_its_formula(fusion: Make, structure: float) -> None:
     }
     scaled = {name: getattr(config.loss, name) * term for name, term in terms.items()}
     # What is missing to full strength draws to the photograph, image by image.
-    missed = torch.stack([(1 - strength[i]) * (result[i] - content[i]).abs().mean() for i in range(5)]).mean()
-    scaled["missed"] = config.loss.ssim * missed
+    away = [1 - ssim[i] + (result[i] - content[i]).abs().mean() for i in range(5)]
+    scaled["missed"] = 3 * config.loss.ssim * torch.stack([(1 - strength[i]) * away[i] for i in range(5)]).mean()
     assert min(scaled["missed"].item(), scaled["style"].item()) > 0.05
     kept = {"content", "ssim", "psnr", "missed"}
     loss = sum(((structure if name in kept else 1) * term for name, term in scaled.items()), torch.zeros(()))

@@ -82,11 +82,14 @@ def test_round_trip_of_fusion(tmp_path: Path) -> None:
     generator.scale.fill_(2.5)
     styles = [picture(30, 40, 5, busy=True), picture(33, 31, 6, busy=True)]
     save_model(tmp_path, generator, {"features": "random"})
+    photo = picture(20, 24, 7)
+    bare = load(tmp_path, precision="fp32")
+    assert isinstance(bare, Stylizer) and bare(photo, style=styles[0]).shape == photo.shape  # needs none of its own
     with pytest.raises(InputError, match="styles is missing"):
-        load(tmp_path)
+        bare(photo)
     save_styles(tmp_path, styles)
     encoder = VGGEncoder(generator.layers, "random")
-    whole = Stylizer(generator, CPU, torch.float32, encoder=encoder, styles=styles)
+    whole = Stylizer(generator, CPU, torch.float32, encoder=encoder, styles=lambda: styles)
     loaded = load(tmp_path, device="cpu", precision="fp32")
     assert isinstance(loaded, Stylizer) and loaded.fuses
     one, other = (loaded(IMAGE, style=style) for style in styles)
