@@ -64,7 +64,6 @@ class DataConfig(_Section):
 
 class LossConfig(_Section):
     """Weights of what the generator minimises; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
-    ``adversarial`` moves evenly to ``adversarial_end`` over the run, where that is given.
 
     ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
     losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_every`` steps; ``augment``
@@ -73,7 +72,6 @@ class LossConfig(_Section):
 
     kind: Literal["bce", "hinge", "lsgan", "wgan"] = "bce"
     adversarial: Weight = 0.1
-    adversarial_end: Weight | None = None
     content: Weight = 0.03
     style: Weight = 10.0
     ssim: Weight = 4.5

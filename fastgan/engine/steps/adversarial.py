@@ -56,8 +56,6 @@ class AdversarialStep:
         self.dtype = dtype
         self.phases = Phases()
         loss = config.loss
-        #: Of the adversarial loss in this step.
-        self.weight = loss.adversarial
         self.adversarial = AdversarialLoss(
             loss.kind,
             temperature=loss.temperature,
@@ -181,9 +179,6 @@ class AdversarialStep:
         for optimizer, rate in ((state.optimizer_g, optim.generator.lr), (state.optimizer_d, optim.discriminator.lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
-        self.weight = loss.adversarial
-        if loss.adversarial_end is not None:
-            self.weight += (loss.adversarial_end - loss.adversarial) * min(1.0, progress)
         if loss.temperature_end is not None:
             # A temperature is a scale: it moves by equal factors in equal times.
             ratio = loss.temperature_end / loss.temperature

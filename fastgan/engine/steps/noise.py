@@ -24,7 +24,7 @@ class NoiseStep(AdversarialStep):
         values = self.update_discriminator(state, real, fake)
         with self.phases("losses"):
             adversarial = self.generator_loss(state, fake)
-            loss = self.weight * adversarial
+            loss = self.config.loss.adversarial * adversarial
         self.descend_generator(state, loss)
         with torch.no_grad():
             made, photographs = (fake.detach() + 1) / 2, (real + 1) / 2

@@ -117,7 +117,7 @@ class StylizeStep(AdversarialStep):
                 kept = kept + weights.ssim * _RESTORE * ((1 - strength) * away).mean()
             loss = weights.style * (strength * style).mean() + weights.tv * tv + structure * kept
             if weights.adversarial:
-                loss = loss + self.weight * adversarial
+                loss = loss + weights.adversarial * adversarial
         self.descend_generator(state, loss)
         with torch.no_grad():
             psnr = ops.psnr((result.detach()[full] + 1) / 2, (content[full] + 1) / 2)
