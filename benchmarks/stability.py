@@ -30,7 +30,7 @@ BASE = (
     "model.generator.width=32",
     "model.discriminator.width=32",
     "data.batch=16",
-    "train.steps=300",
+    "train.steps=200",
     "quality.every=50",
     "train.precision=fp32",
     # The model's own recipe augments, and has other rates.
