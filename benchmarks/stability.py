@@ -32,7 +32,6 @@ BASE = (
     "data.batch=16",
     "train.steps=200",
     "quality.every=50",
-    "train.precision=fp32",
     # The model's own recipe augments, and has other rates.
     "loss.augment=[]",
     "optim.generator.lr=2e-4",
