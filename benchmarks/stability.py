@@ -68,14 +68,9 @@ _AGAINST_A_STRONG_D = (
     "none",
     "weight clipping of D (0.05)",
     "temperature 4",
-    "labels 0.9 and 0",
-    "D without batch norm",
     "R1, weight 1",
     "spectral norm of D",
-    "gradient clipping of D (0.5)",
     "differentiable augmentation",
-    "hinge",
-    "wgan, D clipped at 0.05",
 )
 
 
