@@ -129,7 +129,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, values: dict[str, Any], na
         raise ValueError(f"its {name} is another kind than {type(optimizer).__name__}; leave optim.*.name as it was")
     optimizer.load_state_dict(values)
     for group, own in zip(optimizer.param_groups, settings, strict=True):
-        group.update(own)  # otherwise the checkpoint's: a changed beta would be ignored
+        # The checkpoint's would take their place, and a changed beta be ignored. The rate is set in every step.
+        group.update({key: value for key, value in own.items() if key != "lr"})
 
 
 def check_ownership(optimizer: torch.optim.Optimizer, network: nn.Module, name: str) -> None:
