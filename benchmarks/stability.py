@@ -5,7 +5,7 @@
 
 The task is ``--model dcgan`` at 32 px, small enough to be run many times, where adversarial training stands alone.
 Each tool is run twice: at rates that suit the networks, and with a discriminator that is too strong (ten times its
-rate). After every 50 steps 128 images are compared with photographs: feature distance (0 is real) and feature spread (1
+rate). After every 30 steps 128 images are compared with photographs: feature distance (0 is real) and feature spread (1
 is as varied as real).
 """
 
@@ -30,8 +30,8 @@ BASE = (
     "model.generator.width=32",
     "model.discriminator.width=32",
     "data.batch=16",
-    "train.steps=200",
-    "quality.every=50",
+    "train.steps=120",
+    "quality.every=30",
     # The model's own recipe augments, and has other rates.
     "loss.augment=[]",
     "optim.generator.lr=2e-4",
