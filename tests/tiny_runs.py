@@ -83,6 +83,17 @@ def floats(seed: int, count: int = 2, size: int = 32) -> torch.Tensor:
     return batch(seed, count, size).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+class StopAt(Callback):
+    """Asks a run to stop after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, trainer: Trainer, event: Any) -> None:
+        if event.step == self.step:
+            trainer.request_stop()
+
+
 class Recorder(Callback):
     """Every event, in order, as (name, event)."""
 

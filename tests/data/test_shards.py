@@ -16,11 +16,11 @@ import pytest
 import torch
 from picture_files import coordinates, noise, save
 from PIL import Image
-from tiny_runs import differences
+from tiny_runs import StopAt, differences
 
 from fastgan.config import Config
 from fastgan.data import Batches, ImageFolder, ShardImage, hold_out, is_readable, list_images, read_image, read_picture
-from fastgan.engine import Callback, Trainer
+from fastgan.engine import Trainer
 from fastgan.errors import InputError
 
 SIZE = 16
@@ -304,15 +304,6 @@ def test_odd_names_stay_on_one_line(tmp_path: Path) -> None:
 
 
 # --- training
-
-
-class StopAt(Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, trainer: Trainer, event: Any) -> None:
-        if event.step == self.step:
-            trainer.request_stop()
 
 
 def test_a_run_from_shards_is_the_run_from_the_folder(

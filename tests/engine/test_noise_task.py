@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from observed_step import Seen, close, equal, weights
 from PIL import Image
-from tiny_runs import METRICS, Recorder, batch, differences, floats, picture, read_lines, save_picture, untimed
+from tiny_runs import METRICS, Recorder, StopAt, batch, differences, floats, picture, read_lines, save_picture, untimed
 from torch import Tensor
 
 import fastgan
 from fastgan.config import Config
-from fastgan.engine import Callback, NoiseEvaluator, Sampler, Trainer
+from fastgan.engine import NoiseEvaluator, Sampler, Trainer
 from fastgan.engine.evaluate import MEASURED
 from fastgan.engine.tasks import NoiseTask
 from fastgan.models import STYLE_LAYERS, VGGEncoder
@@ -304,15 +304,6 @@ def test_run_folder(tiny: Make, few: int, tmp_path: Path) -> None:
             shown = ways[row * 34 : row * 34 + 32, column * 34 : column * 34 + 32]
             assert np.abs(shown.astype(int) - line[column]).max() <= 1
     assert not (run / "model" / "styles").exists()
-
-
-class StopAt(Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, trainer: Trainer, event: Any) -> None:
-        if event.step == self.step:
-            trainer.request_stop()
 
 
 PENALISED = {"loss.r1": 0.5, "loss.r1_every": 2, "model.discriminator.norm": "none"}

@@ -2,36 +2,22 @@
 
 import copy
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from observed_step import Make, equal, grads, weights
 from tiny_runs import batch, differences, floats, picture, save_picture, task_of
 from torch import Tensor, nn
 
-from fastgan.config import Config
 from fastgan.engine import Trainer
 from fastgan.engine.build import open_styles
 from fastgan.engine.state import check_ownership
 from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS
 
-Make = Callable[..., Config]
 EVERY_LOSS = {"loss.tv": 0.3, "loss.psnr": 0.2, "loss.ssim": 0.7, "loss.content": 0.5, "loss.adversarial": 0.11}
-
-
-def weights(network: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in network.parameters()]
-
-
-def grads(network: nn.Module) -> list[Tensor]:
-    return [p.grad.clone() for p in network.parameters() if p.grad is not None]
-
-
-def equal(one: list[Tensor], other: list[Tensor]) -> bool:
-    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 class Watched:

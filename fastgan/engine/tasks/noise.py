@@ -41,7 +41,10 @@ class NoiseTask(Task):
         self.device, self.dtype = device, dtype
         self.step = NoiseStep(config, device, dtype)
         self._evaluator: NoiseEvaluator | None = None
-        self._reference()  # photographs that it cannot use are told before anything is written
+        if photographs is not None:  # here, so that photographs it cannot use are told before anything is written
+            encoder = VGGEncoder(STYLE_LAYERS, config.model.features).to(device)
+            encoder.to_compute(dtype, torch.channels_last)
+            self._evaluator = NoiseEvaluator(encoder, self._crops(MEASURED))
 
     def model(self, state: TrainState) -> Sampler:
         """See ``Task``; live: it changes with each step."""
@@ -56,10 +59,9 @@ class NoiseTask(Task):
 
     def start(self) -> Measures:
         """See ``Task``: other crops of the photographs, against those that the images will be measured by."""
-        evaluator = self._reference()
-        if evaluator is None:
+        if self._evaluator is None:
             return Measures()
-        return evaluator.measure(ops.from_pixels(self._crops(MEASURED, offset=MEASURED)))
+        return self._evaluator.measure(ops.from_pixels(self._crops(MEASURED, offset=MEASURED)))
 
     def finish(self, state: TrainState) -> Measures:
         """See ``Task``."""
@@ -81,18 +83,10 @@ class NoiseTask(Task):
         return {"": grid(sampler.generate(_SHOWN), _WAYS), "-interpolation": grid(ways, _WAYS)}
 
     def _measure(self, state: TrainState, count: int) -> Measures:
-        evaluator = self._reference()
-        if evaluator is None:
+        if self._evaluator is None:
             return Measures()
         sampler = self.model(state)
-        return evaluator.measure(sampler.run(sampler.noise(count, seed=1)))
-
-    def _reference(self) -> NoiseEvaluator | None:
-        if self._evaluator is None and self.photographs is not None:
-            encoder = VGGEncoder(STYLE_LAYERS, self.config.model.features).to(self.device)
-            encoder.to_compute(self.dtype, torch.channels_last)
-            self._evaluator = NoiseEvaluator(encoder, self._crops(MEASURED))
-        return self._evaluator
+        return self._evaluator.measure(sampler.run(sampler.noise(count, seed=1)))
 
     def _crops(self, count: int, *, offset: int = 0) -> Tensor:
         """Crops of the photographs trained on, ``count`` from ``offset`` on in the order of a run's batches."""

@@ -87,11 +87,11 @@ class StylizeTask(Task):
 
     def start(self) -> Measures:
         """See ``Task``."""
-        return self._evaluator(len(self.held_out)).measure(self.held_out, None)
+        return self._evaluator().measure(self.held_out, None)
 
     def finish(self, state: TrainState) -> Measures:
         """See ``Task``."""
-        return self._evaluator(len(self.held_out)).measure(self.held_out, self._run(state))
+        return self._evaluator().measure(self.held_out, self._run(state))
 
     def observe(self, state: TrainState) -> dict[str, float]:
         """See ``Task``: SSIM, PSNR and style distance of up to 4 photographs held out."""
@@ -146,8 +146,9 @@ class StylizeTask(Task):
     def _targets(self, number: int) -> dict[str, Tensor]:
         return self.styles.grams(number % len(self.styles)) if self.fuses else self.styles.mean_targets
 
-    def _evaluator(self, count: int) -> Evaluator:
-        return Evaluator(self.encoder, [self._targets(number) for number in range(max(1, count))])
+    def _evaluator(self) -> Evaluator:
+        count = max(1, len(self.held_out)) if self.fuses else 1
+        return Evaluator(self.encoder, [self._targets(number) for number in range(count)])
 
     def _run(self, state: TrainState) -> Callable[[Tensor, int], Tensor]:
         def code(number: int) -> Tensor:
