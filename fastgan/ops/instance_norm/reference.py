@@ -42,5 +42,6 @@ def instance_norm(
 
 
 def _plane_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    # torch.batch_norm: F.batch_norm refuses planes of one pixel.
-    return torch.batch_norm(x, weight, bias, None, None, True, 0.0, eps, torch.backends.cudnn.enabled)
+    if x.shape[-2:].numel() == 1:  # exactly the bias: the kernel's x * scale + shift rounds
+        return ((x - x) * weight[:, None, None] + bias[:, None, None]).to(x.dtype)
+    return F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
