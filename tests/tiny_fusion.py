@@ -21,6 +21,8 @@ def network(fusion: str = "adain", layer: str = "relu2_1", width: int = 4, depth
                 nn.init.normal_(parameter, 0.0, 0.3 / parameter.shape[1] ** 0.5)
             elif name.endswith("bias") and "predict" not in name:
                 nn.init.normal_(parameter, 0.0, 0.1)
+            elif "to_change" in name:  # small at first
+                parameter.data *= 10
         made.to_rgb.weight.data[:, -64:] *= 0.3  # far from where tanh is flat
         nn.init.uniform_(made.moments.centre, 0.2, 0.4)
         nn.init.uniform_(made.moments.unit, 0.5, 1.5)

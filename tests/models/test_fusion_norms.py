@@ -152,7 +152,7 @@ def silence(made: FusionGenerator, *ways: str) -> FusionGenerator:
 def test_flat_styles_come_by_the_norms_and_by_the_surface(rng: torch.Generator) -> None:
     """A constant added to features is undone by the norm behind the next convolution: two ways remain.
 
-    By the surface it is to_rgb's weights times the constant, before tanh.
+    By the surface it is to_rgb's weights times the constant, before tanh; half of it, content and style being equals.
     """
     networks = {
         "both": network("additive"),
@@ -171,7 +171,7 @@ def test_flat_styles_come_by_the_norms_and_by_the_surface(rng: torch.Generator) 
     torch.testing.assert_close(moved["none"], torch.zeros_like(moved["none"]), rtol=0, atol=1e-6)
     weight = networks["surface"].to_rgb.weight[:, -64:].sum((2, 3))
     scale = networks["surface"].surface_scale
-    want = (values[:, 128:].double() @ weight.T / scale)[:, :, None, None].expand(-1, -1, 8, 10)
+    want = (values[:, 128:].double() @ weight.T / scale / 2)[:, :, None, None].expand(-1, -1, 8, 10)
     assert want.abs().mean() > 0.01
     torch.testing.assert_close(moved["surface"], want, rtol=1e-5, atol=1e-6)
     assert moved["norms"].abs().mean() > 2e-3
