@@ -1,10 +1,15 @@
-// The Python face of the kernels: pointers as integers, strides in elements. Callers keep the memory alive and check
-// shapes; nothing here knows torch, so one build serves every version of it.
+// The Python face of the kernels. A tensor comes as (pointer, dtype code, strides...), all else that lies in memory as a
+// pointer. Callers keep the memory alive and check shapes; nothing here knows torch, so one build serves every version.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <cstdint>
 
+#include "kernels/bias_act.h"
+#include "kernels/gram.h"
+#include "kernels/instance_norm.h"
+#include "kernels/level.h"
+#include "kernels/peak.h"
 #include "kernels/psnr.h"
 #include "kernels/ssim.h"
 
@@ -14,27 +19,56 @@
 #ifndef FASTGAN_COMMIT
 #define FASTGAN_COMMIT ""
 #endif
+#ifndef FASTGAN_CUDA_ARCHS
+#define FASTGAN_CUDA_ARCHS ""
+#endif
+#ifndef FASTGAN_CUDA_VERSION
+#define FASTGAN_CUDA_VERSION ""
+#endif
 
 namespace py = pybind11;
-using fastgan::Images;
-using fastgan::Shape;
+
+namespace pybind11::detail {
+
+template <>
+struct type_caster<fastgan::Tensor> {
+  PYBIND11_TYPE_CASTER(fastgan::Tensor, const_name("tuple[int, int, int, int, int, int] | None"));
+
+  bool load(handle source, bool) {
+    if (source.is_none()) return true;
+    if (!isinstance<tuple>(source) || len(source) != 6) return false;
+    const auto items = reinterpret_borrow<tuple>(source);
+    value.data = reinterpret_cast<void*>(items[0].cast<std::uintptr_t>());
+    value.dtype = static_cast<fastgan::Dtype>(items[1].cast<int>());
+    for (int d = 0; d < 4; ++d) value.stride[d] = items[2 + d].cast<fastgan::Index>();
+    return true;
+  }
+};
+
+}  // namespace pybind11::detail
 
 namespace {
 
+using namespace fastgan;
 using Pointer = std::uintptr_t;
 
-void ssim_forward(Pointer x, Shape x_stride, Pointer y, Shape y_stride, Shape shape, double data_range, bool gaussian,
-                  int window_size, double sigma, Pointer out, int threads) {
-  fastgan::ssim_forward(Images{reinterpret_cast<const float*>(x), x_stride},
-                        Images{reinterpret_cast<const float*>(y), y_stride}, shape,
-                        {data_range, gaussian, window_size, sigma}, reinterpret_cast<float*>(out), threads);
+template <typename T = float>
+T* at(Pointer pointer) {
+  return reinterpret_cast<T*>(pointer);
 }
 
-void psnr_forward(Pointer x, Shape x_stride, Pointer y, Shape y_stride, Shape shape, double data_range, Pointer out,
-                  int threads) {
-  fastgan::psnr_forward(Images{reinterpret_cast<const float*>(x), x_stride},
-                        Images{reinterpret_cast<const float*>(y), y_stride}, shape, data_range,
-                        reinterpret_cast<float*>(out), threads);
+SsimOptions ssim_options(double data_range, bool gaussian, int window_size, double sigma) {
+  return {data_range, gaussian, window_size, sigma};
+}
+
+InstanceNormOptions norm_options(Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
+                                 float negative_slope, float eps) {
+  return {at(weight), at(bias),       weight_stride, bias_stride, static_cast<Activation>(activation),
+          negative_slope, eps};
+}
+
+BiasActOptions bias_options(Pointer bias, int activation, float negative_slope, float gain, float clamp) {
+  return {at(bias), static_cast<Activation>(activation), negative_slope, gain, clamp};
 }
 
 py::dict build_info() {
@@ -47,16 +81,221 @@ py::dict build_info() {
   info["compiler"] = "gcc " __VERSION__;
 #endif
   info["openmp"] = _OPENMP;
-  info["cpu_targets"] = FASTGAN_CLONES_NAME;
-  info["cuda_archs"] = py::list();
+  py::list found;
+  for (const Level each : levels()) found.append(name(each));
+  info["cpu_levels"] = found;
+  info["cpu_level"] = name(level());
+  info["cuda_archs"] = py::str(FASTGAN_CUDA_ARCHS).attr("split")();
+  info["cuda_version"] = FASTGAN_CUDA_VERSION;
   return info;
 }
+
+void bind_cpu(py::module_& m) {
+  using Unlocked = py::call_guard<py::gil_scoped_release>;
+  m.def(
+      "ssim_forward",
+      [](Tensor x, Tensor y, Shape shape, double data_range, bool gaussian, int window_size, double sigma, Pointer out,
+         int threads) {
+        ssim_forward(x, y, shape, ssim_options(data_range, gaussian, window_size, sigma), at(out), threads);
+      },
+      Unlocked());
+  m.def(
+      "ssim_backward",
+      [](Tensor x, Tensor y, Shape shape, double data_range, bool gaussian, int window_size, double sigma,
+         Pointer grad_out, Tensor grad_x, Tensor grad_y, int threads) {
+        ssim_backward(x, y, shape, ssim_options(data_range, gaussian, window_size, sigma), at(grad_out), grad_x, grad_y,
+                      threads);
+      },
+      Unlocked());
+  m.def(
+      "psnr_forward",
+      [](Tensor x, Tensor y, Shape shape, double data_range, Pointer out, int threads) {
+        psnr_forward(x, y, shape, data_range, at(out), threads);
+      },
+      Unlocked());
+  m.def(
+      "psnr_backward",
+      [](Tensor x, Tensor y, Shape shape, double data_range, Pointer psnr, Pointer grad_out, Tensor grad_x,
+         Tensor grad_y, int threads) {
+        psnr_backward(x, y, shape, data_range, at(psnr), at(grad_out), grad_x, grad_y, threads);
+      },
+      Unlocked());
+  m.def(
+      "gram_forward",
+      [](Tensor x, Shape shape, float scale, Pointer out, int threads) {
+        gram_forward(x, shape, scale, at(out), threads);
+      },
+      Unlocked());
+  m.def(
+      "gram_backward",
+      [](Tensor x, Shape shape, Pointer matrix, Tensor grad_x, int threads) {
+        gram_backward(x, shape, at(matrix), grad_x, threads);
+      },
+      Unlocked());
+  m.def(
+      "gram_style_loss_forward",
+      [](Tensor x, Shape shape, Pointer target, Index target_stride, Pointer difference, Pointer out, int threads) {
+        gram_style_loss_forward(x, shape, at(target), target_stride, at(difference), at(out), threads);
+      },
+      Unlocked());
+  m.def(
+      "gram_style_loss_backward",
+      [](Tensor x, Shape shape, Pointer difference, Pointer grad_out, Tensor grad_x, int threads) {
+        gram_style_loss_backward(x, shape, at(difference), at(grad_out), grad_x, threads);
+      },
+      Unlocked());
+  m.def(
+      "instance_norm_forward",
+      [](Tensor x, Shape shape, Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
+         float negative_slope, float eps, Tensor residual, Tensor out, Pointer mean, Pointer rstd, int threads) {
+        instance_norm_forward(
+            x, shape, norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps), residual,
+            out, at(mean), at(rstd), threads);
+      },
+      Unlocked());
+  m.def(
+      "instance_norm_backward",
+      [](Tensor x, Shape shape, Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
+         float negative_slope, float eps, Pointer mean, Pointer rstd, Tensor grad_out, Tensor grad_x,
+         Pointer grad_weight, Pointer grad_bias, int threads) {
+        instance_norm_backward(
+            x, shape, norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps), at(mean),
+            at(rstd), grad_out, grad_x, at(grad_weight), at(grad_bias), threads);
+      },
+      Unlocked());
+  m.def(
+      "bias_act_forward",
+      [](Tensor x, Shape shape, Pointer bias, int activation, float negative_slope, float gain, float clamp, Tensor out,
+         int threads) {
+        bias_act_forward(x, shape, bias_options(bias, activation, negative_slope, gain, clamp), out, threads);
+      },
+      Unlocked());
+  m.def(
+      "bias_act_backward",
+      [](Tensor x, Shape shape, Pointer bias, int activation, float negative_slope, float gain, float clamp,
+         Tensor grad_out, Tensor grad_x, Pointer grad_bias, int threads) {
+        bias_act_backward(x, shape, bias_options(bias, activation, negative_slope, gain, clamp), grad_out, grad_x,
+                          at(grad_bias), threads);
+      },
+      Unlocked());
+  m.def("fma_loop", &fma_loop, Unlocked(), py::arg("threads"), py::arg("milliseconds"));
+}
+
+#ifdef FASTGAN_CUDA
+void bind_cuda(py::module_& m) {
+  using Unlocked = py::call_guard<py::gil_scoped_release>;
+  m.def("ssim_workspace", [](Shape shape, double data_range, bool gaussian, int window_size, double sigma,
+                             bool backward) {
+    return ssim_workspace(shape, ssim_options(data_range, gaussian, window_size, sigma), backward);
+  });
+  m.def("psnr_workspace", &psnr_workspace);
+  m.def("gram_workspace", &gram_workspace);
+  m.def("instance_norm_workspace", &instance_norm_workspace);
+  m.def("bias_act_workspace", &bias_act_workspace);
+  m.def(
+      "ssim_forward_cuda",
+      [](Tensor x, Tensor y, Shape shape, double data_range, bool gaussian, int window_size, double sigma, Pointer out,
+         Pointer workspace, Pointer stream) {
+        ssim_forward_cuda(x, y, shape, ssim_options(data_range, gaussian, window_size, sigma), at(out),
+                          at<void>(workspace), at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "ssim_backward_cuda",
+      [](Tensor x, Tensor y, Shape shape, double data_range, bool gaussian, int window_size, double sigma,
+         Pointer grad_out, Tensor grad_x, Tensor grad_y, Pointer workspace, Pointer stream) {
+        ssim_backward_cuda(x, y, shape, ssim_options(data_range, gaussian, window_size, sigma), at(grad_out), grad_x,
+                           grad_y, at<void>(workspace), at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "psnr_forward_cuda",
+      [](Tensor x, Tensor y, Shape shape, double data_range, Pointer out, Pointer workspace, Pointer stream) {
+        psnr_forward_cuda(x, y, shape, data_range, at(out), at<void>(workspace), at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "psnr_backward_cuda",
+      [](Tensor x, Tensor y, Shape shape, double data_range, Pointer psnr, Pointer grad_out, Tensor grad_x,
+         Tensor grad_y, Pointer stream) {
+        psnr_backward_cuda(x, y, shape, data_range, at(psnr), at(grad_out), grad_x, grad_y, at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "gram_forward_cuda",
+      [](Tensor x, Shape shape, float scale, Pointer out, Pointer workspace, Pointer stream) {
+        gram_forward_cuda(x, shape, scale, at(out), at<void>(workspace), at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "gram_backward_cuda",
+      [](Tensor x, Shape shape, Pointer matrix, Tensor grad_x, Pointer stream) {
+        gram_backward_cuda(x, shape, at(matrix), grad_x, at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "gram_style_loss_forward_cuda",
+      [](Tensor x, Shape shape, Pointer target, Index target_stride, Pointer difference, Pointer out, Pointer workspace,
+         Pointer stream) {
+        gram_style_loss_forward_cuda(x, shape, at(target), target_stride, at(difference), at(out), at<void>(workspace),
+                                     at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "gram_style_loss_backward_cuda",
+      [](Tensor x, Shape shape, Pointer difference, Pointer grad_out, Tensor grad_x, Pointer workspace,
+         Pointer stream) {
+        gram_style_loss_backward_cuda(x, shape, at(difference), at(grad_out), grad_x, at<void>(workspace),
+                                      at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "instance_norm_forward_cuda",
+      [](Tensor x, Shape shape, Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
+         float negative_slope, float eps, Tensor residual, Tensor out, Pointer mean, Pointer rstd, Pointer workspace,
+         Pointer stream) {
+        instance_norm_forward_cuda(
+            x, shape, norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps), residual,
+            out, at(mean), at(rstd), at<void>(workspace), at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "instance_norm_backward_cuda",
+      [](Tensor x, Shape shape, Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
+         float negative_slope, float eps, Pointer mean, Pointer rstd, Tensor grad_out, Tensor grad_x,
+         Pointer grad_weight, Pointer grad_bias, Pointer workspace, Pointer stream) {
+        instance_norm_backward_cuda(
+            x, shape, norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps), at(mean),
+            at(rstd), grad_out, grad_x, at(grad_weight), at(grad_bias), at<void>(workspace), at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "bias_act_forward_cuda",
+      [](Tensor x, Shape shape, Pointer bias, int activation, float negative_slope, float gain, float clamp, Tensor out,
+         Pointer stream) {
+        bias_act_forward_cuda(x, shape, bias_options(bias, activation, negative_slope, gain, clamp), out,
+                              at<void>(stream));
+      },
+      Unlocked());
+  m.def(
+      "bias_act_backward_cuda",
+      [](Tensor x, Shape shape, Pointer bias, int activation, float negative_slope, float gain, float clamp,
+         Tensor grad_out, Tensor grad_x, Pointer grad_bias, Pointer workspace, Pointer stream) {
+        bias_act_backward_cuda(x, shape, bias_options(bias, activation, negative_slope, gain, clamp), grad_out, grad_x,
+                               at(grad_bias), at<void>(workspace), at<void>(stream));
+      },
+      Unlocked());
+}
+#endif
 
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of fastgan; use fastgan.ops.";
-  m.def("ssim_forward", &ssim_forward, py::call_guard<py::gil_scoped_release>());
-  m.def("psnr_forward", &psnr_forward, py::call_guard<py::gil_scoped_release>());
   m.def("build_info", &build_info);
+  m.def("set_level", &set_level);
+  bind_cpu(m);
+#ifdef FASTGAN_CUDA
+  bind_cuda(m);
+#endif
 }

@@ -116,6 +116,7 @@ def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return run
 
-    fake = SimpleNamespace(ssim_forward=spy("ssim_forward"), psnr_forward=spy("psnr_forward"))
+    kernels = [name for name in dir(real) if name.endswith(("_forward", "_backward"))]
+    fake = SimpleNamespace(**{name: spy(name) for name in kernels})
     monkeypatch.setattr(_native, "extension", lambda: fake)
     return calls

@@ -13,7 +13,21 @@ struct SsimOptions {
 
 // Writes the SSIM of each image, averaged over channels and the valid area, to out[N].
 // window_size is odd and at most H and W. The result does not depend on the thread count.
-void ssim_forward(const Images& x, const Images& y, const Shape& shape, const SsimOptions& options, float* out,
+void ssim_forward(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options, float* out,
                   int threads);
+
+// Writes the gradients of sum(grad_out * ssim) for x, y or both (data null: not wanted); any strides without overlap.
+void ssim_backward(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options,
+                   const float* grad_out, const Tensor& grad_x, const Tensor& grad_y, int threads);
+
+#ifdef FASTGAN_CUDA
+// On a GPU: device pointers; the workspace holds at least as many bytes as its function says, aligned to 16.
+Index ssim_workspace(const Shape& shape, const SsimOptions& options, bool backward);
+void ssim_forward_cuda(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options, float* out,
+                       void* workspace, void* stream);
+void ssim_backward_cuda(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options,
+                        const float* grad_out, const Tensor& grad_x, const Tensor& grad_y, void* workspace,
+                        void* stream);
+#endif
 
 }  // namespace fastgan

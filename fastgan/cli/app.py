@@ -9,6 +9,7 @@ import warnings
 
 import typer
 
+from fastgan.cli.bench import bench
 from fastgan.cli.evaluate import evaluate
 from fastgan.cli.generate import generate
 from fastgan.cli.info import info
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, stylize, generate, evaluate, info):
+for command in (train, stylize, generate, evaluate, bench, info):
     app.command()(command)
 
 

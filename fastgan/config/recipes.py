@@ -6,7 +6,11 @@ from typing import Any
 
 RECIPES: dict[str, dict[str, Any]] = {
     "fusion": {
-        "model": {"fusion": "adain", "generator": {"depth": 3, "stem": None, "layer": "relu3_1"}},
+        "model": {
+            "fusion": "adain",
+            "generator": {"depth": 3, "stem": None, "layer": "relu3_1"},
+            "discriminator": {"depth": 3},
+        },
         "loss": {"ssim": 1.0},
     },
     "article": {

@@ -34,7 +34,7 @@ class DiscriminatorConfig(_Section):
 
     name: Literal["patch", "article", "dcgan"] = "patch"
     width: int = Field(32, ge=1, le=512)
-    depth: int = Field(3, ge=1, le=5)
+    depth: int = Field(1, ge=1, le=5)
     norm: Literal["batch", "instance", "none"] | None = None
     spectral_norm: bool = False
 

@@ -4,8 +4,9 @@ Images and features are (N, C, H, W). Every op takes `backend=None`; `report()` 
 by default, and why.
 """
 
-from fastgan.ops._registry import report
+from fastgan.ops._registry import report, second_order
 from fastgan.ops.adversarial import discriminator_loss, generator_loss
+from fastgan.ops.bias_act import bias_act
 from fastgan.ops.fusion import fuse
 from fastgan.ops.gram import gram, gram_style_loss
 from fastgan.ops.instance_norm import instance_norm
@@ -14,6 +15,7 @@ from fastgan.ops.psnr import psnr
 from fastgan.ops.ssim import ssim
 
 __all__ = [
+    "bias_act",
     "discriminator_loss",
     "from_pixels",
     "fuse",
@@ -23,6 +25,7 @@ __all__ = [
     "instance_norm",
     "psnr",
     "report",
+    "second_order",
     "ssim",
     "to_pixels",
 ]

@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 
 REDUCTIONS = ("mean", "none")
+ACTIVATIONS: tuple[str | None, ...] = (None, "relu", "leaky_relu", "tanh")
 
 
 def floating(name: str, tensor: Tensor) -> None:
@@ -35,6 +36,11 @@ def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
 def positive(name: str, value: float) -> None:
     if not 0 < value < math.inf:  # comparisons alone: the compiler refuses math.isfinite of a value that changes
         raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+
+
+def finite(name: str, value: float) -> None:
+    if not -math.inf < value < math.inf:
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
 
 
 def reduce(per_image: Tensor, reduction: str) -> Tensor:

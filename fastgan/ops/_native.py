@@ -1,15 +1,31 @@
-"""Lazy loader of the compiled extension `fastgan._C`, with an explained failure.
+"""Lazy loader of the compiled extension `fastgan._C`, with an explained failure, and how its kernels are called.
 
 Nothing is loaded before the first call that may use it. torch comes first, always: its libgomp is then the one that the
 extension finds, and the process has a single OpenMP runtime.
 """
 
 import importlib.util
+import os
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from fastgan.errors import InputError
+from fastgan.ops import _checks
+
+#: What the kernels take, by device; the order is that of `Dtype` in csrc/kernels/common.h.
+DTYPES = {
+    "cpu": (torch.float32, torch.bfloat16),
+    "cuda": (torch.float32, torch.bfloat16, torch.float16),
+}
+_CODES = {dtype: code for code, dtype in enumerate(DTYPES["cuda"])}
+#: The order is that of `Activation` in csrc/kernels/common.h.
+ACTIVATIONS: dict[str | None, int] = {name: code for code, name in enumerate(_checks.ACTIVATIONS)}
+
+View = tuple[int, int, int, int, int, int]
 
 _loaded: tuple[ModuleType | None, str | None] | None = None
 
@@ -19,13 +35,18 @@ def _load() -> tuple[ModuleType | None, str | None]:
     if _loaded is None:
         try:
             from fastgan import _C
-
-            _loaded = _C, None
         except ImportError as error:
             if importlib.util.find_spec("fastgan._C") is None:
                 _loaded = None, "is not available: fastgan._C is not built (build it with `pip install .`)"
             else:
                 _loaded = None, f"is not available: fastgan._C does not load ({error})"
+        else:
+            level = os.environ.get("FASTGAN_CPU_LEVEL", "")
+            try:
+                _C.set_level(level)
+            except ValueError as error:
+                raise InputError(f"FASTGAN_CPU_LEVEL: {error}") from None
+            _loaded = _C, None
     return _loaded
 
 
@@ -37,9 +58,14 @@ def extension() -> ModuleType:
     return module
 
 
-def unavailable() -> str | None:
-    """Why the extension cannot be used, or None when it can."""
-    return _load()[1]
+def unavailable(device: str = "cpu") -> str | None:
+    """Why the extension cannot be used on a device, or None when it can."""
+    module, reason = _load()
+    if module is None or device != "cuda":
+        return reason
+    if not hasattr(module, "ssim_forward_cuda"):
+        return "is not available: fastgan._C is built without CUDA kernels (FASTGAN_CUDA=1 builds them, with nvcc)"
+    return None if torch.cuda.is_available() else "is not available: torch finds no CUDA device"
 
 
 # What torch.compiler.assume_constant_result sets; that function imports the whole compiler. Tracing cannot follow an
@@ -48,18 +74,73 @@ unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def build_info() -> dict[str, Any]:
-    """Version, commit, compiler, OpenMP, CPU targets and CUDA archs of the build; or `unavailable`: the reason."""
+    """Version, commit, compiler, OpenMP, CPU levels and CUDA archs of the build; or `unavailable`: the reason."""
     module, reason = _load()
     return {"unavailable": reason} if module is None else dict(module.build_info())
 
 
-def check_pair(x: Tensor, y: Tensor) -> None:
-    """Guards the kernels' memory against direct calls of the registered ops, which pass no public function."""
-    for tensor in (x, y):
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.dim() != 4 or tensor.numel() == 0:
+def view(tensor: Tensor | None) -> View | None:
+    """A four-dimensional tensor as the kernels take it."""
+    if tensor is None:
+        return None
+    a, b, c, d = tensor.stride()
+    return tensor.data_ptr(), _CODES[tensor.dtype], a, b, c, d
+
+
+def floats(tensor: Tensor | None) -> int:
+    """The pointer of a contiguous float32 tensor; 0 for None."""
+    if tensor is None:
+        return 0
+    if tensor.dtype != torch.float32 or not tensor.is_contiguous():
+        raise ValueError(f"expected contiguous float32, got {tensor.dtype} with strides {tensor.stride()}")
+    return tensor.data_ptr()
+
+
+def call(
+    kernel: str, device: torch.device, *arguments: Any, workspace: Callable[[ModuleType], int] | None = None
+) -> None:
+    """Runs a kernel on a device: on CPU with torch's thread count, on a GPU on torch's current stream.
+
+    `workspace` says how many bytes of working memory the GPU's kernel needs.
+    """
+    module = extension()
+    if device.type == "cpu":
+        getattr(module, kernel)(*arguments, torch.get_num_threads())
+        return
+    with torch.cuda.device(device):
+        if workspace is not None:
+            memory = torch.empty(workspace(module), dtype=torch.uint8, device=device)
+            arguments = (*arguments, memory.data_ptr())
+        getattr(module, kernel + "_cuda")(*arguments, torch.cuda.current_stream(device).cuda_stream)
+
+
+def check(*tensors: Tensor | None) -> None:
+    """Guards the kernels' memory against direct calls of the registered ops, which pass no public function.
+
+    Raises ValueError unless all are non-empty, four-dimensional, of one shape, on one device and of a served dtype.
+    """
+    given = [tensor for tensor in tensors if tensor is not None]
+    first = given[0]
+    for tensor in given:
+        dtypes = DTYPES.get(tensor.device.type, ())
+        if tensor.dtype not in dtypes or tensor.dim() != 4 or tensor.numel() == 0:
             raise ValueError(
-                f"expected non-empty float32 (N, C, H, W) tensors on CPU, got {tensor.dtype} "
-                f"{tuple(tensor.shape)} on {tensor.device}"
+                "expected non-empty (N, C, H, W) tensors, float32 or bfloat16 (float16 on CUDA), "
+                f"got {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
             )
-    if x.shape != y.shape:
-        raise ValueError(f"expected equal shapes, got {tuple(x.shape)} and {tuple(y.shape)}")
+        if tensor.shape != first.shape or tensor.device != first.device:
+            raise ValueError(
+                f"expected equal shapes on one device, got {tuple(first.shape)} on {first.device} "
+                f"and {tuple(tensor.shape)} on {tensor.device}"
+            )
+
+
+def check_numbers(name: str, tensor: Tensor | None, like: Tensor, *shapes: tuple[int, ...]) -> None:
+    """The same for what else a kernel reads: float32 numbers of one of the shapes, on the device of `like`."""
+    if tensor is None:
+        return
+    if tuple(tensor.shape) not in shapes or tensor.dtype != torch.float32 or tensor.device != like.device:
+        raise ValueError(
+            f"{name} must be float32 {' or '.join(map(str, shapes))} on {like.device}, "
+            f"got {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
+        )

@@ -2,7 +2,9 @@
 
 import logging
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,28 +16,53 @@ from fastgan.errors import InputError
 
 logger = logging.getLogger("fastgan")
 
+_LIMITS = ("no gradient", "first-order gradients")
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def _always() -> str | None:
+def _always(device: str) -> str | None:
     return None
+
+
+# How many callers want gradients of gradients now. One count for all threads: what another thread runs meanwhile goes
+# by the reference too, which is slower and as right.
+_second_order = 0
+_second_order_lock = threading.Lock()
+
+
+@contextmanager
+def second_order() -> Iterator[None]:
+    """Within it, ops choose backends that can be differentiated twice.
+
+    For the forward of what a penalty on gradients (R1; SPEC S19) goes through. Outside it, a second differentiation of
+    a backend that has first-order gradients alone raises.
+    """
+    global _second_order
+    with _second_order_lock:
+        _second_order += 1
+    try:
+        yield
+    finally:
+        with _second_order_lock:
+            _second_order -= 1
 
 
 @dataclass(frozen=True)
 class Backend:
     """One implementation of an op.
 
-    `devices` None means any device; `gradient_order` None means differentiable to any order, 0 not at all.
-    `unavailable` gives the reason why it cannot run in this process, or None when it can.
+    `devices` None means any device, and `dtypes` may differ by device. `gradient_order` None means differentiable to
+    any order, 0 not at all. `unavailable` gives the reason why it cannot run on a device in this process, or None when
+    it can.
     """
 
     op: str
     name: str
     function: Callable[..., Any]
     devices: tuple[str, ...] | None = None
-    dtypes: tuple[torch.dtype, ...] = FLOATING
+    dtypes: tuple[torch.dtype, ...] | dict[str, tuple[torch.dtype, ...]] = FLOATING
     gradient_order: int | None = None
-    unavailable: Callable[[], str | None] = _always
+    unavailable: Callable[[str], str | None] = _always
 
     def __call__(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():
@@ -43,16 +70,22 @@ class Backend:
         with record_function(f"fastgan::{self.op}[{self.name}]"):
             return self.function(*args)
 
-    def refusal(self, device: str, dtypes: tuple[torch.dtype, ...], gradient: bool) -> str | None:
-        """Why this backend cannot serve such a call, or None when it can."""
+    def takes(self, device: str) -> tuple[torch.dtype, ...]:
+        """The dtypes that it serves on a device."""
+        return self.dtypes if isinstance(self.dtypes, tuple) else self.dtypes.get(device, ())
+
+    def refusal(self, device: str, dtypes: tuple[torch.dtype, ...], order: int) -> str | None:
+        """Why this backend cannot serve a call that is differentiated `order` times, or None when it can."""
         if self.devices is not None and device not in self.devices:
             return f"runs on {', '.join(self.devices)}, not on {device}"
         for dtype in dtypes:
-            if dtype not in self.dtypes:
-                return f"takes {', '.join(map(_short, self.dtypes))}, not {_short(dtype)}"
-        if gradient and self.gradient_order == 0:
-            return "has no gradient yet; use torch.no_grad() or backend='reference'"
-        return self.unavailable()
+            if dtype not in self.takes(device):
+                return f"takes {', '.join(map(_short, self.takes(device)))}, not {_short(dtype)}"
+        if self.gradient_order is not None and order > self.gradient_order:
+            if self.gradient_order == 0:
+                return "has no gradient; use torch.no_grad() or backend='reference'"
+            return "cannot be differentiated twice, as ops.second_order() asks"
+        return self.unavailable(device)
 
 
 @dataclass(frozen=True)
@@ -115,38 +148,40 @@ def select(op: str, *tensors: Tensor | None, backend: str | None = None) -> Back
     if any(tensor.device != given[0].device for tensor in given):
         raise ValueError(f"{op} needs its tensors on one device, got {', '.join(str(t.device) for t in given)}")
     dtypes = tuple(tensor.dtype for tensor in given)
-    gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
+    order = 0
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
+        order = 2 if _second_order else 1
     entry = _OPS[op]
     if backend is not None:
-        return _honour(entry, op, backend, "backend", device, dtypes, gradient)
+        return _honour(entry, op, backend, "backend", device, dtypes, order)
     if _FORCED_TEXT:
         _check_forced()
         if op in _FORCED:
-            return _honour(entry, op, _FORCED[op], "FASTGAN_BACKEND", device, dtypes, gradient)
+            return _honour(entry, op, _FORCED[op], "FASTGAN_BACKEND", device, dtypes, order)
         if _FORCED_ALL is not None:
             if _FORCED_ALL not in entry.backends:
                 reason: str | None = "it has no such backend"
             else:
-                reason = entry.backends[_FORCED_ALL].refusal(device, dtypes, gradient)
+                reason = entry.backends[_FORCED_ALL].refusal(device, dtypes, order)
             if reason is None:
                 return entry.backends[_FORCED_ALL]
             _tell(f"FASTGAN_BACKEND={_FORCED_ALL} is not followed by {op}: {reason}")
     for name in entry.order(device):
         chosen = entry.backends[name]
-        if chosen.refusal(device, dtypes, gradient) is None:
+        if chosen.refusal(device, dtypes, order) is None:
             return chosen
-    reasons = "; ".join(f"{b.name} {b.refusal(device, dtypes, gradient)}" for b in entry.backends.values())
+    reasons = "; ".join(f"{b.name} {b.refusal(device, dtypes, order)}" for b in entry.backends.values())
     raise ValueError(f"no backend of {op} can serve this call: {reasons}")
 
 
 def _honour(
-    entry: _Op, op: str, name: str, source: str, device: str, dtypes: tuple[torch.dtype, ...], gradient: bool
+    entry: _Op, op: str, name: str, source: str, device: str, dtypes: tuple[torch.dtype, ...], order: int
 ) -> Backend:
     wrong = InputError if source == "FASTGAN_BACKEND" else ValueError
     if name not in entry.backends:
         raise wrong(f"{source}: {op} has no backend {name!r}; it has {', '.join(entry.backends)}")
     chosen = entry.backends[name]
-    reason = chosen.refusal(device, dtypes, gradient)
+    reason = chosen.refusal(device, dtypes, order)
     if reason is not None:
         raise wrong(f"{source}: {op} cannot use {name!r} here: it {reason}")
     return chosen
@@ -167,25 +202,28 @@ def report(devices: tuple[str, ...] = ("cpu", "cuda")) -> dict[str, Any]:
     rows = []
     for op in sorted(_OPS):
         for device in devices:
-            forward, gradient = _default(op, device, False), _default(op, device, True)
+            forward, gradient = _default(op, device, 0), _default(op, device, 1)
             backends = []
             for candidate in _OPS[op].backends.values():
-                reason = candidate.refusal(device, (), False)
+                reason = candidate.refusal(device, (), 0)
                 if candidate.name == forward:
                     reason = "chosen"
                 elif reason is None:
-                    reason = "slower here, or passed over by FASTGAN_BACKEND" if _FORCED_TEXT else "slower here"
-                limits = ["no gradient"] if candidate.gradient_order == 0 else []
-                dtypes = [_short(dtype) for dtype in candidate.dtypes]
+                    measured = device in _OPS[op].fastest
+                    reason = "slower here" if measured else f"not measured on {device} yet: FASTGAN_BACKEND asks for it"
+                    if _FORCED_TEXT:
+                        reason += ", or passed over by FASTGAN_BACKEND"
+                limits = [] if candidate.gradient_order is None else [_LIMITS[candidate.gradient_order]]
+                dtypes = [_short(dtype) for dtype in candidate.takes(device)]
                 backends.append({"name": candidate.name, "reason": reason, "dtypes": dtypes, "limits": limits})
             rows.append({"op": op, "device": device, "forward": forward, "gradient": gradient, "backends": backends})
     return {"forced": _FORCED_TEXT or None, "ops": rows}
 
 
-def _default(op: str, device: str, gradient: bool) -> str:
+def _default(op: str, device: str, order: int) -> str:
     entry = _OPS[op]
     for name in (_FORCED.get(op), _FORCED_ALL, *entry.order(device)):
-        if name in entry.backends and entry.backends[name].refusal(device, (), gradient) is None:
+        if name in entry.backends and entry.backends[name].refusal(device, (), order) is None:
             return name
     return "none"
 

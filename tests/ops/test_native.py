@@ -29,7 +29,9 @@ def test_the_extension_is_built() -> None:
     info = _native.build_info()
     assert info["compiler"].startswith(("gcc", "clang"))
     assert info["openmp"] >= 201511
-    assert info["cuda_archs"] == []
+    assert info["cpu_levels"][0] == "baseline"
+    assert info["cpu_level"] == info["cpu_levels"][-1]
+    assert bool(info["cuda_archs"]) == hasattr(_native.extension(), "ssim_forward_cuda") == bool(info["cuda_version"])
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc/self/maps")

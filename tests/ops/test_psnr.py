@@ -79,40 +79,6 @@ def test_first_and_second_derivatives(rng: torch.Generator) -> None:
     assert torch.autograd.gradgradcheck(ops.psnr, (x, y))
 
 
-def test_the_kernel_asked_for_is_the_kernel_that_ran(kernel_calls: list[str], rng: torch.Generator) -> None:
-    x, y = pair((1, 1, 4, 4), rng)
-    ops.psnr(x, y, backend="reference")
-    ops.psnr(x.clone().requires_grad_(), y)
-    with pytest.raises(ValueError, match="no gradient yet"):
-        ops.psnr(x.clone().requires_grad_(), y, backend="native")
-    assert kernel_calls == []
-    ops.psnr(x, y, backend="native")
-    assert kernel_calls == ["psnr_forward"]
-
-
-def test_native_gives_the_same_bits_for_any_thread_count(kernel_calls: list[str], rng: torch.Generator) -> None:
-    x, y = pair((2, 3, 100, 301), rng)
-    threads = torch.get_num_threads()
-    values = []
-    for count in (1, 2, 5):
-        torch.set_num_threads(count)
-        values.append(ops.psnr(x, y, backend="native").item())
-    torch.set_num_threads(threads)
-    assert len(set(values)) == 1
-
-
-def test_registered_op_and_compile(kernel_calls: list[str], rng: torch.Generator) -> None:
-    x, y = pair((2, 3, 5, 7), rng)
-    torch.library.opcheck(torch.ops.fastgan.psnr.default, (x, y, 1.0))
-    with pytest.raises(ValueError, match="expected non-empty float32"):
-        torch.ops.fastgan.psnr(x.double(), y.double(), 1.0)
-    for backend in ("native", "reference"):
-        compiled = torch.compile(
-            lambda a, b, name=backend: ops.psnr(a, b, backend=name), fullgraph=True, backend="eager"
-        )
-        assert compiled(x, y).item() == pytest.approx(skimage_psnr(x, y).mean(), rel=1e-6)
-
-
 def test_bad_arguments() -> None:
     x = torch.zeros(1, 1, 2, 2)
     with pytest.raises(ValueError, match="same shape"):

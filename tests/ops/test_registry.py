@@ -41,9 +41,12 @@ def test_forced_by_op_raises_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPa
     force(monkeypatch, "ssim:native")
     ops.ssim(X, X)
     assert kernel_calls == ["ssim_forward"]
-    with pytest.raises(ValueError, match="FASTGAN_BACKEND: ssim cannot use 'native' here: it has no gradient yet"):
+    with (
+        ops.second_order(),
+        pytest.raises(ValueError, match="FASTGAN_BACKEND: ssim cannot use 'native' here: it cannot be differentiated"),
+    ):
         ops.ssim(X.clone().requires_grad_(), X)
-    with pytest.raises(ValueError, match="takes float32, not float64"):
+    with pytest.raises(ValueError, match="takes float32, bfloat16, not float64"):
         ops.ssim(X.double(), X.double())
     ops.ssim(X.double(), X.double(), backend="reference")
 
@@ -57,19 +60,19 @@ def test_a_bare_name_is_followed_by_the_ops_that_can(
     force(monkeypatch, "native")
     with caplog.at_level(logging.INFO, "fastgan"):
         for _ in range(2):
-            ops.gram(X)
-            ops.psnr(X.clone().requires_grad_(), X)
+            ops.fuse(X, X)
+            ops.psnr(X.double(), X.double())
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2
-    assert "is not followed by gram: it has no such backend" in told[0]
-    assert "is not followed by psnr: has no gradient yet" in told[1]
+    assert "is not followed by fuse: it has no such backend" in told[0]
+    assert "is not followed by psnr: takes float32, bfloat16, not float64" in told[1]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sism:native", "unknown op 'sism'; the ops are discriminator_loss"),
-        ("gram:native", "the backends of gram are reference"),
+        ("sism:native", "unknown op 'sism'; the ops are bias_act, discriminator_loss"),
+        ("fuse:native", "the backends of fuse are reference"),
         ("cuda", "backends are native, reference"),
     ],
 )
@@ -100,20 +103,23 @@ def test_tensors_must_share_a_device() -> None:
 
 def test_report_is_plain_data_and_covers_every_op(kernel_calls: list[str]) -> None:
     report = json.loads(json.dumps(ops.report()))
-    public = {name for name in ops.__all__ if name != "report"}
+    public = {name for name in ops.__all__ if name not in ("report", "second_order")}
     assert {row["op"] for row in report["ops"]} == public
     rows = {(row["op"], row["device"]): row for row in report["ops"]}
     row = rows["ssim", "cpu"]
-    assert (row["forward"], row["gradient"]) == ("native", "reference")
+    assert (row["forward"], row["gradient"]) == ("native", "native")
     assert [b["reason"] for b in row["backends"]] == ["slower here", "chosen"]
     row = rows["ssim", "cuda"]
     assert row["forward"] == "reference"
-    assert row["backends"][1]["reason"] == "runs on cpu, not on cuda"
+    assert row["backends"][1]["dtypes"] == ["float32", "bfloat16", "float16"]
+    assert row["backends"][1]["limits"] == ["first-order gradients"]
+    expected = _native.unavailable("cuda") or "not measured on cuda yet: FASTGAN_BACKEND asks for it"
+    assert row["backends"][1]["reason"] == expected
 
 
 def test_every_call_is_a_range_in_a_profile(kernel_calls: list[str]) -> None:
     with torch.profiler.profile() as profile:
         ops.ssim(X, X)
-        ops.gram(X)
+        ops.fuse(X, X)
     names = {event.key for event in profile.key_averages()}
-    assert {"fastgan::ssim[native]", "fastgan::gram[reference]"} <= names
+    assert {"fastgan::ssim[native]", "fastgan::fuse[reference]"} <= names

@@ -147,50 +147,6 @@ def test_first_and_second_derivatives(rng: torch.Generator) -> None:
         assert torch.autograd.gradgradcheck(function, (x, y))
 
 
-def test_native_refuses_a_gradient_and_the_default_avoids_it(kernel_calls: list[str], rng: torch.Generator) -> None:
-    x, y = pair((1, 1, 16, 16), rng)
-    x.requires_grad_()
-    with pytest.raises(ValueError, match="ssim cannot use 'native' here: it has no gradient yet"):
-        ops.ssim(x, y, backend="native")
-    ops.ssim(x, y).backward()
-    assert x.grad is not None
-    assert kernel_calls == []
-    with torch.no_grad():
-        ops.ssim(x, y)
-    assert kernel_calls == ["ssim_forward"]
-
-
-def test_the_kernel_asked_for_is_the_kernel_that_ran(kernel_calls: list[str], rng: torch.Generator) -> None:
-    x, y = pair((1, 1, 16, 16), rng)
-    ops.ssim(x, y, backend="reference")
-    ops.ssim(x.double(), y.double())
-    assert kernel_calls == []
-    ops.ssim(x, y, backend="native")
-    ops.ssim(x, y)
-    assert kernel_calls == ["ssim_forward"] * 2
-
-
-def test_native_gives_the_same_bits_for_any_thread_count(kernel_calls: list[str], rng: torch.Generator) -> None:
-    x, y = pair((1, 3, 200, 300), rng)
-    threads = torch.get_num_threads()
-    values = []
-    for count in (1, 2, 3, 7):
-        torch.set_num_threads(count)
-        values.append(ops.ssim(x, y, backend="native").item())
-    torch.set_num_threads(threads)
-    assert len(set(values)) == 1
-
-
-def test_registered_op(kernel_calls: list[str], rng: torch.Generator) -> None:
-    x, y = pair((2, 3, 12, 16), rng)
-    for image in (x, x.contiguous(memory_format=torch.channels_last)):
-        torch.library.opcheck(torch.ops.fastgan.ssim.default, (image, y, 1.0, "gaussian", 11, 1.5))
-    with pytest.raises(ValueError, match="expected equal shapes"):
-        torch.ops.fastgan.ssim(x, y[:1], 1.0, "gaussian", 11, 1.5)
-    with pytest.raises(ValueError, match="window_size"):
-        torch.ops.fastgan.ssim(x, y, 1.0, "gaussian", 13, 1.5)
-
-
 def test_compiles_as_one_graph(backend: str, rng: torch.Generator) -> None:
     x, y = pair((2, 1, 16, 16), rng)
     compiled = torch.compile(lambda a, b: ops.ssim(a, b, backend=backend), fullgraph=True, backend="aot_eager")

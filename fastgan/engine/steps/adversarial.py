@@ -205,7 +205,7 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
     """
     x = real.detach().requires_grad_()
     # Eager and in float32: a compiled network has no second derivative, and squares of small gradients need the range.
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(x.device.type, enabled=False), ops.second_order():
         logits = discriminator.forward(x)
         (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean() / logits[0].numel()

@@ -2,12 +2,36 @@
 
 from torch import Tensor
 
-from fastgan.ops import _checks
+from fastgan.ops import _checks, _native
 from fastgan.ops._registry import Backend, register, select
-from fastgan.ops.gram import reference
+from fastgan.ops.gram import _op, reference
 
-register(Backend("gram", "reference", reference.gram))
-register(Backend("gram_style_loss", "reference", reference.gram_style_loss))
+register(
+    Backend("gram", "reference", reference.gram),
+    Backend(
+        "gram",
+        "native",
+        _op.gram,
+        devices=("cpu", "cuda"),
+        dtypes=_native.DTYPES,
+        gradient_order=1,
+        unavailable=_native.unavailable,
+    ),
+    fastest={"cpu": ("native", "reference")},
+)
+register(
+    Backend("gram_style_loss", "reference", reference.gram_style_loss),
+    Backend(
+        "gram_style_loss",
+        "native",
+        _op.gram_style_loss,
+        devices=("cpu", "cuda"),
+        dtypes=_native.DTYPES,
+        gradient_order=1,
+        unavailable=_native.unavailable,
+    ),
+    fastest={"cpu": ("native", "reference")},
+)
 
 
 def gram(x: Tensor, *, backend: str | None = None) -> Tensor:

@@ -2,13 +2,23 @@
 
 from torch import Tensor
 
-from fastgan.ops import _checks
+from fastgan.ops import _checks, _native
 from fastgan.ops._registry import Backend, register, select
-from fastgan.ops.instance_norm import reference
+from fastgan.ops.instance_norm import _op, reference
 
-ACTIVATIONS = (None, "relu", "leaky_relu", "tanh")
-
-register(Backend("instance_norm", "reference", reference.instance_norm))
+register(
+    Backend("instance_norm", "reference", reference.instance_norm),
+    Backend(
+        "instance_norm",
+        "native",
+        _op.instance_norm,
+        devices=("cpu", "cuda"),
+        dtypes=_native.DTYPES,
+        gradient_order=1,
+        unavailable=_native.unavailable,
+    ),
+    fastest={"cpu": ("native", "reference")},
+)
 
 
 def instance_norm(
@@ -51,7 +61,7 @@ def instance_norm(
         _checks.floating("residual", residual)
         if residual.shape != x.shape:
             raise ValueError(f"residual must have the shape of x, {tuple(x.shape)}, got {tuple(residual.shape)}")
-    _checks.one_of("activation", activation, ACTIVATIONS)
+    _checks.one_of("activation", activation, _checks.ACTIVATIONS)
     if negative_slope < 0:
         raise ValueError(f"negative_slope must be at least 0, got {negative_slope!r}")
     _checks.positive("eps", eps)

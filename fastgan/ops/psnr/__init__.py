@@ -1,6 +1,5 @@
 """Peak signal-to-noise ratio."""
 
-import torch
 from torch import Tensor
 
 from fastgan.ops import _checks, _native
@@ -13,9 +12,9 @@ register(
         "psnr",
         "native",
         _op.psnr,
-        devices=("cpu",),
-        dtypes=(torch.float32,),
-        gradient_order=0,
+        devices=("cpu", "cuda"),
+        dtypes=_native.DTYPES,
+        gradient_order=1,
         unavailable=_native.unavailable,
     ),
     fastest={"cpu": ("native", "reference")},
@@ -33,7 +32,7 @@ def psnr(
         reduction: "mean" for the mean of the images' values, "none" for (N,).
 
     Returns:
-        float32, or float64 where an input is. Identical images give inf, which has no useful gradient.
+        float32, or float64 where an input is. Identical images give inf, with a gradient of 0.
 
     Raises:
         TypeError: a tensor is not floating.

@@ -1,16 +1,46 @@
-"""torch.ops.fastgan.psnr: (N, C, H, W) x 2 to (N,), float32, CPU; no gradient yet."""
+"""torch.ops.fastgan.psnr: (N, C, H, W) x 2 to (N,) float32, and its gradients, by the extension."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastgan.ops._library import define
 from fastgan.ops.psnr import native
 
+_psnr = define("psnr(Tensor x, Tensor y, float data_range) -> Tensor", native.forward)
+_psnr_backward = define(
+    "psnr_backward(Tensor grad, Tensor x, Tensor y, Tensor psnr, float data_range, bool needs_x, bool needs_y)"
+    " -> (Tensor, Tensor)",
+    native.backward,
+)
 
-@torch.library.custom_op("fastgan::psnr", mutates_args=(), device_types="cpu")
-def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    return native.psnr(x, y, data_range)
 
-
-@psnr.register_fake
+@torch.library.register_fake("fastgan::psnr")
 def _(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    return x.new_empty(x.shape[0])
+    return x.new_empty(x.shape[0], dtype=torch.float32)
+
+
+@torch.library.register_fake("fastgan::psnr_backward")
+def _(
+    grad: Tensor, x: Tensor, y: Tensor, psnr: Tensor, data_range: float, needs_x: bool, needs_y: bool
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x) if needs_x else x.new_empty(0), torch.empty_like(y) if needs_y else y.new_empty(0)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, y, ctx.data_range = inputs
+    ctx.save_for_backward(x, y, output)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    needs_x, needs_y = ctx.needs_input_grad[:2]
+    grad_x, grad_y = _psnr_backward(grad, *ctx.saved_tensors, ctx.data_range, needs_x, needs_y)
+    return grad_x if needs_x else None, grad_y if needs_y else None, None
+
+
+torch.library.register_autograd("fastgan::psnr", _backward, setup_context=_setup)
+
+
+def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    return _psnr(x, y, data_range)

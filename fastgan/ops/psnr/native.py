@@ -6,17 +6,43 @@ from torch import Tensor
 from fastgan.ops import _native
 
 
-def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    _native.check_pair(x, y)
-    out = x.new_empty(x.shape[0])
-    _native.extension().psnr_forward(
-        x.data_ptr(),
-        x.stride(),
-        y.data_ptr(),
-        y.stride(),
-        x.shape,
+def forward(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    _native.check(x, y)
+    out = x.new_empty(x.shape[0], dtype=torch.float32)
+    shape = tuple(x.shape)
+    _native.call(
+        "psnr_forward",
+        x.device,
+        _native.view(x),
+        _native.view(y),
+        shape,
         data_range,
-        out.data_ptr(),
-        torch.get_num_threads(),
+        _native.floats(out),
+        workspace=lambda module: module.psnr_workspace(shape),
     )
     return out
+
+
+def backward(
+    grad: Tensor, x: Tensor, y: Tensor, psnr: Tensor, data_range: float, needs_x: bool, needs_y: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and y; empty where not needed."""
+    _native.check(x, y)
+    grad = grad.float().contiguous()
+    _native.check_numbers("grad", grad, x, (x.shape[0],))
+    _native.check_numbers("psnr", psnr, x, (x.shape[0],))
+    grad_x = torch.empty_like(x) if needs_x else x.new_empty(0)
+    grad_y = torch.empty_like(y) if needs_y else y.new_empty(0)
+    _native.call(
+        "psnr_backward",
+        x.device,
+        _native.view(x),
+        _native.view(y),
+        tuple(x.shape),
+        data_range,
+        _native.floats(psnr.contiguous()),
+        _native.floats(grad),
+        _native.view(grad_x if needs_x else None),
+        _native.view(grad_y if needs_y else None),
+    )
+    return grad_x, grad_y

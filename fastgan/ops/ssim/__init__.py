@@ -1,6 +1,5 @@
 """Structural similarity."""
 
-import torch
 from torch import Tensor
 
 from fastgan.ops import _checks, _native
@@ -15,9 +14,9 @@ register(
         "ssim",
         "native",
         _op.ssim,
-        devices=("cpu",),
-        dtypes=(torch.float32,),
-        gradient_order=0,
+        devices=("cpu", "cuda"),
+        dtypes=_native.DTYPES,
+        gradient_order=1,
         unavailable=_native.unavailable,
     ),
     fastest={"cpu": ("native", "reference")},

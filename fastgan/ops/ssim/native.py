@@ -6,22 +6,55 @@ from torch import Tensor
 from fastgan.ops import _native
 
 
-def ssim(x: Tensor, y: Tensor, data_range: float, window: str, window_size: int, sigma: float) -> Tensor:
-    _native.check_pair(x, y)
-    if window_size > min(x.shape[2:]) or window_size < 1 or window_size % 2 == 0:
-        raise ValueError(f"window_size must be odd and fit {tuple(x.shape[2:])}, got {window_size}")
-    out = x.new_empty(x.shape[0])
-    _native.extension().ssim_forward(
-        x.data_ptr(),
-        x.stride(),
-        y.data_ptr(),
-        y.stride(),
-        x.shape,
-        data_range,
-        window == "gaussian",
-        window_size,
-        sigma,
-        out.data_ptr(),
-        torch.get_num_threads(),
+def forward(x: Tensor, y: Tensor, data_range: float, window: str, window_size: int, sigma: float) -> Tensor:
+    _check(x, y, window_size)
+    out = x.new_empty(x.shape[0], dtype=torch.float32)
+    options = (tuple(x.shape), data_range, window == "gaussian", window_size, sigma)
+    _native.call(
+        "ssim_forward",
+        x.device,
+        _native.view(x),
+        _native.view(y),
+        *options,
+        _native.floats(out),
+        workspace=lambda module: module.ssim_workspace(*options, False),
     )
     return out
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    y: Tensor,
+    data_range: float,
+    window: str,
+    window_size: int,
+    sigma: float,
+    needs_x: bool,
+    needs_y: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and y; empty where not needed."""
+    _check(x, y, window_size)
+    grad = grad.float().contiguous()
+    _native.check_numbers("grad", grad, x, (x.shape[0],))
+    grad_x = torch.empty_like(x) if needs_x else x.new_empty(0)
+    grad_y = torch.empty_like(y) if needs_y else y.new_empty(0)
+    options = (tuple(x.shape), data_range, window == "gaussian", window_size, sigma)
+    _native.call(
+        "ssim_backward",
+        x.device,
+        _native.view(x),
+        _native.view(y),
+        *options,
+        _native.floats(grad),
+        _native.view(grad_x if needs_x else None),
+        _native.view(grad_y if needs_y else None),
+        workspace=lambda module: module.ssim_workspace(*options, True),
+    )
+    return grad_x, grad_y
+
+
+def _check(x: Tensor, y: Tensor, window_size: int) -> None:
+    _native.check(x, y)
+    if window_size > min(x.shape[2:]) or window_size < 1 or window_size % 2 == 0:
+        raise ValueError(f"window_size must be odd and fit {tuple(x.shape[2:])}, got {window_size}")

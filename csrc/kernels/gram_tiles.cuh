@@ -1,0 +1,218 @@
+// Part of gram_cuda.cu: products of 64 x 64 tiles through shared memory. float32 goes by FMA, an 8 x 8 block a thread;
+// bfloat16 and float16 by the tensor cores in TF32, which holds both without rounding.
+
+constexpr int kTile = 64, kThreads = 64;
+constexpr int kPitch = kTile + 4;  // of tiles in shared memory
+
+template <typename T>
+constexpr bool kTensor = std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __half>;
+template <typename T>
+constexpr int kDepth = kTensor<T> ? 32 : 16;  // products summed between two barriers
+constexpr int kBlocks = 6;  // on a multiprocessor: 168 registers a thread
+template <typename T>
+constexpr int kSharedFloats = 2 * kDepth<T> * kPitch;  // and the tensor cores' sums, of kTile rows
+
+struct alignas(32) Line {  // what wmma's addresses are multiples of
+  float value[8];
+};
+
+// A matrix, of which a block takes kTile of a side, and sums over a depth: features, or (near depth) any matrix.
+struct Operand {
+  Field field;
+  Index image;
+  bool depth_is_pixels;
+  Index side_size, depth_size;
+
+  __device__ Index offset(Index side, Index depth) const {
+    return depth_is_pixels ? field.offset(image, side, depth) : field.offset(image, depth, side);
+  }
+};
+
+// A tile on its way from a matrix to shared memory, four elements at a time by way of registers.
+template <typename T, int kSteps, bool kDepthNear>
+struct Stage {
+  static constexpr int kPacks = kSteps / 4, kStride = kDepthNear ? kTile / kPacks : kThreads / (kTile / 4);
+  const T* from;
+  Index hop, step;
+  Index sides, depth_left;  // of the operand, from this thread's first element on
+  int side, depth;
+  Pack<T, 4> pack[kPacks];
+
+  __device__ __forceinline__ Stage(const Operand& operand, Index first_side, Index first_depth, Index end) {
+    const int thread = static_cast<int>(threadIdx.x);
+    side = kDepthNear ? thread / kPacks : thread % (kTile / 4) * 4;
+    depth = kDepthNear ? thread % kPacks * 4 : thread / (kTile / 4);
+    const Field& f = operand.field;
+    const Index side_stride = operand.depth_is_pixels ? f.c : f.pixel;
+    const Index depth_stride = operand.depth_is_pixels ? f.pixel : f.c;
+    from = static_cast<const T*>(f.data) + operand.image * f.n + (first_side + side) * side_stride +
+           (first_depth + depth) * depth_stride;
+    hop = kStride * (kDepthNear ? side_stride : depth_stride);
+    step = kSteps * depth_stride;
+    sides = operand.side_size - first_side - side;
+    depth_left = end - first_depth - depth;
+  }
+
+  __device__ __forceinline__ void load() {
+#pragma unroll
+    for (int s = 0; s < kPacks; ++s) {
+      const bool inside = (kDepthNear ? s * kStride : 0) < sides && (kDepthNear ? 0 : s * kStride) < depth_left;
+      if (inside) {
+        pack[s] = *reinterpret_cast<const Pack<T, 4>*>(from + s * hop);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) pack[s].value[i] = from_float<T>(0.0f);
+      }
+    }
+    from += step;
+    depth_left -= kSteps;
+  }
+
+  __device__ __forceinline__ void store(float* tile) const {
+#pragma unroll
+    for (int s = 0; s < kPacks; ++s) {
+      float value[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) value[i] = to_float(pack[s].value[i]);
+      if constexpr (kDepthNear) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) tile[(depth + i) * kPitch + side + s * kStride] = value[i];
+      } else {
+        store_pack<4>(value, tile + (depth + s * kStride) * kPitch + side);
+      }
+    }
+  }
+};
+
+// Any strides and type, element by element and straight to shared memory.
+template <int kSteps, bool kDepthNear>
+struct Stage<Any, kSteps, kDepthNear> {
+  const Operand& operand;
+  Index side, depth, end;
+
+  __device__ __forceinline__ Stage(const Operand& operand, Index side, Index depth, Index end)
+      : operand(operand), side(side), depth(depth - kSteps), end(end) {}
+
+  __device__ __forceinline__ void load() { depth += kSteps; }
+
+  __device__ __forceinline__ void store(float* tile) const {
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < kTile * kSteps; i += kThreads) {
+      const int s = kDepthNear ? i / kSteps : i % kTile, d = kDepthNear ? i % kSteps : i / kTile;
+      float value = 0;
+      if (side + s < operand.side_size && depth + d < end) {
+        load_values<Any>(operand.field, operand.offset(side + s, depth + d), &value);
+      }
+      tile[d * kPitch + s] = value;
+    }
+  }
+};
+
+// Row and column in the tile of element (i, j) of a thread's block: two groups of four, for packs without conflicts.
+__device__ __forceinline__ int spread(int group, int i) { return i / 4 * (kTile / 2) + group * 4 + i % 4; }
+
+template <int kSteps>
+__device__ __forceinline__ void multiply(const float* a, const float* b, int row, int col, float (&sum)[8][8]) {
+#pragma unroll
+  for (int d = 0; d < kSteps; ++d) {
+    float left[8], right[8];
+#pragma unroll
+    for (int half = 0; half < 8; half += 4) {
+      load_pack<4>(a + d * kPitch + spread(row, half), left + half);
+      load_pack<4>(b + d * kPitch + spread(col, half), right + half);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) sum[i][j] = fmaf(left[i], right[j], sum[i][j]);
+    }
+  }
+}
+
+// The sums of a block by tensor cores: a warp takes 32 rows.
+struct TensorSums {
+  wmma::fragment<wmma::accumulator, 16, 16, 8, float> sum[2][4];
+
+  __device__ __forceinline__ TensorSums() {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) wmma::fill_fragment(sum[i / 4][i % 4], 0.0f);
+  }
+
+  // kExact: `a` holds what TF32 can; otherwise it is taken as two such numbers, the second the first one's error.
+  template <int kSteps, bool kExact>
+  __device__ __forceinline__ void multiply(const float* a, const float* b) {
+    const int first = static_cast<int>(threadIdx.x) / kWarp * (kTile / 2);
+#pragma unroll
+    for (int d = 0; d < kSteps; d += 8) {
+      wmma::fragment<wmma::matrix_b, 16, 16, 8, wmma::precision::tf32, wmma::row_major> right[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) wmma::load_matrix_sync(right[j], b + d * kPitch + 16 * j, kPitch);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        wmma::fragment<wmma::matrix_a, 16, 16, 8, wmma::precision::tf32, wmma::col_major> left, error;
+        wmma::load_matrix_sync(left, a + d * kPitch + first + 16 * i, kPitch);
+        if constexpr (!kExact) {
+#pragma unroll
+          for (int e = 0; e < left.num_elements; ++e) {
+            const float exact = left.x[e];
+            left.x[e] = wmma::__float_to_tf32(exact);
+            error.x[e] = wmma::__float_to_tf32(exact - left.x[e]);
+          }
+#pragma unroll
+          for (int j = 0; j < 4; ++j) wmma::mma_sync(sum[i][j], error, right[j], sum[i][j]);
+        }
+#pragma unroll
+        for (int j = 0; j < 4; ++j) wmma::mma_sync(sum[i][j], left, right[j], sum[i][j]);
+      }
+    }
+  }
+
+  // To the same elements as those of the FMA version.
+  __device__ __forceinline__ void give(float* shared, int row, int col, float (&to)[8][8]) const {
+    const int first = static_cast<int>(threadIdx.x) / kWarp * (kTile / 2);
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      wmma::store_matrix_sync(shared + (first + i / 4 * 16) * kPitch + i % 4 * 16, sum[i / 4][i % 4], kPitch,
+                              wmma::mem_row_major);
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+#pragma unroll
+      for (int j = 0; j < 8; j += 4) load_pack<4>(shared + spread(row, i) * kPitch + spread(col, j), to[i] + j);
+    }
+  }
+};
+
+// sum += a tile of first * second^T over depths from `depth` to `end`. `same`: the operands and sides are one.
+template <typename T, typename First, bool kFirstDepthNear, bool kSecondDepthNear>
+__device__ __forceinline__ void product(const Operand& first, Index first_side, const Operand& second,
+                                        Index second_side, bool same, Index depth, Index end, float* shared, int row,
+                                        int col, float (&sum)[8][8]) {
+  constexpr bool kExact = !std::is_same_v<First, float>;
+  constexpr int kSteps = kExact ? kDepth<T> : 16;  // float32 stages fill the registers sooner
+  Stage<First, kSteps, kFirstDepthNear> left(first, first_side, depth, end);
+  Stage<T, kSteps, kSecondDepthNear> right(second, second_side, depth, end);
+  std::conditional_t<kTensor<T>, TensorSums, Any> tensor_sums;
+  float* const a = shared;
+  float* const b = same ? a : shared + kSteps * kPitch;
+  left.load();
+  if (!same) right.load();
+  for (; depth < end; depth += kSteps) {
+    __syncthreads();
+    left.store(a);
+    if (!same) right.store(b);
+    __syncthreads();
+    if (depth + kSteps < end) {  // under way during the multiplications
+      left.load();
+      if (!same) right.load();
+    }
+    if constexpr (kTensor<T>) {
+      tensor_sums.template multiply<kSteps, kExact>(a, b);
+    } else {
+      multiply<kSteps>(a, b, row, col, sum);
+    }
+  }
+  if constexpr (kTensor<T>) tensor_sums.give(shared, row, col, sum);
+}

@@ -1,0 +1,43 @@
+#include "peak.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+
+#include "common.h"
+
+namespace fastgan {
+namespace {
+
+constexpr int kChains = 12;  // more than latency times throughput, fewer than registers
+
+}  // namespace
+}  // namespace fastgan
+
+#define FASTGAN_BODY "peak_cpu.inc"
+#include "each_level.h"
+
+namespace fastgan {
+
+double fma_loop(int threads, double milliseconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto run = FASTGAN_DISPATCH(spin);
+  const Index lanes = FASTGAN_DISPATCH(lanes)();
+  constexpr Index kRounds = 200000;
+  const double operations = 2.0 * double(kChains * lanes * kRounds * threads);
+  double best = 0;
+  volatile float sink = 0;
+  const auto end = Clock::now() + std::chrono::duration<double, std::milli>(milliseconds);
+  do {
+    const auto start = Clock::now();
+    float total = 0;
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : total)
+    for (int t = 0; t < threads; ++t) total += run(kRounds, float(t));
+    sink = sink + total;
+    best = std::max(best, operations / std::chrono::duration<double, std::nano>(Clock::now() - start).count());
+  } while (Clock::now() < end);
+  return best;
+}
+
+}  // namespace fastgan

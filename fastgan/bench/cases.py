@@ -1,0 +1,347 @@
+"""What is measured of each op: sizes, inputs, the plain torch way of the same, and the work that cannot be avoided.
+
+The pytest-benchmark suites in ``benchmarks/ops`` and the tests take the same cases.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fastgan import ops
+from fastgan.bench import plain
+
+LAYOUTS = ("nchw", "channels_last")
+SUITES = ("ops-forward", "ops-gradient")
+
+#: The largest error, in units of the largest float64 result (or gradient), with which a row still counts as correct.
+TOLERANCES = {torch.float32: 2e-4, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations of one element of the first input, forward and backward; an FMA is two.
+
+    `matrix`: they are a matrix product, whose ceiling at half precision is that precision's and not float32's.
+    """
+
+    forward: float
+    backward: float = 0.0
+    matrix: bool = False
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One op, or one way of calling it.
+
+    `call(inputs, backend)` is the public function; `eager(inputs)` what people write without it. `wrt` are the inputs
+    that the gradient is taken of; none means that the op has no gradient.
+    """
+
+    op: str
+    sizes: tuple[tuple[int, ...], ...]
+    make: Callable[[Case, torch.Generator], tuple[Tensor, ...]]
+    call: Callable[[tuple[Tensor, ...], Case, str | None], Tensor]
+    eager: Callable[[tuple[Tensor, ...], Case], Tensor]
+    cost: Callable[[tuple[int, ...]], Cost]
+    variant: str = ""
+    wrt: tuple[int, ...] = (0,)
+    layouts: tuple[str, ...] = LAYOUTS
+    quick: tuple[tuple[int, ...], ...] = ((2, 3, 13, 17),)
+    gpu_sizes: tuple[tuple[int, ...], ...] = ()  # in place of `sizes`
+    tolerances: dict[torch.dtype, float] = field(default_factory=lambda: TOLERANCES)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A spec with a size, a dtype and a layout, forward or with its gradient."""
+
+    spec: Spec
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    layout: str
+    suite: str
+    device: str
+
+    @property
+    def gradient(self) -> bool:
+        return self.suite == "ops-gradient"
+
+    @property
+    def name(self) -> str:
+        """`ssim-8x3x256x256-nchw`; a variant stands between size and layout."""
+        parts = (self.spec.op, "x".join(map(str, self.shape)), self.spec.variant, self.layout)
+        return "-".join(filter(None, parts))
+
+    @property
+    def short_dtype(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def tolerance(self) -> float:
+        return self.spec.tolerances[self.dtype]
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        last = self.layout == "channels_last"
+        return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+    def inputs(self, seed: int) -> tuple[Tensor, ...]:
+        """A fresh set of inputs on the case's device, the same for the same seed."""
+        made = self.spec.make(self, torch.Generator(self.device).manual_seed(seed))
+        if self.gradient:
+            for index in self.spec.wrt:
+                made[index].requires_grad_()
+        return made
+
+    def output(self, inputs: tuple[Tensor, ...], backend: str | None = None) -> Tensor:
+        return self.spec.call(inputs, self, backend)
+
+    def work(self, inputs: tuple[Tensor, ...], output: Tensor) -> tuple[int, float, bool]:
+        """Bytes and operations that the case cannot do without, and whether they are a matrix product.
+
+        Bytes: forward reads each input and writes the output once. Backward reads the inputs and the output's gradient
+        and writes the inputs' gradients. Nothing is kept in a cache between them. Operations: `Cost`.
+        """
+        cost = self.spec.cost(self.shape)
+        read = sum(_bytes(tensor) for tensor in inputs)
+        moved, operations = read + _bytes(output), cost.forward
+        if self.gradient:
+            moved += read + _bytes(output) + sum(_bytes(inputs[index]) for index in self.spec.wrt)
+            operations += cost.backward
+        return moved, operations * math.prod(self.shape), cost.matrix
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _normal(rng: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=rng, device=rng.device)
+
+
+def _uniform(rng: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(shape, generator=rng, device=rng.device)
+
+
+def _features(case: Case, rng: torch.Generator) -> Tensor:
+    return case.laid_out(_normal(rng, *case.shape).to(case.dtype))
+
+
+def _images(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    x = _uniform(rng, *case.shape)
+    y = (x + 0.1 * _normal(rng, *case.shape)).clamp(0, 1)  # piq refuses what lies outside
+    return case.laid_out(x.to(case.dtype)), case.laid_out(y.to(case.dtype))
+
+
+def _after_relu(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    return (_features(case, rng).relu(),)
+
+
+def _with_target(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    # Half the Gram of the same statistics: a difference as large as the thing itself, as early in training.
+    sample = _normal(rng, 1, case.shape[1], 64, 64).relu()
+    return *_after_relu(case, rng), ops.gram(sample, backend="reference")[0] / 2
+
+
+def _normed(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    c = case.shape[1]
+    return _features(case, rng), 1 + 0.1 * _normal(rng, c), 0.1 * _normal(rng, c)
+
+
+def _normed_residual(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    return *_normed(case, rng), _features(case, rng)
+
+
+def _biased(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    return _features(case, rng), 0.1 * _normal(rng, case.shape[1]).to(case.dtype)
+
+
+def _two_features(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    return _features(case, rng), _features(case, rng), _uniform(rng, case.shape[0])
+
+
+def _logits(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    return _features(case, rng), _features(case, rng)
+
+
+def _pictures(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    n, c, h, w = case.shape
+    return (torch.randint(0, 256, (n, h, w, c), generator=rng, dtype=torch.uint8, device=rng.device),)
+
+
+def _outputs(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    return (_features(case, rng).tanh(),)
+
+
+def _per_element(forward: float, backward: float = 0.0) -> Callable[[tuple[int, ...]], Cost]:
+    return lambda shape: Cost(forward, backward)
+
+
+def _gram_cost(shape: tuple[int, ...]) -> Cost:
+    # One triangle of F F^T; the gradient multiplies a symmetric (C, C) with F, all of it.
+    return Cost(shape[1] + 1, 2 * shape[1], matrix=True)
+
+
+SPECS = [
+    Spec(
+        "ssim",
+        ((8, 3, 256, 256), (1, 3, 512, 512)),
+        _images,
+        lambda t, case, backend: ops.ssim(*t, backend=backend),
+        lambda t, case: plain.ssim(*t),
+        # 113 instructions, each as an FMA: 4 moments of 11 + 11 taps and 25 for the map. Backward, for x alone: three
+        # maps blurred back, and 20.
+        _per_element(226, 172),
+        quick=((1, 1, 11, 11), (2, 3, 17, 37)),
+        gpu_sizes=((8, 3, 256, 256), (4, 3, 1024, 1024)),
+    ),
+    Spec(
+        "psnr",
+        ((8, 3, 256, 256), (1, 3, 512, 512)),
+        _images,
+        lambda t, case, backend: ops.psnr(*t, backend=backend),
+        lambda t, case: plain.psnr(*t),
+        _per_element(3, 2),
+        gpu_sizes=((8, 3, 256, 256), (4, 3, 1024, 1024)),
+    ),
+    Spec(
+        "gram",
+        ((8, 512, 32, 32), (8, 64, 256, 256)),
+        _after_relu,
+        lambda t, case, backend: ops.gram(*t, backend=backend),
+        lambda t, case: plain.gram(*t),
+        _gram_cost,
+        quick=((2, 5, 7, 11),),
+    ),
+    Spec(
+        "gram_style_loss",
+        ((8, 512, 32, 32), (8, 64, 256, 256)),
+        _with_target,
+        lambda t, case, backend: ops.gram_style_loss(*t, backend=backend),
+        lambda t, case: plain.gram_style_loss(*t),
+        _gram_cost,
+        quick=((2, 5, 7, 11),),
+    ),
+    Spec(
+        "instance_norm",
+        ((8, 64, 128, 128), (4, 128, 64, 64)),
+        _normed,
+        lambda t, case, backend: ops.instance_norm(*t, activation="relu", backend=backend),
+        lambda t, case: plain.instance_norm(*t, activation="relu"),
+        _per_element(8, 12),
+        variant="relu",
+        wrt=(0, 1, 2),
+    ),
+    Spec(
+        "instance_norm",
+        ((4, 128, 64, 64),),
+        _normed_residual,
+        lambda t, case, backend: ops.instance_norm(*t, backend=backend),
+        lambda t, case: plain.instance_norm(*t),
+        _per_element(8, 12),
+        variant="residual",
+        wrt=(0, 1, 2, 3),
+    ),
+    Spec(
+        "instance_norm",
+        ((4, 256, 32, 32),),
+        lambda case, rng: (_features(case, rng),),
+        lambda t, case, backend: ops.instance_norm(*t, activation="leaky_relu", backend=backend),
+        lambda t, case: plain.instance_norm(*t, activation="leaky_relu"),
+        _per_element(8, 12),
+        variant="leaky",
+    ),
+    Spec(
+        "bias_act",
+        ((8, 64, 128, 128), (4, 512, 32, 32)),
+        _biased,
+        lambda t, case, backend: ops.bias_act(*t, activation="leaky_relu", gain=2**0.5, backend=backend),
+        lambda t, case: plain.bias_act(*t),
+        _per_element(3, 3),
+        variant="leaky",
+        wrt=(0, 1),
+    ),
+    Spec(
+        "fuse",
+        ((8, 512, 32, 32), (4, 64, 128, 128)),
+        _two_features,
+        lambda t, case, backend: ops.fuse(t[0], t[1], mode="adain", alpha=t[2], backend=backend),
+        lambda t, case: plain.adain(*t),
+        _per_element(12, 18),
+        variant="adain",
+        wrt=(0, 1),
+    ),
+    Spec(
+        "fuse",
+        ((8, 512, 32, 32),),
+        _two_features,
+        lambda t, case, backend: ops.fuse(t[0], t[1], mode="convex", alpha=t[2], backend=backend),
+        lambda t, case: plain.convex(*t),
+        _per_element(3, 2),
+        variant="convex",
+        wrt=(0, 1),
+    ),
+    Spec(
+        "discriminator_loss",
+        ((4, 1, 30, 30), (64, 1, 126, 126)),
+        _logits,
+        lambda t, case, backend: ops.discriminator_loss(*t, backend=backend),
+        lambda t, case: plain.discriminator_loss(*t),
+        _per_element(40, 20),
+        wrt=(0, 1),
+        layouts=("nchw",),
+        quick=((2, 1, 5, 5),),
+    ),
+    Spec(
+        "from_pixels",
+        ((4, 3, 256, 256), (8, 3, 1024, 1024)),
+        _pictures,
+        lambda t, case, backend: ops.from_pixels(
+            *t, dtype=case.dtype, channels_last=case.layout == "channels_last", backend=backend
+        ),
+        lambda t, case: plain.from_pixels(t[0], case.dtype, case.layout == "channels_last"),
+        _per_element(2),
+        wrt=(),
+    ),
+    Spec(
+        "to_pixels",
+        ((4, 3, 256, 256), (8, 3, 1024, 1024)),
+        _outputs,
+        lambda t, case, backend: ops.to_pixels(*t, backend=backend),
+        lambda t, case: plain.to_pixels(*t),
+        _per_element(5),
+        wrt=(),
+        # One level of 255: a value that lies between two may be rounded to either.
+        tolerances={dtype: 1.01 / 255 for dtype in TOLERANCES},
+    ),
+]
+
+
+def op_names() -> list[str]:
+    """The ops that are measured, in the order of the tables."""
+    return list(dict.fromkeys(spec.op for spec in SPECS))
+
+
+def cases(op: str, device: str, *, quick: bool = False) -> Iterator[Case]:
+    """The cases of an op.
+
+    float32 in NCHW and half precision in channels_last, as mixed precision has it; an op's first size comes in float32
+    channels_last too.
+    """
+    halves = [torch.bfloat16, *([torch.float16] if device == "cuda" else [])]
+    first = True
+    for spec in SPECS:
+        if spec.op != op:
+            continue
+        sizes = spec.gpu_sizes if device == "cuda" and spec.gpu_sizes else spec.sizes
+        for shape in spec.quick if quick else sizes:
+            forms = [(torch.float32, layout) for layout in (spec.layouts if first else spec.layouts[:1])]
+            forms += [(dtype, spec.layouts[-1]) for dtype in (halves if first else halves[:1])]
+            first = False
+            for (dtype, layout), suite in itertools.product(forms, SUITES if spec.wrt else SUITES[:1]):
+                yield Case(spec, shape, dtype, layout, suite, device)

@@ -1,0 +1,70 @@
+"""What ``fastgan bench`` and ``python -m fastgan.bench`` do: measure, print, write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastgan.errors import InputError
+
+#: What can be measured.
+WHAT = ("ops", "all")
+
+
+def bench(
+    what: str = "all",
+    *,
+    device: str = "cpu",
+    json_file: Path | None = None,
+    report: Path | None = None,
+    compare: Path | None = None,
+    quick: bool = False,
+    only: Sequence[str] = (),
+    compiled: bool | None = None,
+) -> int:
+    """Run the benchmarks; 0. Raises InputError for bad input, before anything is measured or written."""
+    if what not in WHAT:
+        raise InputError(f"{what}: there is no such benchmark; expected one of {', '.join(WHAT)}")
+
+    from fastgan.bench import ops, page, results
+    from fastgan.bench import report as tables
+    from fastgan.files import write_text
+
+    ops.check(device, only)
+    old = None if compare is None else results.read(compare, "--compare")
+    if old is not None and not any(row["device"] == device for row in old["rows"]):
+        raise InputError(f"--compare {compare}: has nothing that was measured on {device}; give another --device")
+    _check_writable(json_file, report)
+
+    def keep(result: results.Result) -> None:
+        if json_file is not None:
+            write_text(json_file, results.to_text(result))
+        if report is not None:
+            comparison = None if old is None else tables.compared(result, old)
+            write_text(report / "bench.json", results.to_text(result))
+            write_text(report / "bench.html", page.page(result, comparison))
+
+    result = ops.run(device, only=only, quick=quick, compiled=compiled, tell=_tell, keep=keep)
+    for table in tables.tables(result):
+        tables.show(table)
+    if old is not None:
+        tables.show(tables.compared(result, old))
+    written = [str(json_file)] if json_file is not None else []
+    written += [str(report / "bench.html"), str(report / "bench.json")] if report is not None else []
+    print(f"results in {', '.join(written)}" if written else "results kept nowhere; give --json FILE or --report DIR")
+    return 0
+
+
+def _check_writable(json_file: Path | None, report: Path | None) -> None:
+    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
+        raise InputError(f"--json {json_file}: cannot be written; give a file in a folder that exists")
+    if report is not None:
+        try:
+            report.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--report {report}: cannot be created ({error.strerror})") from None
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,39 @@
+"""``fastgan bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bench(
+    what: Annotated[str, typer.Argument(metavar="[ops|all]", help="What to measure.")] = "all",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    json_: Annotated[Path | None, typer.Option("--json", help="Write header and rows to this file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="A folder for bench.html and bench.json.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="An older result: how do its medians compare?")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, two rounds: does it work?")] = False,
+    only: Annotated[str, typer.Option(metavar="OP,...", help="These ops alone.")] = "",
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="With torch.compile; the default unless --quick.")
+    ] = None,
+) -> int:
+    """Measure every op against plain torch, torch.compile and the packages installed, and against the machine's limits.
+
+    Providers take turns, medians are compared, and a result that is wrong gets no ratio.
+    """
+    from fastgan.bench.command import bench as run
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    return run(
+        what,
+        device=device,
+        json_file=json_,
+        report=report,
+        compare=compare,
+        quick=quick,
+        only=names,
+        compiled=compiled,
+    )

@@ -1,0 +1,31 @@
+"""The registered ops, `torch.ops.fastgan.<op>`: below them the compiler and autograd do not look."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import torch
+
+# Kept for good: what is registered lives as long as it.
+_LIBRARY = torch.library.Library("fastgan", "FRAGMENT")
+
+
+def define(schema: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Registers an op for CPU and CUDA; the caller registers its fake and its autograd. Returns what to call.
+
+    An op named `..._backward` is a first-order gradient, and differentiating it raises RuntimeError: with no autograd at
+    all it would pass for a constant, and the gradient of a penalty come out wrong without a word.
+    """
+    _LIBRARY.define(schema)
+    name = schema.partition("(")[0]
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, function, device)
+    if name.endswith("_backward"):
+        torch.library.register_autograd(f"fastgan::{name}", _refuse)
+    return getattr(torch.ops.fastgan, name).default
+
+
+def _refuse(*_: Any) -> NoReturn:
+    raise RuntimeError(
+        "this op's native backend has first-order gradients alone: run the forward within fastgan.ops.second_order(), or "
+        "with backend='reference'"
+    )

@@ -1,0 +1,62 @@
+"""What follows a convolution: bias, activation, gain and clamp in one call."""
+
+from torch import Tensor
+
+from fastgan.ops import _checks, _native
+from fastgan.ops._registry import Backend, register, select
+from fastgan.ops.bias_act import _op, reference
+
+register(
+    Backend("bias_act", "reference", reference.bias_act),
+    Backend(
+        "bias_act",
+        "native",
+        _op.bias_act,
+        devices=("cpu", "cuda"),
+        dtypes=_native.DTYPES,
+        gradient_order=1,
+        unavailable=_native.unavailable,
+    ),
+    fastest={"cpu": ("native", "reference")},
+)
+
+
+def bias_act(
+    x: Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: str | None = None,
+    negative_slope: float = 0.2,
+    gain: float = 1.0,
+    clamp: float | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """`clamp(activation(x + bias) * gain, -clamp, clamp)`, the epilogue of a convolution (Karras et al. 2020).
+
+    Args:
+        x: (N, C, H, W), any strides.
+        bias: (C,); None for 0.
+        activation: None, "relu", "leaky_relu" (with `negative_slope`, at least 0) or "tanh".
+        gain: a finite factor.
+        clamp: above 0; None for none.
+
+    Returns:
+        Shape, dtype and memory format of `x`; computed in float32 or better and rounded once.
+
+    Raises:
+        TypeError: a tensor is not floating.
+        ValueError: shapes that do not fit, an unknown `activation`, or a value out of range.
+    """
+    _checks.nchw("x", x)
+    if bias is not None:
+        _checks.floating("bias", bias)
+        if bias.shape != (x.shape[1],):
+            raise ValueError(f"bias must be ({x.shape[1]},) for this x, got {tuple(bias.shape)}")
+    _checks.one_of("activation", activation, _checks.ACTIVATIONS)
+    if negative_slope < 0:
+        raise ValueError(f"negative_slope must be at least 0, got {negative_slope!r}")
+    _checks.finite("gain", gain)
+    if clamp is not None:
+        _checks.positive("clamp", clamp)
+    chosen = select("bias_act", x, bias, backend=backend)
+    return chosen(x, bias, activation, float(negative_slope), float(gain), clamp)

@@ -1,0 +1,62 @@
+"""Bias, activation, gain and clamp by the extension."""
+
+import torch
+from torch import Tensor
+
+from fastgan.ops import _native
+
+
+def forward(
+    x: Tensor, bias: Tensor | None, activation: str | None, negative_slope: float, gain: float, clamp: float | None
+) -> Tensor:
+    _native.check(x)
+    _native.check_numbers("bias", bias, x, (x.shape[1],))
+    out = torch.empty_like(x)
+    _native.call(
+        "bias_act_forward",
+        x.device,
+        _native.view(x),
+        tuple(x.shape),
+        _native.floats(bias),
+        _native.ACTIVATIONS[activation],
+        negative_slope,
+        gain,
+        -1.0 if clamp is None else clamp,
+        _native.view(out),
+    )
+    return out
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    bias: Tensor | None,
+    activation: str | None,
+    negative_slope: float,
+    gain: float,
+    clamp: float | None,
+    needs_x: bool,
+    needs_bias: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and bias; empty where not needed."""
+    _native.check(x, grad)
+    c = x.shape[1]
+    _native.check_numbers("bias", bias, x, (c,))
+    grad_x = torch.empty_like(x) if needs_x else x.new_empty(0)
+    grad_bias = x.new_empty(c if needs_bias else 0, dtype=torch.float32)
+    _native.call(
+        "bias_act_backward",
+        x.device,
+        _native.view(x),
+        tuple(x.shape),
+        _native.floats(bias),
+        _native.ACTIVATIONS[activation],
+        negative_slope,
+        gain,
+        -1.0 if clamp is None else clamp,
+        _native.view(grad),
+        _native.view(grad_x if needs_x else None),
+        _native.floats(grad_bias if needs_bias else None),
+        workspace=lambda module: module.bias_act_workspace(tuple(x.shape)),
+    )
+    return grad_x, grad_bias

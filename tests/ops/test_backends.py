@@ -1,0 +1,332 @@
+"""What every op with a native backend promises, by one table of cases: values and gradients beside the float64
+reference, layouts, dtypes, instruction sets, gradients of gradients, the compiler's rules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastgan import ops
+from fastgan.ops import _native
+
+#: Share of the largest exact value that an error may have beside twice that of the reference in the same dtype.
+FLOOR = 2e-6
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    op: str
+    #: Of the inputs that have a gradient, by name; "image" shapes take every layout.
+    images: dict[str, Shape]
+    numbers: dict[str, Shape] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        first = next(iter(self.images.values()))
+        shapes = [f"{name}{'x'.join(map(str, shape))}" for name, shape in self.numbers.items()]
+        told = [str(value) for value in self.options.values()]
+        return "-".join(
+            [self.op, "x".join(map(str, first)), *shapes, *(["residual"] * ("residual" in self.images)), *told]
+        )
+
+    def inputs(
+        self, seed: int, dtype: torch.dtype, layout: Callable[[Tensor], Tensor], mean: float
+    ) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        made = {}
+        for name, shape in self.images.items():
+            made[name] = layout((torch.randn(shape, generator=generator) + mean).to(dtype))
+        for name, shape in self.numbers.items():
+            made[name] = torch.randn(shape, generator=generator)
+        return made
+
+    def run(self, inputs: dict[str, Tensor], backend: str) -> Tensor:
+        return getattr(ops, self.op)(**inputs, **self.options, backend=backend)
+
+
+def pair(op: str, *shape: int, **options: Any) -> Case:
+    return Case(op, {"x": shape, "y": shape}, {}, {**options, "reduction": "none"})
+
+
+def features(op: str, *shape: int, **numbers: Shape) -> Case:
+    return Case(op, {"x": shape}, numbers, {} if op == "gram" else {"reduction": "none"})
+
+
+def norm(*shape: int, residual: bool = False, numbers: dict[str, Shape] | None = None, **options: Any) -> Case:
+    images = {"x": shape, **({"residual": shape} if residual else {})}
+    return Case("instance_norm", images, numbers or {}, options)
+
+
+CASES = [
+    pair("ssim", 1, 1, 11, 11, data_range=4.0),
+    pair("ssim", 2, 3, 12, 139, data_range=4.0),
+    pair("ssim", 1, 2, 45, 14, data_range=4.0, window="uniform", window_size=7),
+    pair("ssim", 2, 1, 9, 20, data_range=4.0, window_size=5, sigma=0.8),
+    pair("ssim", 1, 1, 30, 33, data_range=4.0, window_size=29, sigma=6.0),
+    pair("psnr", 1, 1, 1, 1),
+    pair("psnr", 3, 3, 13, 17, data_range=255.0),
+    pair("psnr", 1, 2, 130, 150),
+    features("gram", 1, 1, 1, 1),
+    features("gram", 2, 3, 5, 7),
+    features("gram", 1, 17, 9, 11),
+    features("gram", 3, 64, 12, 16),
+    features("gram", 1, 130, 1, 3),
+    features("gram_style_loss", 2, 5, 7, 3, target=(5, 5)),
+    features("gram_style_loss", 2, 33, 6, 31, target=(2, 33, 33)),
+    norm(1, 1, 2, 2),
+    norm(2, 3, 7, 5, activation="relu", numbers={"weight": (3,), "bias": (3,)}),
+    norm(2, 17, 6, 9, activation="leaky_relu", negative_slope=0.3, numbers={"weight": (2, 17), "bias": (2, 17)}),
+    norm(3, 32, 16, 16, activation="tanh", residual=True, numbers={"bias": (32,)}),
+    norm(1, 2, 90, 70, activation="relu", residual=True, numbers={"weight": (2,)}),
+    Case("bias_act", {"x": (1, 1, 1, 1)}, {"bias": (1,)}),
+    Case("bias_act", {"x": (2, 5, 7, 3)}, {"bias": (5,)}, {"activation": "relu", "gain": 1.4}),
+    Case("bias_act", {"x": (2, 33, 9, 31)}, {"bias": (33,)}, {"activation": "leaky_relu", "clamp": 0.7}),
+    Case("bias_act", {"x": (3, 16, 8, 8)}, {}, {"activation": "tanh", "gain": -2.0, "clamp": 1.5}),
+]
+#: One of each op for what does not depend on sizes.
+FEW = list({case.op: case for case in CASES if 1 not in next(iter(case.images.values()))}.values())
+
+native = pytest.mark.skipif(_native.unavailable() is not None, reason=f"native {_native.unavailable()}")
+pytestmark = native
+
+
+@pytest.fixture(params=_native.build_info().get("cpu_levels", []))
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    module = _native.extension()
+    module.set_level(request.param)
+    assert module.build_info()["cpu_level"] == request.param
+    yield request.param
+    module.set_level("")
+
+
+def value_and_gradients(case: Case, inputs: dict[str, Tensor], backend: str, seed: int = 1) -> list[Tensor]:
+    leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}
+    result = case.run(leaves, backend)
+    generator = torch.Generator().manual_seed(seed)
+    cotangent = torch.randn(result.shape, generator=generator).to(result.dtype)
+    # As the gradient of a mean comes: one number for each image, expanded over it.
+    if result.dim() == 4:
+        cotangent = cotangent[:, :, :1, :1].expand(result.shape) + cotangent
+        if seed == 2:
+            cotangent = cotangent[:, :1, :1, :1].expand(result.shape)
+    gradients = torch.autograd.grad(result, list(leaves.values()), cotangent)
+    return [result.detach(), *gradients]
+
+
+def compare(
+    case: Case, layout: Callable[[Tensor], Tensor], dtype: torch.dtype, mean: float = 0.0, seed: int = 1
+) -> None:
+    inputs = case.inputs(7, dtype, layout, mean)
+    exact = value_and_gradients(case, {name: value.double() for name, value in inputs.items()}, "reference", seed)
+    same_dtype = value_and_gradients(case, inputs, "reference", seed)
+    have = value_and_gradients(case, inputs, "native", seed)
+    for name, want, plain, made in zip(["value", *inputs], exact, same_dtype, have, strict=True):
+        assert made.dtype == plain.dtype and made.shape == plain.shape, name
+        largest = want.abs().max().item()
+        allowed = 2 * (plain.double() - want).abs().max().item() + FLOOR * largest + 1e-12
+        error = (made.double() - want).abs().max().item()
+        assert error <= allowed, f"{name}: error {error:.3g}, allowed {allowed:.3g}, largest {largest:.3g}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_values_and_gradients(case: Case, dtype: torch.dtype, level: str) -> None:
+    compare(case, lambda x: x, dtype)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_layouts(case: Case, layout: Callable[[Tensor], Tensor]) -> None:
+    compare(case, layout, torch.float32)
+    compare(case, layout, torch.bfloat16, seed=2)
+
+
+@pytest.mark.parametrize("case", [case for case in FEW if case.op != "bias_act"], ids=str)
+def test_large_means(case: Case) -> None:
+    """Nothing is lost to a mean of 1000 that the reference keeps."""
+    compare(case, lambda x: x, torch.float32, mean=1000.0)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_inputs_of_mixed_layouts(case: Case) -> None:
+    inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
+    want = value_and_gradients(case, inputs, "native")
+    last = list(case.images)[-1]
+    for turned in ({last}, set(case.images) - {last}):
+        mixed = {
+            name: value.contiguous(memory_format=torch.channels_last) if name in turned else value
+            for name, value in inputs.items()
+        }
+        for have, expected in zip(value_and_gradients(case, mixed, "native"), want, strict=True):
+            torch.testing.assert_close(have, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_expanded_inputs(case: Case) -> None:
+    """Strides of 0, of one image for all and of one row for all."""
+    compare(case, lambda x: x[:1].expand(x.shape), torch.float32)
+    compare(case, lambda x: x[:, :, :1].expand(x.shape), torch.float32)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_every_subset_of_gradients(case: Case) -> None:
+    inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
+    want = dict(zip(inputs, value_and_gradients(case, inputs, "native")[1:], strict=True))
+    for wanted in inputs:
+        leaves = {name: value.detach().requires_grad_(name == wanted) for name, value in inputs.items()}
+        result = case.run(leaves, "native")
+        cotangent = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result.dtype)
+        if result.dim() == 4:
+            cotangent = cotangent[:, :, :1, :1].expand(result.shape) + cotangent
+        (have,) = torch.autograd.grad(result, leaves[wanted], cotangent)
+        torch.testing.assert_close(have, want[wanted])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_same_bits_every_time_and_for_any_thread_count(case: Case) -> None:
+    inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
+    threads = torch.get_num_threads()
+    try:
+        made = []
+        for count in (1, 1, 2, 3):
+            torch.set_num_threads(count)
+            made.append(value_and_gradients(case, inputs, "native"))
+    finally:
+        torch.set_num_threads(threads)
+    for again in made[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(made[0], again, strict=True))
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_nothing_is_left_unwritten(case: Case, request: pytest.FixtureRequest) -> None:
+    inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
+    want = value_and_gradients(case, inputs, "native")
+    request.getfixturevalue("poisoned")
+    have = value_and_gradients(case, inputs, "native")
+    assert all(torch.equal(a, b) for a, b in zip(have, want, strict=True))
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_nothing_is_written_outside(case: Case) -> None:
+    """Inputs stay as they are, and neither they nor their surroundings are read beyond their edges."""
+
+    def walled(x: Tensor) -> Tensor:
+        return torch.nn.functional.pad(x, (3, 5, 2, 4), value=float("nan"))[:, :, 2:-4, 3:-5]
+
+    inputs = case.inputs(7, torch.float32, walled, 0.0)
+    before = {name: value.clone() for name, value in inputs.items()}
+    for made in value_and_gradients(case, inputs, "native"):
+        assert made.isfinite().all()
+    assert all(torch.equal(inputs[name], before[name]) for name in inputs)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_the_kernel_asked_for_is_the_kernel_that_ran(case: Case, kernel_calls: list[str]) -> None:
+    inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
+    value_and_gradients(case, inputs, "reference")
+    assert kernel_calls == []
+    value_and_gradients(case, inputs, "native")
+    assert kernel_calls == [f"{case.op}_forward", f"{case.op}_backward"]
+    kernel_calls.clear()
+    with torch.no_grad():
+        getattr(ops, case.op)(**inputs, **case.options)
+    assert kernel_calls == [f"{case.op}_forward"]
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_float64_goes_by_the_reference(case: Case, kernel_calls: list[str]) -> None:
+    inputs = {name: value.double() for name, value in case.inputs(7, torch.float32, lambda x: x, 0.0).items()}
+    assert getattr(ops, case.op)(**inputs, **case.options).dtype == torch.float64
+    assert kernel_calls == []
+    with pytest.raises(ValueError, match=f"{case.op} cannot use 'native' here: it takes float32, bfloat16"):
+        case.run(inputs, "native")
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_a_second_differentiation_raises_or_goes_by_the_reference(case: Case, kernel_calls: list[str]) -> None:
+    """A penalty on the gradient: never a silently wrong one."""
+    inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
+
+    def penalty(backend: str | None) -> Tensor:
+        leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}
+        result = getattr(ops, case.op)(**leaves, **case.options, backend=backend)
+        (gradient,) = torch.autograd.grad(result.square().sum(), leaves["x"], create_graph=True)
+        loss = gradient.square().sum() + result.sum()
+        return torch.autograd.grad(loss, leaves["x"])[0]
+
+    with pytest.raises(RuntimeError, match="second_order"):
+        penalty("native")
+    want = penalty("reference")
+    kernel_calls.clear()
+    with ops.second_order():
+        have = penalty(None)
+        with pytest.raises(ValueError, match="cannot be differentiated twice"):
+            penalty("native")
+    assert kernel_calls == []
+    torch.testing.assert_close(have, want)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_opcheck(case: Case) -> None:
+    inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
+    captured: dict[str, tuple[Any, ...]] = {}
+
+    class Capture(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function.namespace == "fastgan":
+                captured[function._schema.name] = (function, args)
+            return function(*args, **(kwargs or {}))
+
+    with Capture():
+        value_and_gradients(case, inputs, "native")
+    assert set(captured) == {f"fastgan::{case.op}", f"fastgan::{case.op}_backward"}
+    for function, args in captured.values():
+        given = tuple(arg.detach().clone() if isinstance(arg, Tensor) else arg for arg in args)
+        if "backward" not in function._schema.name:
+            given = tuple(arg.requires_grad_() if isinstance(arg, Tensor) else arg for arg in given)
+        torch.library.opcheck(function, given)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_compiles_without_a_break(case: Case) -> None:
+    inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
+    want = value_and_gradients(case, inputs, "native")
+
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda given: case.run(given, "native"), fullgraph=True, backend="aot_eager")
+    leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}
+    result = compiled(leaves)
+    torch.testing.assert_close(result.detach(), want[0])
+    cotangent = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result.dtype)
+    if result.dim() == 4:
+        cotangent = cotangent[:, :, :1, :1].expand(result.shape) + cotangent
+    for have, expected in zip(torch.autograd.grad(result, list(leaves.values()), cotangent), want[1:], strict=True):
+        torch.testing.assert_close(have, expected)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_autocast_changes_nothing(case: Case) -> None:
+    inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
+    want = case.run(inputs, "native")
+    with torch.autocast("cpu", torch.bfloat16):
+        have = case.run(inputs, "native")
+    assert have.dtype == want.dtype and torch.equal(have, want)
+
+
+def test_a_level_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"this processor runs baseline.*not 'avx9000'"):
+        _native.extension().set_level("avx9000")
+    script = "import torch; from fastgan import ops; ops.ssim(torch.rand(1, 1, 11, 11), torch.rand(1, 1, 11, 11))"
+    result = subprocess.run(
+        [sys.executable, "-c", script], env={"FASTGAN_CPU_LEVEL": "mmx"}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode != 0
+    assert "FASTGAN_CPU_LEVEL: this processor runs baseline" in result.stderr
