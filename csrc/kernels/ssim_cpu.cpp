@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "pages.h"
+
 namespace fastgan {
 namespace {
 
@@ -19,6 +21,7 @@ constexpr Index kTile = 128;       // columns of a task: the ring of an 11-row w
 constexpr Index kWidest = 16;      // floats of the widest vector: rows are padded to whole ones, so loops have no tail
 constexpr Index kMinRows = 32;     // of a task: the window's first rows are computed again by each
 constexpr Index kMeanRows = 8;     // rows sampled for the shift, which only has to be near the mean
+constexpr Index kAhead = 4;        // rows prefetched before they are read
 constexpr float kC1 = 1e-4f, kC2 = 9e-4f;  // (0.01 R)^2 and (0.03 R)^2 in units of the data range R
 
 struct Job {
@@ -164,6 +167,8 @@ void ssim_backward(const Tensor& x, const Tensor& y, const Shape& shape, const S
   job.grad_out = grad_out;
   job.grad_unit = float(double(job.unit) / (double(shape[1]) * double(job.out_h) * double(job.out_w)));
   if (job.grad_x.data == nullptr) return;
+  advise_huge_pages(grad_x, shape);
+  advise_huge_pages(grad_y, shape);
   const auto tile = FASTGAN_DISPATCH(ssim_gradient_tile);
   for_each_tile(job, shape[2], shape[3], true, threads,
                 [&](const Tile& at, Index, Scratch& scratch) { tile(job, at, scratch); });
