@@ -182,15 +182,17 @@ def adversarial(given: argparse.Namespace, runs: Path) -> dict[str, Any]:
     (style,) = images_of(given.style)
     judge = Judge(held_out(given), [style])
     results, sheets = {}, []
+    label = Path(given.style).stem
     for name, change in (("with", []), ("without", ["--set", "loss.adversarial=0"])):
-        folder = runs / f"adversarial-{name}"
+        folder = runs / f"adversarial-{label}-{name}"
         options = ["--content", given.content, "--style", given.style, "--size", "128", "--minutes", given.minutes]
-        results[name] = train([*options, "--target-ssim", "0.5", *change], folder)
+        result = train([*options, "--target-ssim", "0.5", *change], folder)
         stylizer = fastgan.load(folder)
         assert isinstance(stylizer, Stylizer)
-        results[name]["result"] = judge.measure(stylizer, patches=True)
+        result["result"] = judge.measure(stylizer, patches=True)
+        results[f"{label}, {name}"] = result
         sheets.append(comparison_sheet([(photo, style) for photo in demo_photographs()], stylizer))
-    show(given, "adversarial.jpg", np.concatenate(sheets, axis=0))
+    show(given, f"adversarial-{label}.jpg", np.concatenate(sheets, axis=0))
     return results
 
 
@@ -313,8 +315,8 @@ def main() -> None:
         results = commands[given.name](given, given.keep or Path(scratch))
     given.out.mkdir(parents=True, exist_ok=True)
     file = given.out / f"article-{given.name}.json"
-    if given.name == "fusion" and file.is_file():
-        results = json.loads(file.read_text()) | results  # one fusion at a time is allowed
+    if given.name in ("fusion", "adversarial") and file.is_file():
+        results = json.loads(file.read_text()) | results  # one fusion, or one style, at a time is allowed
     file.write_text(json.dumps(results, indent=1) + "\n")
     print(file)
 

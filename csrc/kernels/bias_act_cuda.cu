@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kStripThreads)
       float g = job.curve.backward(z, grad[i]) * job.gain;
       if (job.clamp >= 0) {
         const float y = job.curve(z) * job.gain;
-        if (y > job.clamp || y < -job.clamp) g = 0;
+        if (y >= job.clamp || y <= -job.clamp) g = 0;
       }
       grad[i] = g;
       sum[kChannels ? i : 0] += g;

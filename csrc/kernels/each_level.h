@@ -6,7 +6,8 @@
 //
 // The body is included in namespace fastgan::<level> and includes nothing itself: what std headers give is compiled for
 // the baseline, so that no inline function of theirs can reach a processor that lacks its instructions. kLanes is the
-// number of floats in a vector. Parallel regions stand in the body or outside, as they please.
+// number of floats in a vector. With FASTGAN_WITHOUT_BF16, a body that has no use for bf16 instructions is compiled once
+// less. Parallel regions stand in the body or outside, as they please.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define FASTGAN_X86_LEVELS
 #include <immintrin.h>
@@ -54,6 +55,7 @@ constexpr int kLanes = 16;
 }  // namespace fastgan::avx512
 #undef FASTGAN_LEVEL
 
+#ifndef FASTGAN_WITHOUT_BF16
 #pragma GCC target("avx512bf16")
 #define FASTGAN_LEVEL 3
 namespace fastgan::avx512_bf16 {
@@ -61,6 +63,11 @@ constexpr int kLanes = 16;
 #include FASTGAN_BODY
 }  // namespace fastgan::avx512_bf16
 #undef FASTGAN_LEVEL
+#else
+namespace fastgan {
+namespace avx512_bf16 = avx512;
+}
+#endif
 #pragma GCC pop_options
 
 #endif  // FASTGAN_X86_LEVELS

@@ -15,6 +15,7 @@ constexpr int kChains = 12;  // more than latency times throughput, fewer than r
 }  // namespace
 }  // namespace fastgan
 
+#define FASTGAN_WITHOUT_BF16
 #define FASTGAN_BODY "peak_cpu.inc"
 #include "each_level.h"
 

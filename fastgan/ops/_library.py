@@ -12,8 +12,8 @@ _LIBRARY = torch.library.Library("fastgan", "FRAGMENT")
 def define(schema: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Registers an op for CPU and CUDA; the caller registers its fake and its autograd. Returns what to call.
 
-    An op named `..._backward` is a first-order gradient, and differentiating it raises RuntimeError: with no autograd at
-    all it would pass for a constant, and the gradient of a penalty come out wrong without a word.
+    An op named `..._backward` is a first-order gradient, and differentiating it raises RuntimeError: with no autograd
+    at all it would pass for a constant, and the gradient of a penalty come out wrong without a word.
     """
     _LIBRARY.define(schema)
     name = schema.partition("(")[0]
@@ -26,6 +26,6 @@ def define(schema: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _refuse(*_: Any) -> NoReturn:
     raise RuntimeError(
-        "this op's native backend has first-order gradients alone: run the forward within fastgan.ops.second_order(), or "
-        "with backend='reference'"
+        "this op's native backend has first-order gradients alone: run the forward within "
+        "fastgan.ops.second_order(), or with backend='reference'"
     )

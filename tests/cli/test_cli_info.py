@@ -48,6 +48,27 @@ def test_a_missing_extension_is_explained(fastgan: Command, monkeypatch: pytest.
     assert "not built" in fastgan("info").out
 
 
+@pytest.mark.parametrize(
+    ("capability", "archs", "answer"),
+    [
+        ((9, 0), ["80", "90", "100", "120"], "sm_90"),
+        ((8, 6), ["80", "90"], "sm_80"),
+        ((10, 3), ["80", "90", "100", "120"], "sm_100"),
+        ((9, 0), ["80", "90a"], "sm_90a"),
+        ((12, 1), ["80", "120"], "sm_120"),
+        ((13, 0), ["80", "120"], "PTX of compute_120"),
+        ((10, 0), ["80", "90a"], "PTX of compute_90"),
+        ((10, 1), ["100a", "120"], "none: built for 100a, 120; FASTGAN_CUDA_ARCHS=101"),
+        ((7, 5), ["80", "90"], "none: built for 80, 90; FASTGAN_CUDA_ARCHS=75"),
+        ((9, 0), [], "none: the extension is built without CUDA kernels"),
+    ],
+)
+def test_what_a_gpu_runs(capability: tuple[int, int], archs: list[str], answer: str) -> None:
+    from fastgan.cli.info import kernels_for
+
+    assert kernels_for(capability, archs).startswith(answer)
+
+
 def test_version_and_help(fastgan: Command) -> None:
     done = fastgan("--version")
     assert done.code == 0 and done.out == f"fastgan {package.__version__}\n"

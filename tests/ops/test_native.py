@@ -2,10 +2,18 @@
 
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import Tensor
 
+from fastgan import ops
 from fastgan.ops import _native
 
 SCRIPT = """
@@ -22,6 +30,47 @@ for backend in ("native", "reference"):
 (a @ a).sum()
 print("\\n".join(sorted({line.split()[-1] for line in open("/proc/self/maps") if "gomp" in line or "libomp" in line})))
 """
+
+native = pytest.mark.skipif(_native.unavailable() is not None, reason=f"native {_native.unavailable()}")
+
+
+def every_op(x: Tensor, y: Tensor) -> list[Tensor]:
+    """What each op gives, and the gradients of its inputs: all kernels."""
+    made = []
+    target = ops.gram(y[:1])[0]
+    numbers = torch.linspace(-1, 1, x.shape[1])
+    for op in (
+        lambda a: ops.ssim(a, y),
+        lambda a: ops.psnr(a, y),
+        lambda a: ops.gram(a),
+        lambda a: ops.gram_style_loss(a, target),
+        lambda a: ops.instance_norm(a, numbers, numbers, activation="relu"),
+        lambda a: ops.bias_act(a, numbers, activation="tanh"),
+    ):
+        leaf = x.detach().requires_grad_()
+        result = op(leaf)
+        made += [result.detach(), *torch.autograd.grad(result.square().sum(), leaf)]
+    return made
+
+
+@pytest.fixture
+def ticks() -> Iterator[list[int]]:
+    """Of one number, which a thread counts up whenever it is let."""
+    count, stop = [0], threading.Event()
+
+    def tick() -> None:
+        while not stop.is_set():
+            count[0] += 1
+            time.sleep(1e-4)  # gives up the interpreter's lock; it is never taken away here
+
+    thread = threading.Thread(target=tick)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    thread.start()
+    yield count
+    stop.set()
+    sys.setswitchinterval(interval)
+    thread.join()
 
 
 def test_the_extension_is_built() -> None:
@@ -42,3 +91,49 @@ def test_one_openmp_runtime_and_nothing_heavy_at_import() -> None:
     assert result.returncode == 0, result.stderr
     runtimes = result.stdout.split()
     assert len(runtimes) == 1, runtimes
+
+
+@native
+def test_the_gil_is_released_by_every_kernel(ticks: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread is interrupted here, so another one counts during a call only where the call lets it."""
+    real = _native.extension()
+    kernels = {name for name in dir(real) if name.endswith(("_forward", "_backward"))}
+    released = set()
+
+    def watched(name: str) -> Callable[..., None]:
+        kernel = getattr(real, name)
+
+        def run(*arguments: object) -> None:
+            before = ticks[0]
+            kernel(*arguments)
+            if ticks[0] > before:
+                released.add(name)
+
+        return run
+
+    watching = SimpleNamespace(**{name: watched(name) for name in kernels})
+    monkeypatch.setattr(_native, "extension", lambda: watching)
+    x, y = torch.rand(2, 2, 3, 256, 256).unbind(0)
+    end = time.monotonic() + 60
+    while released != kernels and time.monotonic() < end:
+        every_op(x, y)
+    assert released == kernels
+
+
+@native
+def test_threads_that_call_at_once_get_what_each_would_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.rand(2, 2, 5, 60 + 20 * number, 70, generator=generator).unbind(0) for number in range(4)]
+    inputs[1] = tuple(image.contiguous(memory_format=torch.channels_last) for image in inputs[1])
+    inputs[2] = tuple(image.bfloat16() for image in inputs[2])
+    alone = [every_op(*pair) for pair in inputs]
+    barrier = threading.Barrier(len(inputs))
+
+    def repeatedly(pair: tuple[Tensor, Tensor]) -> list[list[Tensor]]:
+        barrier.wait()
+        return [every_op(*pair) for _ in range(5)]
+
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        for want, tries in zip(alone, pool.map(repeatedly, inputs), strict=True):
+            for have in tries:
+                assert all(torch.equal(a, b) for a, b in zip(have, want, strict=True))

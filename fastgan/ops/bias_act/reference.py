@@ -25,5 +25,6 @@ def bias_act(
     if gain != 1:
         y = y * gain
     if clamp is not None:
-        y = y.clamp(-clamp, clamp)
+        # At the limit itself torch.clamp's gradient is 0 or 1 by version; here it is 0 from the limit on.
+        y = torch.where(y.abs() >= clamp, y.detach().clamp(-clamp, clamp), y)
     return y.to(x.dtype)

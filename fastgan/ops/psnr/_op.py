@@ -43,4 +43,6 @@ torch.library.register_autograd("fastgan::psnr", _backward, setup_context=_setup
 
 
 def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    if x.dtype != y.dtype and x.is_cuda:  # the CPU's kernel reads each image in its own dtype
+        x, y = x.float(), y.float()
     return _psnr(x, y, data_range)

@@ -53,4 +53,6 @@ torch.library.register_autograd("fastgan::ssim", _backward, setup_context=_setup
 
 
 def ssim(x: Tensor, y: Tensor, data_range: float, window: str, window_size: int, sigma: float) -> Tensor:
+    if x.dtype != y.dtype and x.is_cuda:  # the CPU's kernel reads each image in its own dtype
+        x, y = x.float(), y.float()
     return _ssim(x, y, data_range, window, window_size, sigma)

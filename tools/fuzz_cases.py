@@ -1,0 +1,340 @@
+"""The cases of fuzz_kernels.py, which starts this script with the sanitizers loaded."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import torch
+from fuzz_memory import Finding, Memory
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from fastgan.ops import _native
+
+OPS = torch.ops.fastgan
+ACTIVATIONS = (None, "relu", "leaky_relu", "tanh")
+#: In place of an argument of the raw bindings, by what the argument is.
+NOT_VIEWS = ((), (1, 0, 1, 1, 1), (1, 0, 1, 1, 1, 1, 1), [1, 0, 1, 1, 1, 1], "view", 3, (None,) * 6, ("1",) * 6)
+NOT_VIEWS += ((-1, 0, 1, 1, 1, 1), (1 << 70, 0, 1, 1, 1, 1), (1, 0, 1.5, 1, 1, 1), (1, 1 << 40, 1, 1, 1, 1))
+NOT_SHAPES = ((), (1, 1, 1), (1, 1, 1, 1, 1), None, "NCHW", ("1",) * 4, (1, 1, 1, 1.5), (1, 1, 1, 1 << 70), 4)
+NOT_INTEGERS = (None, "1", 1.5, (1,), 1 << 70)
+NOT_NUMBERS = (None, "1", (), [1.0], 1j)
+
+
+def must_raise(told: str, call: Callable[[], object]) -> None:
+    try:
+        call()
+    except Exception:
+        return
+    raise Finding(f"accepted: {told}")
+
+
+class Spied:
+    """The sanitized extension: counts the calls, and now and then tries one with an argument of a wrong kind first."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+        self.calls: Counter[str] = Counter()
+        self.random = Random()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(self.module, name)
+
+        def call(*arguments: Any) -> Any:
+            self.calls[name] += 1
+            if arguments and self.random.random() < 0.2:
+                self.garble(name, function, arguments)
+            return function(*arguments)
+
+        return call
+
+    def garble(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        at = self.random.randrange(len(arguments))
+        match arguments[at]:
+            case bool():  # takes anything that has a truth
+                return
+            case int():
+                wrong: Any = self.random.choice(NOT_INTEGERS)
+            case float():
+                wrong = self.random.choice(NOT_NUMBERS)
+            case tuple() as shape if len(shape) == 4:
+                wrong = self.random.choice(NOT_SHAPES)
+            case tuple() | None:
+                wrong = self.random.choice(NOT_VIEWS)
+            case _:
+                wrong = None
+        garbled = (*arguments[:at], wrong, *arguments[at + 1 :])
+        must_raise(f"{name} with {wrong!r} as argument {at}", lambda: function(*garbled))
+        must_raise(f"{name} without its last argument", lambda: function(*arguments[:-1]))
+
+
+class Case:
+    def __init__(self, random: Random) -> None:
+        self.random, self.memory = random, Memory(random)
+
+    def flag(self) -> bool:
+        return self.random.random() < 0.5
+
+    def run(self, op: Callable[..., Any], *arguments: Any) -> tuple[Tensor, ...]:
+        with self.memory.walled():
+            made = op(*arguments)
+        results = made if isinstance(made, tuple) else (made,)
+        if any(result.isnan().any() for result in results):
+            raise Finding(f"{op} gave NaN for finite inputs")
+        return results
+
+    def pair(self, elements: int, smallest: int = 1) -> tuple[Tensor, Tensor]:
+        shape = self.memory.shape(elements, smallest)
+        return self.memory.place(shape, self.memory.dtype()), self.memory.place(shape, self.memory.dtype())
+
+    def ssim_options(self) -> tuple[float, str, int, float]:
+        window_size = self.random.choice((11, 11, 11, 7, 7, 1, 3, 5, 9, 13, 29))
+        window = "gaussian" if window_size == 1 else self.random.choice(("gaussian", "uniform"))
+        return self.random.choice((1.0, 4.0, 255.0)), window, window_size, self.random.uniform(0.3, 5)
+
+
+def ssim(case: Case) -> None:
+    options = case.ssim_options()
+    x, y = case.pair(60_000, options[2])
+    case.run(OPS.ssim, x, y, *options)
+    case.run(OPS.ssim_backward, case.memory.numbers(x.shape[0]), x, y, *options, case.flag(), case.flag())
+
+
+def psnr(case: Case) -> None:
+    x, y = case.pair(200_000)
+    data_range = case.random.choice((1.0, 255.0, 65535.0))
+    (value,) = case.run(OPS.psnr, x, y, data_range)
+    grad = case.memory.numbers(x.shape[0])
+    case.run(OPS.psnr_backward, grad, x, y, value, data_range, case.flag(), case.flag())
+
+
+def features(case: Case) -> Tensor:
+    n, c, h, w = case.memory.shape(100_000)
+    while c * c * h * w * n > 4_000_000:
+        c, h = c * 2 // 3, max(1, h * 2 // 3)
+    return case.memory.place((n, c, h, w), case.memory.dtype())
+
+
+def gram(case: Case) -> None:
+    x = features(case)
+    (matrix,) = case.run(OPS.gram, x)
+    grad = case.memory.numbers(*matrix.shape)
+    case.run(OPS.gram_backward, grad[:, :1].expand(matrix.shape) if case.flag() else grad.mT, x)
+
+
+def gram_style_loss(case: Case) -> None:
+    x = features(case)
+    n, c = x.shape[:2]
+    target = case.memory.numbers(n, c, c) if case.flag() else case.memory.numbers(c, c)
+    _, difference = case.run(OPS.gram_style_loss, x, target)
+    case.run(OPS.gram_style_loss_backward, case.memory.numbers(n), x, difference)
+
+
+def instance_norm(case: Case) -> None:
+    shape = case.memory.shape(60_000)
+    n, c = shape[:2]
+    x = case.memory.place(shape, case.memory.dtype())
+
+    def parameter() -> Tensor | None:
+        return case.random.choice((None, case.memory.numbers(c), case.memory.numbers(n, c)))
+
+    weight, bias = parameter(), parameter()
+    residual = case.memory.place(shape, case.memory.dtype()) if case.flag() else None
+    activation, slope = case.random.choice(ACTIVATIONS), case.random.uniform(0, 1)
+    _, mean, rstd = case.run(OPS.instance_norm, x, weight, bias, residual, activation, slope, 1e-5)
+    grad = case.memory.place(shape, case.memory.dtype())
+    needs = case.flag(), case.flag(), case.flag()
+    case.run(OPS.instance_norm_backward, grad, x, weight, bias, mean, rstd, activation, slope, *needs)
+
+
+def bias_act(case: Case) -> None:
+    shape = case.memory.shape(60_000)
+    x = case.memory.place(shape, case.memory.dtype())
+    bias = case.memory.numbers(shape[1]) if case.flag() else None
+    clamp = case.random.uniform(0.1, 3) if case.flag() else None
+    options = case.random.choice(ACTIVATIONS), case.random.uniform(0, 1), case.random.uniform(-2, 2), clamp
+    case.run(OPS.bias_act, x, bias, *options)
+    grad = case.memory.place(shape, case.memory.dtype())
+    case.run(OPS.bias_act_backward, grad, x, bias, *options, case.flag(), case.flag())
+
+
+def module_itself(case: Case) -> None:
+    module: Any = _native.extension()
+    if module.fma_loop(case.random.choice((1, 2, 3)), 0.01) <= 0:
+        raise Finding("fma_loop gave no speed")
+    if module.build_info()["cpu_level"] not in module.build_info()["cpu_levels"]:
+        raise Finding("build_info names a level that is not there")
+    must_raise(
+        "an unknown level", lambda: module.set_level(case.random.choice(("mmx", "AVX2", "avx2 ", "\0", "é" * 999)))
+    )
+    must_raise("a level that is no text", lambda: module.set_level(case.random.choice((None, 1, ["avx2"], ()))))
+
+
+def wrong_calls(case: Case) -> None:
+    """Every registered op with one argument that its Python guard must refuse."""
+    memory = case.memory
+    shape = memory.shape(3000, 11)
+    n, c, h, w = shape
+    x, grad = memory.place(shape, memory.dtype()), memory.place(shape, memory.dtype())
+    images = {
+        "float64": x.double(),
+        "float16": x.half(),
+        "int32": x.int(),
+        "bool": x > 0,
+        "complex": x.to(torch.complex64),
+        "three dimensions": x[0],
+        "five dimensions": x[None],
+        "no image": x[:0],
+        "no channel": x[:, :0],
+        "no column": x[..., :0],
+        "sparse": x.float().contiguous().to_sparse(),
+        "None": None,
+        "text": "x",
+    }
+    kind = case.random.choice(list(images))
+    bad: Any = images[kind]
+    told = f"an image of {kind}"
+    other = memory.place(
+        case.random.choice(((n + 1, c, h, w), (n, c + 1, h, w), (n, c, h - 1, w), (n, c, h, w + 5))), x.dtype
+    )
+    options, per_image = (1.0, "gaussian", 11, 1.5), memory.numbers(n)
+    size = case.random.choice((0, -1, -11, 2, 10, min(h, w) // 2 * 2 + 3, 2**31 + 1, 2**63 - 1))
+    for a, b, which in (
+        (x, bad, told),
+        (bad, x, told),
+        (x, other, "shapes that differ"),
+        (other, x, "shapes that differ"),
+    ):
+        must_raise(f"ssim: {which}", lambda a=a, b=b: OPS.ssim(a, b, *options))
+        must_raise(f"ssim_backward: {which}", lambda a=a, b=b: OPS.ssim_backward(per_image, a, b, *options, True, True))
+        must_raise(f"psnr: {which}", lambda a=a, b=b: OPS.psnr(a, b, 1.0))
+        must_raise(
+            f"psnr_backward: {which}", lambda a=a, b=b: OPS.psnr_backward(per_image, a, b, per_image, 1.0, True, True)
+        )
+    must_raise(f"ssim: window_size {size}", lambda: OPS.ssim(x, x, 1.0, "gaussian", size, 1.5))
+    must_raise(
+        f"ssim_backward: window_size {size}",
+        lambda: OPS.ssim_backward(per_image, x, x, 1.0, "gaussian", size, 1.5, True, False),
+    )
+    must_raise(f"gram: {told}", lambda: OPS.gram(bad))
+    must_raise(f"gram_backward: {told}", lambda: OPS.gram_backward(memory.numbers(n, c, c), bad))
+    must_raise(f"gram_style_loss: {told}", lambda: OPS.gram_style_loss(bad, memory.numbers(c, c)))
+    norm = (None, None, memory.numbers(n, c), memory.numbers(n, c), None, 0.2)
+    act = (None, None, 0.2, 1.0, None)
+    for a, b, which in ((grad, bad, told), (bad, x, told), (other, x, "a gradient of another shape")):
+        must_raise(f"bias_act_backward: {which}", lambda a=a, b=b: OPS.bias_act_backward(a, b, *act, True, True))
+        must_raise(
+            f"instance_norm_backward: {which}",
+            lambda a=a, b=b: OPS.instance_norm_backward(a, b, *norm, True, True, True),
+        )
+    must_raise(f"bias_act: {told}", lambda: OPS.bias_act(bad, *act))
+    must_raise(f"instance_norm: {told}", lambda: OPS.instance_norm(bad, None, None, None, None, 0.2, 1e-5))
+    must_raise("instance_norm: residual", lambda: OPS.instance_norm(x, None, None, other, None, 0.2, 1e-5))
+
+    number = case.random.choice((memory.numbers(n + 1), memory.numbers(n, 1), memory.numbers(0), memory.numbers(())))
+    must_raise("ssim_backward: grad", lambda: OPS.ssim_backward(number, x, x, *options, True, True))
+    must_raise("psnr_backward: grad", lambda: OPS.psnr_backward(number, x, x, per_image, 1.0, True, True))
+    must_raise("psnr_backward: psnr", lambda: OPS.psnr_backward(per_image, x, x, number, 1.0, True, True))
+    matrix = case.random.choice(
+        (
+            memory.numbers(n, c + 1, c + 1),
+            memory.numbers(n, c, c + 1),
+            memory.numbers(n + 1, c, c),
+            memory.numbers(n, c, c, 1),
+        )
+    )
+    must_raise("gram_backward: grad", lambda: OPS.gram_backward(matrix, x))
+    must_raise("gram_style_loss: target", lambda: OPS.gram_style_loss(x, matrix))
+    must_raise(
+        "gram_style_loss_backward: grad", lambda: OPS.gram_style_loss_backward(number, x, memory.numbers(n, c, c))
+    )
+    must_raise("gram_style_loss_backward: difference", lambda: OPS.gram_style_loss_backward(per_image, x, matrix))
+    parameter = case.random.choice(
+        (memory.numbers(c + 1), memory.numbers(n + 1, c), memory.numbers(c).double(), memory.numbers(2 * c + 2)[::2])
+    )
+    must_raise("bias_act: bias", lambda: OPS.bias_act(x, parameter, *act[1:]))
+    must_raise("bias_act_backward: bias", lambda: OPS.bias_act_backward(grad, x, parameter, *act[1:], True, True))
+    must_raise("bias_act: activation", lambda: OPS.bias_act(x, None, "gelu", *act[2:]))
+    for at, name in enumerate(("weight", "bias", "mean", "rstd")):
+        changed = [*norm]
+        changed[at] = parameter
+        must_raise(
+            f"instance_norm_backward: {name}",
+            lambda changed=changed: OPS.instance_norm_backward(grad, x, *changed, True, True, True),
+        )
+        if at < 2:
+            must_raise(
+                f"instance_norm: {name}",
+                lambda changed=changed: OPS.instance_norm(x, *changed[:2], None, None, 0.2, 1e-5),
+            )
+
+
+KINDS = (ssim, psnr, gram, gram_style_loss, instance_norm, bias_act, ssim, wrong_calls, instance_norm, module_itself)
+
+
+def load(path: str) -> Spied:
+    spec = importlib.util.spec_from_file_location("fastgan._C", path)
+    if spec is None or spec.loader is None:
+        sys.exit(f"{path} is no extension")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    spied = Spied(module)
+    _native._loaded = spied, None  # type: ignore[assignment]
+    return spied
+
+
+def run_case(spied: Spied, seed: int, number: int) -> None:
+    random = Random(f"{seed}/{number}")
+    torch.manual_seed(random.getrandbits(62))
+    spied.random = random
+    level = random.choice(spied.module.build_info()["cpu_levels"])
+    spied.set_level(level)
+    threads = random.choice((1, 1, 2, 3))
+    torch.set_num_threads(threads)
+    kind = KINDS[number % len(KINDS)]
+    try:
+        kind(Case(random))
+    except Exception as error:
+        raise Finding(f"{kind.__name__} at {level} with {threads} threads: {error}") from error
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("library")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--progress", required=True)
+    parser.add_argument("--case", type=int)
+    arguments = parser.parse_args()
+
+    spied = load(arguments.library)
+    progress = os.open(arguments.progress, os.O_WRONLY)
+    end = time.monotonic() + arguments.seconds
+    number = arguments.case or 0
+    while True:
+        os.pwrite(progress, f"{number:<20}".encode(), 0)
+        run_case(spied, arguments.seed, number)
+        number += 1
+        if arguments.case is not None or (time.monotonic() > end and number >= 2 * len(KINDS)):
+            break
+    if arguments.case is None:
+        print(f"{number} cases, no finding; calls by binding:")
+        for name in sorted(name for name in dir(spied.module) if not name.startswith("_")):
+            print(f"    {name:28}{spied.calls[name]:8}")
+            if spied.calls[name] == 0 and not name.endswith(("_cuda", "_workspace")):
+                raise Finding(f"{name} was never called: give it a case")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
