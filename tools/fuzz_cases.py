@@ -24,16 +24,35 @@ from fastgan.ops import _native
 OPS = torch.ops.fastgan
 ACTIVATIONS = (None, "relu", "leaky_relu", "tanh")
 #: In place of an argument of the raw bindings, by what the argument is.
-NOT_VIEWS = ((), (1, 0, 1, 1, 1), (1, 0, 1, 1, 1, 1, 1), [1, 0, 1, 1, 1, 1], "view", 3, (None,) * 6, ("1",) * 6)
+NOT_VIEWS: tuple[Any, ...] = (
+    (),
+    (1, 0, 1, 1, 1),
+    (1, 0, 1, 1, 1, 1, 1),
+    [1, 0, 1, 1, 1, 1],
+    "view",
+    3,
+    (None,) * 6,
+    ("1",) * 6,
+)
 NOT_VIEWS += ((-1, 0, 1, 1, 1, 1), (1 << 70, 0, 1, 1, 1, 1), (1, 0, 1.5, 1, 1, 1), (1, 1 << 40, 1, 1, 1, 1))
-NOT_SHAPES = ((), (1, 1, 1), (1, 1, 1, 1, 1), None, "NCHW", ("1",) * 4, (1, 1, 1, 1.5), (1, 1, 1, 1 << 70), 4)
+NOT_SHAPES: tuple[Any, ...] = (
+    (),
+    (1, 1, 1),
+    (1, 1, 1, 1, 1),
+    None,
+    "NCHW",
+    ("1",) * 4,
+    (1, 1, 1, 1.5),
+    (1, 1, 1, 1 << 70),
+    4,
+)
 NOT_INTEGERS = (None, "1", 1.5, (1,), 1 << 70)
 NOT_NUMBERS = (None, "1", (), [1.0], 1j)
 
 
-def must_raise(told: str, call: Callable[[], object]) -> None:
+def must_raise(told: str, call: Callable[..., object], *arguments: Any) -> None:
     try:
-        call()
+        call(*arguments)
     except Exception:
         return
     raise Finding(f"accepted: {told}")
@@ -74,8 +93,8 @@ class Spied:
             case _:
                 wrong = None
         garbled = (*arguments[:at], wrong, *arguments[at + 1 :])
-        must_raise(f"{name} with {wrong!r} as argument {at}", lambda: function(*garbled))
-        must_raise(f"{name} without its last argument", lambda: function(*arguments[:-1]))
+        must_raise(f"{name} with {wrong!r} as argument {at}", function, *garbled)
+        must_raise(f"{name} without its last argument", function, *arguments[:-1])
 
 
 class Case:
@@ -174,10 +193,8 @@ def module_itself(case: Case) -> None:
         raise Finding("fma_loop gave no speed")
     if module.build_info()["cpu_level"] not in module.build_info()["cpu_levels"]:
         raise Finding("build_info names a level that is not there")
-    must_raise(
-        "an unknown level", lambda: module.set_level(case.random.choice(("mmx", "AVX2", "avx2 ", "\0", "é" * 999)))
-    )
-    must_raise("a level that is no text", lambda: module.set_level(case.random.choice((None, 1, ["avx2"], ()))))
+    must_raise("an unknown level", module.set_level, case.random.choice(("mmx", "AVX2", "avx2 ", "\0", "é" * 999)))
+    must_raise("a level that is no text", module.set_level, case.random.choice((None, 1, ["avx2"], ())))
 
 
 def wrong_calls(case: Case) -> None:
@@ -215,36 +232,49 @@ def wrong_calls(case: Case) -> None:
         (x, other, "shapes that differ"),
         (other, x, "shapes that differ"),
     ):
-        must_raise(f"ssim: {which}", lambda a=a, b=b: OPS.ssim(a, b, *options))
-        must_raise(f"ssim_backward: {which}", lambda a=a, b=b: OPS.ssim_backward(per_image, a, b, *options, True, True))
-        must_raise(f"psnr: {which}", lambda a=a, b=b: OPS.psnr(a, b, 1.0))
-        must_raise(
-            f"psnr_backward: {which}", lambda a=a, b=b: OPS.psnr_backward(per_image, a, b, per_image, 1.0, True, True)
-        )
-    must_raise(f"ssim: window_size {size}", lambda: OPS.ssim(x, x, 1.0, "gaussian", size, 1.5))
+        must_raise(f"ssim: {which}", OPS.ssim, a, b, *options)
+        must_raise(f"ssim_backward: {which}", OPS.ssim_backward, per_image, a, b, *options, True, True)
+        must_raise(f"psnr: {which}", OPS.psnr, a, b, 1.0)
+        must_raise(f"psnr_backward: {which}", OPS.psnr_backward, per_image, a, b, per_image, 1.0, True, True)
+    must_raise(f"ssim: window_size {size}", OPS.ssim, x, x, 1.0, "gaussian", size, 1.5)
     must_raise(
         f"ssim_backward: window_size {size}",
-        lambda: OPS.ssim_backward(per_image, x, x, 1.0, "gaussian", size, 1.5, True, False),
+        OPS.ssim_backward,
+        per_image,
+        x,
+        x,
+        1.0,
+        "gaussian",
+        size,
+        1.5,
+        True,
+        False,
     )
-    must_raise(f"gram: {told}", lambda: OPS.gram(bad))
-    must_raise(f"gram_backward: {told}", lambda: OPS.gram_backward(memory.numbers(n, c, c), bad))
-    must_raise(f"gram_style_loss: {told}", lambda: OPS.gram_style_loss(bad, memory.numbers(c, c)))
+    must_raise(f"gram: {told}", OPS.gram, bad)
+    must_raise(f"gram_backward: {told}", OPS.gram_backward, memory.numbers(n, c, c), bad)
+    must_raise(f"gram_style_loss: {told}", OPS.gram_style_loss, bad, memory.numbers(c, c))
     norm = (None, None, memory.numbers(n, c), memory.numbers(n, c), None, 0.2)
     act = (None, None, 0.2, 1.0, None)
     for a, b, which in ((grad, bad, told), (bad, x, told), (other, x, "a gradient of another shape")):
-        must_raise(f"bias_act_backward: {which}", lambda a=a, b=b: OPS.bias_act_backward(a, b, *act, True, True))
+        must_raise(f"bias_act_backward: {which}", OPS.bias_act_backward, a, b, *act, True, True)
         must_raise(
             f"instance_norm_backward: {which}",
-            lambda a=a, b=b: OPS.instance_norm_backward(a, b, *norm, True, True, True),
+            OPS.instance_norm_backward,
+            a,
+            b,
+            *norm,
+            True,
+            True,
+            True,
         )
-    must_raise(f"bias_act: {told}", lambda: OPS.bias_act(bad, *act))
-    must_raise(f"instance_norm: {told}", lambda: OPS.instance_norm(bad, None, None, None, None, 0.2, 1e-5))
-    must_raise("instance_norm: residual", lambda: OPS.instance_norm(x, None, None, other, None, 0.2, 1e-5))
+    must_raise(f"bias_act: {told}", OPS.bias_act, bad, *act)
+    must_raise(f"instance_norm: {told}", OPS.instance_norm, bad, None, None, None, None, 0.2, 1e-5)
+    must_raise("instance_norm: residual", OPS.instance_norm, x, None, None, other, None, 0.2, 1e-5)
 
-    number = case.random.choice((memory.numbers(n + 1), memory.numbers(n, 1), memory.numbers(0), memory.numbers(())))
-    must_raise("ssim_backward: grad", lambda: OPS.ssim_backward(number, x, x, *options, True, True))
-    must_raise("psnr_backward: grad", lambda: OPS.psnr_backward(number, x, x, per_image, 1.0, True, True))
-    must_raise("psnr_backward: psnr", lambda: OPS.psnr_backward(per_image, x, x, number, 1.0, True, True))
+    number = case.random.choice((memory.numbers(n + 1), memory.numbers(n, 1), memory.numbers(0), memory.numbers()))
+    must_raise("ssim_backward: grad", OPS.ssim_backward, number, x, x, *options, True, True)
+    must_raise("psnr_backward: grad", OPS.psnr_backward, number, x, x, per_image, 1.0, True, True)
+    must_raise("psnr_backward: psnr", OPS.psnr_backward, per_image, x, x, number, 1.0, True, True)
     matrix = case.random.choice(
         (
             memory.numbers(n, c + 1, c + 1),
@@ -253,29 +283,39 @@ def wrong_calls(case: Case) -> None:
             memory.numbers(n, c, c, 1),
         )
     )
-    must_raise("gram_backward: grad", lambda: OPS.gram_backward(matrix, x))
-    must_raise("gram_style_loss: target", lambda: OPS.gram_style_loss(x, matrix))
-    must_raise(
-        "gram_style_loss_backward: grad", lambda: OPS.gram_style_loss_backward(number, x, memory.numbers(n, c, c))
-    )
-    must_raise("gram_style_loss_backward: difference", lambda: OPS.gram_style_loss_backward(per_image, x, matrix))
+    must_raise("gram_backward: grad", OPS.gram_backward, matrix, x)
+    must_raise("gram_style_loss: target", OPS.gram_style_loss, x, matrix)
+    must_raise("gram_style_loss_backward: grad", OPS.gram_style_loss_backward, number, x, memory.numbers(n, c, c))
+    must_raise("gram_style_loss_backward: difference", OPS.gram_style_loss_backward, per_image, x, matrix)
     parameter = case.random.choice(
         (memory.numbers(c + 1), memory.numbers(n + 1, c), memory.numbers(c).double(), memory.numbers(2 * c + 2)[::2])
     )
-    must_raise("bias_act: bias", lambda: OPS.bias_act(x, parameter, *act[1:]))
-    must_raise("bias_act_backward: bias", lambda: OPS.bias_act_backward(grad, x, parameter, *act[1:], True, True))
-    must_raise("bias_act: activation", lambda: OPS.bias_act(x, None, "gelu", *act[2:]))
+    must_raise("bias_act: bias", OPS.bias_act, x, parameter, *act[1:])
+    must_raise("bias_act_backward: bias", OPS.bias_act_backward, grad, x, parameter, *act[1:], True, True)
+    must_raise("bias_act: activation", OPS.bias_act, x, None, "gelu", *act[2:])
     for at, name in enumerate(("weight", "bias", "mean", "rstd")):
-        changed = [*norm]
+        changed: list[Any] = [*norm]
         changed[at] = parameter
         must_raise(
             f"instance_norm_backward: {name}",
-            lambda changed=changed: OPS.instance_norm_backward(grad, x, *changed, True, True, True),
+            OPS.instance_norm_backward,
+            grad,
+            x,
+            *changed,
+            True,
+            True,
+            True,
         )
         if at < 2:
             must_raise(
                 f"instance_norm: {name}",
-                lambda changed=changed: OPS.instance_norm(x, *changed[:2], None, None, 0.2, 1e-5),
+                OPS.instance_norm,
+                x,
+                *changed[:2],
+                None,
+                None,
+                0.2,
+                1e-5,
             )
 
 

@@ -21,6 +21,7 @@ EDGES = (1, 1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 15, 16, 17, 31, 32, 33, 61, 63, 64, 
 ORDERS = ((0, 1, 2, 3), (0, 1, 2, 3), (0, 2, 3, 1), (0, 2, 3, 1), (0, 1, 3, 2))
 #: More runs of unused elements than this are left to their NaN.
 MOST_RUNS = 3000
+POISON, UNPOISON = ctypes.CDLL(None)["__asan_poison_memory_region"], ctypes.CDLL(None)["__asan_unpoison_memory_region"]
 
 
 class Finding(Exception):
@@ -46,7 +47,6 @@ class Memory:
         self.random = random
         self.placed: list[Placed] = []
         self.poisoned = False
-        self._asan = ctypes.CDLL(None)
 
     def size(self, most: int = 300) -> int:
         return min(most, self.random.choice(EDGES) if self.random.random() < 0.8 else self.random.randint(1, most))
@@ -111,9 +111,7 @@ class Memory:
             self.poisoned = False
             for placed in self.placed:
                 size = placed.storage.numel() * placed.storage.element_size()
-                self._asan.__asan_unpoison_memory_region(
-                    ctypes.c_void_p(placed.storage.data_ptr()), ctypes.c_size_t(size)
-                )
+                UNPOISON(ctypes.c_void_p(placed.storage.data_ptr()), ctypes.c_size_t(size))
         for placed in self.placed:
             if not placed.storage[~placed.used].isnan().all():
                 raise Finding("written beside a tensor's elements")
@@ -124,4 +122,4 @@ class Memory:
             return
         for begin, end in gaps.tolist():
             address = placed.storage.data_ptr() + begin * element
-            self._asan.__asan_poison_memory_region(ctypes.c_void_p(address), ctypes.c_size_t((end - begin) * element))
+            POISON(ctypes.c_void_p(address), ctypes.c_size_t((end - begin) * element))

@@ -155,6 +155,22 @@ def test_large_means(case: Case) -> None:
     compare(case, lambda x: x, torch.float32, mean=1000.0)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["nchw", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        norm(1, 64, 300, 460, activation="relu", residual=True, numbers={"weight": (64,), "bias": (64,)}),
+        features("gram_style_loss", 2, 64, 300, 240, target=(64, 64)),
+        Case("bias_act", {"x": (1, 64, 300, 460)}, {"bias": (64,)}, {"activation": "leaky_relu"}),
+    ],
+    ids=lambda case: case.op,
+)
+def test_outputs_that_no_cache_holds(case: Case, dtype: torch.dtype, last: bool) -> None:
+    """They are written past the caches."""
+    compare(case, lambda x: x.contiguous(memory_format=torch.channels_last) if last else x, dtype)
+
+
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_inputs_of_mixed_layouts(case: Case) -> None:
     inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
