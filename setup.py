@@ -86,7 +86,7 @@ def compile_cuda(compiler: str, archs: list[str], folder: Path) -> list[str]:
 def git_commit() -> str:
     if not (ROOT / ".git").exists():
         return ""
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

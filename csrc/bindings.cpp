@@ -178,6 +178,7 @@ void bind_cpu(py::module_& m) {
                           at(grad_bias), threads);
       },
       Unlocked());
+  m.def("vector_lanes", &vector_lanes);
   m.def("fma_loop", &fma_loop, Unlocked(), py::arg("threads"), py::arg("milliseconds"));
 }
 

@@ -30,11 +30,13 @@ def rows_of(page: str) -> list[str]:
         return script("quality.py")["table"](RESULTS).splitlines()
     if page == "docs/article.md":
         return [row for table in script("article.py")["tables"](RESULTS) for row in table.splitlines()]
+    if page == "docs/performance.md":
+        return script("ops/table.py")["table"](json.loads((RESULTS / "ops-cpu.json").read_text())).splitlines()
     results = json.loads((RESULTS / "stability.json").read_text())
     return script("stability.py")["table"](results).splitlines()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/article.md", "docs/stability.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/article.md", "docs/performance.md", "docs/stability.md"])
 def test_figures_are_those_of_the_result_files(page: str) -> None:
     rows, text = rows_of(page), (ROOT / page).read_text()
     assert len(rows) > 4 and [row for row in rows if row not in text] == []

@@ -37,13 +37,17 @@ print(f"CUDA {info['cuda_version']} for {archs}" if archs else "no CUDA kernels"
 """
 
 
-def run(*command: str | Path, cwd: Path) -> None:
-    subprocess.run([str(part) for part in command], cwd=cwd, env=ENVIRONMENT, check=True)
+def run(*command: str | Path, cwd: Path, **environment: str) -> None:
+    subprocess.run([str(part) for part in command], cwd=cwd, env={**ENVIRONMENT, **environment}, check=True)
 
 
 def build(folder: Path) -> Path:
+    # Not in the checkout's build/, where files that are no longer part of the package may lie.
+    settings = folder / "build.cfg"
+    settings.write_text(f"[build]\nbuild_base = {folder / 'build'}\n")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
     started = time.perf_counter()
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT, cwd=folder)
+    run(*command, cwd=folder, DIST_EXTRA_CONFIG=str(settings))
     (wheel,) = folder.glob("fastgan-*.whl")
     print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, built in {time.perf_counter() - started:.0f} s")
     with zipfile.ZipFile(wheel) as archive:

@@ -25,7 +25,9 @@ def table(result: dict[str, Any]) -> str:
         rows = list(group)
         (ours,) = [row for row in rows if row["provider"] == "fastgan"]
         peers = [row for row in rows if not row["provider"].startswith("fastgan") and row["correct"]]
-        eager = min((row for row in peers if row["provider"] != "compiled"), key=lambda row: row["ms_median"])
+        eager = min(
+            (row for row in peers if row["provider"] != "compiled"), key=lambda row: row["ms_median"], default=None
+        )
         compiled = [row for row in peers if row["provider"] == "compiled"]
         time = ours["ms_median"]
         cells = [
@@ -33,8 +35,8 @@ def table(result: dict[str, Any]) -> str:
             dtype,
             _WORK[suite],
             f"{time:.2f}",
-            eager["provider"],
-            f"{eager['ms_median'] / time:.1f}x",
+            eager["provider"] if eager else "none right",
+            f"{eager['ms_median'] / time:.1f}x" if eager else "",
             f"{compiled[0]['ms_median'] / time:.1f}x" if compiled else "",
             f"{ours['fraction_of_limit']:.2f}",
         ]

@@ -21,6 +21,8 @@ constexpr int kChains = 12;  // more than latency times throughput, fewer than r
 
 namespace fastgan {
 
+int vector_lanes() { return FASTGAN_DISPATCH(lanes)(); }
+
 double fma_loop(int threads, double milliseconds) {
   using Clock = std::chrono::steady_clock;
   const auto run = FASTGAN_DISPATCH(spin);

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 REDUCTIONS = ("mean", "none")
@@ -13,6 +14,8 @@ def floating(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}; convert and scale it first")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {tensor.layout}")
 
 
 def nchw(name: str, tensor: Tensor) -> None:
@@ -33,12 +36,25 @@ def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
+def _number(name: str, value: float) -> None:
+    if value is None or isinstance(value, (str, Tensor)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def slope(name: str, value: float) -> None:
+    _number(name, value)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+
+
 def positive(name: str, value: float) -> None:
+    _number(name, value)
     if not 0 < value < math.inf:  # comparisons alone: the compiler refuses math.isfinite of a value that changes
         raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
 
 
 def finite(name: str, value: float) -> None:
+    _number(name, value)
     if not -math.inf < value < math.inf:
         raise ValueError(f"{name} must be a finite number, got {value!r}")
 

@@ -84,7 +84,7 @@ class Backend:
         if self.gradient_order is not None and order > self.gradient_order:
             if self.gradient_order == 0:
                 return "has no gradient; use torch.no_grad() or backend='reference'"
-            return "cannot be differentiated twice, as ops.second_order() asks"
+            return "has gradients of first order by autograd alone: no ops.second_order(), torch.func, forward mode"
         return self.unavailable(device)
 
 
@@ -151,6 +151,8 @@ def select(op: str, *tensors: Tensor | None, backend: str | None = None) -> Back
     order = 0
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
         order = 2 if _second_order else 1
+    if not torch.compiler.is_compiling() and _transformed():
+        order = 2
     entry = _OPS[op]
     if backend is not None:
         return _honour(entry, op, backend, "backend", device, dtypes, order)
@@ -172,6 +174,11 @@ def select(op: str, *tensors: Tensor | None, backend: str | None = None) -> Back
             return chosen
     reasons = "; ".join(f"{b.name} {b.refusal(device, dtypes, order)}" for b in entry.backends.values())
     raise ValueError(f"no backend of {op} can serve this call: {reasons}")
+
+
+def _transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work: what is registered knows neither."""
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 def _honour(

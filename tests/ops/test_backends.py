@@ -72,6 +72,7 @@ CASES = [
     pair("ssim", 1, 2, 45, 14, data_range=4.0, window="uniform", window_size=7),
     pair("ssim", 2, 1, 9, 20, data_range=4.0, window_size=5, sigma=0.8),
     pair("ssim", 1, 1, 30, 33, data_range=4.0, window_size=29, sigma=6.0),
+    pair("ssim", 1, 1, 150, 40, data_range=4.0),
     pair("psnr", 1, 1, 1, 1),
     pair("psnr", 3, 3, 13, 17, data_range=255.0),
     pair("psnr", 1, 2, 130, 150),
@@ -102,17 +103,19 @@ pytestmark = native
 @pytest.fixture(params=_native.build_info().get("cpu_levels", []))
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     module = _native.extension()
+    before = module.build_info()["cpu_level"]
     module.set_level(request.param)
     assert module.build_info()["cpu_level"] == request.param
+    assert module.vector_lanes() == {"baseline": 4, "avx2": 8}.get(request.param, 16)
     yield request.param
-    module.set_level("")
+    module.set_level(before)
 
 
 def value_and_gradients(case: Case, inputs: dict[str, Tensor], backend: str, seed: int = 1) -> list[Tensor]:
     leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}
     result = case.run(leaves, backend)
     generator = torch.Generator().manual_seed(seed)
-    cotangent = torch.randn(result.shape, generator=generator).to(result.dtype)
+    cotangent = torch.randn(result.shape, generator=generator).to(result)
     # As the gradient of a mean comes: one number for each image, expanded over it.
     if result.dim() == 4:
         cotangent = cotangent[:, :, :1, :1].expand(result.shape) + cotangent
@@ -123,9 +126,18 @@ def value_and_gradients(case: Case, inputs: dict[str, Tensor], backend: str, see
 
 
 def compare(
-    case: Case, layout: Callable[[Tensor], Tensor], dtype: torch.dtype, mean: float = 0.0, seed: int = 1
+    case: Case,
+    layout: Callable[[Tensor], Tensor],
+    dtype: torch.dtype,
+    mean: float = 0.0,
+    seed: int = 1,
+    device: str = "cpu",
 ) -> None:
-    inputs = case.inputs(7, dtype, layout, mean)
+    made_inputs = case.inputs(7, dtype, lambda x: x, mean)
+    inputs = {
+        name: layout(value.to(device)) if name in case.images else value.to(device)
+        for name, value in made_inputs.items()
+    }
     exact = value_and_gradients(case, {name: value.double() for name, value in inputs.items()}, "reference", seed)
     same_dtype = value_and_gradients(case, inputs, "reference", seed)
     have = value_and_gradients(case, inputs, "native", seed)
@@ -140,7 +152,13 @@ def compare(
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_values_and_gradients(case: Case, dtype: torch.dtype, level: str) -> None:
-    compare(case, lambda x: x, dtype)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)  # so that images are cut into strips
+    try:
+        compare(case, lambda x: x, dtype)
+        compare(case, lambda x: x.contiguous(memory_format=torch.channels_last), dtype)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -231,8 +249,7 @@ def test_nothing_is_left_unwritten(case: Case, request: pytest.FixtureRequest) -
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
-def test_nothing_is_written_outside(case: Case) -> None:
-    """Inputs stay as they are, and neither they nor their surroundings are read beyond their edges."""
+def test_inputs_stay_and_nothing_around_them_is_read(case: Case) -> None:
 
     def walled(x: Tensor) -> Tensor:
         return torch.nn.functional.pad(x, (3, 5, 2, 4), value=float("nan"))[:, :, 2:-4, 3:-5]
@@ -271,23 +288,47 @@ def test_a_second_differentiation_raises_or_goes_by_the_reference(case: Case, ke
     """A penalty on the gradient: never a silently wrong one."""
     inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
 
-    def penalty(backend: str | None) -> Tensor:
+    def penalty(backend: str | None, of: str) -> Tensor:
         leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}
         result = getattr(ops, case.op)(**leaves, **case.options, backend=backend)
-        (gradient,) = torch.autograd.grad(result.square().sum(), leaves["x"], create_graph=True)
+        (gradient,) = torch.autograd.grad(result.square().sum(), leaves[of], create_graph=True)
         loss = gradient.square().sum() + result.sum()
         return torch.autograd.grad(loss, leaves["x"])[0]
 
-    with pytest.raises(RuntimeError, match="second_order"):
-        penalty("native")
-    want = penalty("reference")
-    kernel_calls.clear()
+    for of in set(inputs) - {"residual"}:  # whose gradient is the result's own
+        with pytest.raises(RuntimeError, match="second_order"):
+            penalty("native", of)
+        want = penalty("reference", of)
+        kernel_calls.clear()
+        with ops.second_order():
+            have = penalty(None, of)
+            with pytest.raises(ValueError, match=r"no ops\.second_order\(\)"):
+                penalty("native", of)
+        assert kernel_calls == []
+        torch.testing.assert_close(have, want)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_transforms_go_by_the_reference(case: Case, kernel_calls: list[str]) -> None:
+    """torch.func and forward mode, which the registered ops do not know."""
+    inputs = case.inputs(7, torch.float32, lambda x: x, 0.0)
+    x, rest = inputs["x"], {name: value for name, value in inputs.items() if name != "x"}
+
+    def value(x: Tensor) -> Tensor:
+        return getattr(ops, case.op)(x, **rest, **case.options).square().sum()
+
+    leaf = x.clone().requires_grad_()
     with ops.second_order():
-        have = penalty(None)
-        with pytest.raises(ValueError, match="cannot be differentiated twice"):
-            penalty("native")
+        (want,) = torch.autograd.grad(value(leaf), leaf)
+    torch.testing.assert_close(torch.func.grad(value)(x), want)
+    direction = torch.ones_like(x)
+    _, tangent = torch.func.jvp(value, (x,), (direction,))
+    torch.testing.assert_close(tangent, (want * direction).sum(), rtol=1e-3, atol=1e-4)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, direction)
+        told = torch.autograd.forward_ad.unpack_dual(value(dual)).tangent
+    torch.testing.assert_close(told, tangent)
     assert kernel_calls == []
-    torch.testing.assert_close(have, want)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -335,6 +376,49 @@ def test_autocast_changes_nothing(case: Case) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         have = case.run(inputs, "native")
     assert have.dtype == want.dtype and torch.equal(have, want)
+
+
+@pytest.mark.skipif(_native.unavailable("cuda") is not None, reason=f"native {_native.unavailable('cuda')}")
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", _native.DTYPES["cuda"], ids=lambda dtype: str(dtype).removeprefix("torch."))
+def test_on_a_gpu(case: Case, dtype: torch.dtype) -> None:
+    """On a stream of its own, whose work the default stream's must not run ahead of."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        compare(case, lambda x: x, dtype, device="cuda")
+        compare(case, lambda x: x.contiguous(memory_format=torch.channels_last), dtype, device="cuda")
+        compare(case, lambda x: x.transpose(2, 3).contiguous().transpose(2, 3), dtype, device="cuda")
+    stream.synchronize()
+
+
+def test_relu_is_zero_below_and_stops_infinities() -> None:
+    """Exactly 0, not -0, and no product of 0 with an infinity."""
+    x = torch.randn(1, 2, 9, 9, requires_grad=True)
+    for make in (ops.instance_norm, ops.bias_act):
+        result = make(x, activation="relu", backend="native")
+        dead = result == 0
+        assert dead.any() and not torch.signbit(result[dead]).any()
+        gradient = torch.where(dead, torch.inf, 0.0)
+        (back,) = torch.autograd.grad(result, x, gradient)
+        assert (back == 0).all()
+    infinite = torch.tensor([-torch.inf, torch.nan]).view(1, 1, 1, 2)
+    result = ops.bias_act(infinite, activation="relu", backend="native").flatten()
+    assert result[0] == 0 and result[1].isnan()
+
+
+def test_gradients_from_the_limit_of_a_clamp_on_and_of_identical_images(backend: str) -> None:
+    x = torch.tensor([0.5, 1.0, -1.0, 2.0]).view(1, 1, 1, 4).requires_grad_()
+    (gradient,) = torch.autograd.grad(ops.bias_act(x, clamp=1.0, backend=backend).sum(), x)
+    assert gradient.flatten().tolist() == [1, 0, 0, 0]
+    y = x.detach().clone()
+    (gradient,) = torch.autograd.grad(ops.psnr(x, y, backend=backend), x)
+    assert (gradient == 0).all()
+
+
+def test_ssim_of_values_far_beyond_the_data_range() -> None:
+    x, y = (torch.rand(1, 1, 20, 20, generator=torch.Generator().manual_seed(seed)) * 1e12 for seed in (0, 1))
+    exact = ops.ssim(x.double(), y.double(), backend="reference")
+    torch.testing.assert_close(ops.ssim(x, y, backend="native").double(), exact, rtol=1e-3, atol=1e-5)
 
 
 def test_a_level_that_is_not_there_is_refused() -> None:

@@ -118,7 +118,7 @@ def test_input_is_left_alone_and_compiles(rng: torch.Generator) -> None:
         ({"bias": torch.ones(1, 3)}, r"bias must be"),
         ({"residual": torch.ones(2, 3, 4, 5)}, "residual must have the shape of x"),
         ({"activation": "gelu"}, "activation must be one of None, 'relu', 'leaky_relu', 'tanh', got 'gelu'"),
-        ({"negative_slope": -0.1}, "negative_slope must be at least 0"),
+        ({"negative_slope": -0.1}, "negative_slope must be a finite number of at least 0"),
         ({"eps": 0.0}, "eps must be a finite number above 0"),
     ],
 )

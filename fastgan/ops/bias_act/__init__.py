@@ -53,8 +53,7 @@ def bias_act(
         if bias.shape != (x.shape[1],):
             raise ValueError(f"bias must be ({x.shape[1]},) for this x, got {tuple(bias.shape)}")
     _checks.one_of("activation", activation, _checks.ACTIVATIONS)
-    if negative_slope < 0:
-        raise ValueError(f"negative_slope must be at least 0, got {negative_slope!r}")
+    _checks.slope("negative_slope", negative_slope)
     _checks.finite("gain", gain)
     if clamp is not None:
         _checks.positive("clamp", clamp)

@@ -12,7 +12,9 @@ _gram = define("gram(Tensor x) -> Tensor", native.gram)
 _gram_backward = define("gram_backward(Tensor grad, Tensor x) -> Tensor", native.gram_backward)
 _loss = define("gram_style_loss(Tensor x, Tensor target) -> (Tensor, Tensor)", native.gram_style_loss)
 _loss_backward = define(
-    "gram_style_loss_backward(Tensor grad, Tensor x, Tensor difference) -> Tensor", native.gram_style_loss_backward
+    "gram_style_loss_backward(Tensor grad, Tensor x, Tensor target, Tensor difference, bool needs_x, bool needs_target)"
+    " -> (Tensor, Tensor)",
+    native.gram_style_loss_backward,
 )
 
 
@@ -34,8 +36,11 @@ def _(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.register_fake("fastgan::gram_style_loss_backward")
-def _(grad: Tensor, x: Tensor, difference: Tensor) -> Tensor:
-    return torch.empty_like(x)
+def _(
+    grad: Tensor, x: Tensor, target: Tensor, difference: Tensor, needs_x: bool, needs_target: bool
+) -> tuple[Tensor, Tensor]:
+    grad_target = target.new_empty(target.shape if needs_target else 0)
+    return torch.empty_like(x) if needs_x else x.new_empty(0), grad_target
 
 
 def _setup_gram(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -49,21 +54,14 @@ def _backward_gram(ctx: Any, grad: Tensor) -> Tensor:
 def _setup_loss(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
     x, target = inputs
     difference = output[1]
-    ctx.save_for_backward(x, difference)
+    ctx.save_for_backward(x, target, difference)
     ctx.mark_non_differentiable(difference)
-    ctx.target_dtype, ctx.one_target = target.dtype, target.dim() == 2
 
 
 def _backward_loss(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, Tensor | None]:
-    x, difference = ctx.saved_tensors
-    grad_x = _loss_backward(grad, x, difference) if ctx.needs_input_grad[0] else None
-    grad_target = None
-    if ctx.needs_input_grad[1]:
-        grad_target = difference * (grad.view(-1, 1, 1) * (-2 / x.shape[1] ** 2))
-        if ctx.one_target:
-            grad_target = grad_target.sum(0)
-        grad_target = grad_target.to(ctx.target_dtype)
-    return grad_x, grad_target
+    needs_x, needs_target = ctx.needs_input_grad
+    grad_x, grad_target = _loss_backward(grad, *ctx.saved_tensors, needs_x, needs_target)
+    return grad_x if needs_x else None, grad_target if needs_target else None
 
 
 torch.library.register_autograd("fastgan::gram", _backward_gram, setup_context=_setup_gram)

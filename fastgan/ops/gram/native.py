@@ -62,13 +62,21 @@ def gram_style_loss(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return out, difference
 
 
-def gram_style_loss_backward(grad: Tensor, x: Tensor, difference: Tensor) -> Tensor:
-    """The gradient of x."""
+def gram_style_loss_backward(
+    grad: Tensor, x: Tensor, target: Tensor, difference: Tensor, needs_x: bool, needs_target: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and target; empty where not needed."""
     _native.check(x)
     n, c = x.shape[:2]
     grad = grad.float().contiguous()
     _native.check_numbers("grad", grad, x, (n,))
     _native.check_numbers("difference", difference, x, (n, c, c))
+    grad_target = target.new_empty(0)
+    if needs_target:
+        pulled = difference * (grad.view(-1, 1, 1) * (-2 / c**2))
+        grad_target = (pulled.sum(0) if target.dim() == 2 else pulled).to(target.dtype)
+    if not needs_x:
+        return x.new_empty(0), grad_target
     grad_x = torch.empty_like(x)
     _native.call(
         "gram_style_loss_backward",
@@ -80,4 +88,4 @@ def gram_style_loss_backward(grad: Tensor, x: Tensor, difference: Tensor) -> Ten
         _native.view(grad_x),
         workspace=lambda module: 4 * n * c * c,
     )
-    return grad_x
+    return grad_x, grad_target

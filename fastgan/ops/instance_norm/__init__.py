@@ -62,8 +62,7 @@ def instance_norm(
         if residual.shape != x.shape:
             raise ValueError(f"residual must have the shape of x, {tuple(x.shape)}, got {tuple(residual.shape)}")
     _checks.one_of("activation", activation, _checks.ACTIVATIONS)
-    if negative_slope < 0:
-        raise ValueError(f"negative_slope must be at least 0, got {negative_slope!r}")
+    _checks.slope("negative_slope", negative_slope)
     _checks.positive("eps", eps)
     chosen = select("instance_norm", x, weight, bias, residual, backend=backend)
     return chosen(x, weight, bias, residual, activation, negative_slope, eps)

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from fastgan.ops import _native
 
+_TINY = torch.finfo(torch.float32).tiny
+
 
 def forward(
     x: Tensor,
@@ -27,7 +29,7 @@ def forward(
         *_parameters(x, weight, bias),
         _native.ACTIVATIONS[activation],
         negative_slope,
-        eps,
+        max(eps, _TINY),
         _native.view(residual),
         _native.view(out),
         _native.floats(mean),
