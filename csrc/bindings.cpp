@@ -38,9 +38,16 @@ struct type_caster<fastgan::Tensor> {
     if (source.is_none()) return true;
     if (!isinstance<tuple>(source) || len(source) != 6) return false;
     const auto items = reinterpret_borrow<tuple>(source);
-    value.data = reinterpret_cast<void*>(items[0].cast<std::uintptr_t>());
-    value.dtype = static_cast<fastgan::Dtype>(items[1].cast<int>());
-    for (int d = 0; d < 4; ++d) value.stride[d] = items[2 + d].cast<fastgan::Index>();
+    make_caster<std::uintptr_t> data;
+    make_caster<int> dtype;
+    if (!data.load(items[0], false) || !dtype.load(items[1], false)) return false;
+    value.data = reinterpret_cast<void*>(cast_op<std::uintptr_t>(data));
+    value.dtype = static_cast<fastgan::Dtype>(cast_op<int>(dtype));
+    for (int d = 0; d < 4; ++d) {
+      make_caster<fastgan::Index> stride;
+      if (!stride.load(items[2 + d], false)) return false;
+      value.stride[d] = cast_op<fastgan::Index>(stride);
+    }
     return true;
   }
 };

@@ -63,7 +63,7 @@ def test(wheel: Path, torch: str, folder: Path) -> None:
     venv.create(folder, with_pip=True)
     python, fastgan = folder / "bin" / "python", folder / "bin" / "fastgan"
     wanted = "torch" if torch == "newest" else f"torch=={torch}.*"
-    run(python, "-m", "pip", "install", "--quiet", wanted, wheel, cwd=folder)
+    run(python, "-m", "pip", "install", "-qq", wanted, wheel, cwd=folder)
     print(f"installed in {time.perf_counter() - started:.0f} s", flush=True)
     run(fastgan, "info", cwd=folder)
     run(python, CHECKS, cwd=folder)

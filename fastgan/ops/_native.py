@@ -114,14 +114,14 @@ def call(
         getattr(module, kernel + "_cuda")(*arguments, torch.cuda.current_stream(device).cuda_stream)
 
 
-def check(*tensors: Tensor | None) -> None:
+def check(first: Tensor, *others: Tensor) -> None:
     """Guards the kernels' memory against direct calls of the registered ops, which pass no public function.
 
     Raises ValueError unless all are non-empty, four-dimensional, of one shape, on one device and of a served dtype.
     """
-    given = [tensor for tensor in tensors if tensor is not None]
-    first = given[0]
-    for tensor in given:
+    for tensor in (first, *others):
+        if tensor is None:  # torch lets None pass for a Tensor of a schema
+            raise TypeError("expected tensors, got None")
         dtypes = DTYPES.get(tensor.device.type, ())
         if tensor.dtype not in dtypes or tensor.dim() != 4 or tensor.numel() == 0:
             raise ValueError(

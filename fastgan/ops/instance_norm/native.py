@@ -18,7 +18,7 @@ def forward(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result, and the mean and 1 / sqrt(var + eps) of every plane, float32 (N, C)."""
-    _native.check(x, residual)
+    _native.check(x, *([] if residual is None else [residual]))
     out = torch.empty_like(x)
     mean, rstd = (x.new_empty(x.shape[:2], dtype=torch.float32) for _ in range(2))
     _native.call(
