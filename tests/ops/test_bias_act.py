@@ -134,7 +134,7 @@ def test_input_is_left_alone_and_compiles(backend: str, rng: torch.Generator) ->
         ({"bias": torch.ones(2)}, r"bias must be \(3,\) for this x, got \(2,\)"),
         ({"bias": torch.ones(2, 3)}, r"bias must be \(3,\) for this x, got \(2, 3\)"),
         ({"activation": "gelu"}, "activation must be one of None, 'relu', 'leaky_relu', 'tanh', got 'gelu'"),
-        ({"negative_slope": -0.1}, r"negative_slope must be at least 0, got -0\.1"),
+        ({"negative_slope": -0.1}, r"negative_slope must be a finite number of at least 0, got -0\.1"),
         ({"gain": float("inf")}, "gain must be a finite number, got inf"),
         ({"gain": float("nan")}, "gain must be a finite number, got nan"),
         ({"clamp": 0.0}, r"clamp must be a finite number above 0, got 0\.0"),
