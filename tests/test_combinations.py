@@ -271,6 +271,7 @@ OTHER: dict[str, Any] = {
     "model.generator.layer": "relu4_1",
     "model.discriminator.name": "patch",
     "model.discriminator.norm": "instance",
+    "model.discriminator.depth": 4,
     "loss.augment": ["cutout"],
 }
 

@@ -174,7 +174,7 @@ def test_flat_styles_come_by_the_norms_and_by_the_surface(rng: torch.Generator) 
     want = (values[:, 128:].double() @ weight.T / scale / 2)[:, :, None, None].expand(-1, -1, 8, 10)
     assert want.abs().mean() > 0.01
     torch.testing.assert_close(moved["surface"], want, rtol=1e-5, atol=1e-6)
-    assert moved["norms"].abs().mean() > 2e-3
+    assert moved["norms"].abs().mean() > 1e-3
     torch.testing.assert_close(moved["both"], moved["norms"] + moved["surface"], rtol=1e-5, atol=1e-6)
 
 

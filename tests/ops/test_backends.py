@@ -3,6 +3,7 @@ reference, layouts, dtypes, instruction sets, gradients of gradients, the compil
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -425,8 +426,9 @@ def test_a_level_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match=r"this processor runs baseline.*not 'avx9000'"):
         _native.extension().set_level("avx9000")
     script = "import torch; from fastgan import ops; ops.ssim(torch.rand(1, 1, 11, 11), torch.rand(1, 1, 11, 11))"
+    environment = {**os.environ, "FASTGAN_CPU_LEVEL": "mmx"}
     result = subprocess.run(
-        [sys.executable, "-c", script], env={"FASTGAN_CPU_LEVEL": "mmx"}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode != 0
     assert "FASTGAN_CPU_LEVEL: this processor runs baseline" in result.stderr
