@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastgan.errors import InputError
 from fastgan.ops import _checks
+from fastgan.ops._registry import Backend
 
 #: What the kernels take, by device; the order is that of `Dtype` in csrc/kernels/common.h.
 DTYPES = {
@@ -71,6 +72,19 @@ def unavailable(device: str = "cpu") -> str | None:
 # What torch.compiler.assume_constant_result sets; that function imports the whole compiler. Tracing cannot follow an
 # import that fails, so a compiled function must take this answer as it is.
 unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def backend(op: str, function: Callable[..., Any]) -> Backend:
+    """The native backend of an op: what all kernels have in common."""
+    return Backend(
+        op,
+        "native",
+        function,
+        devices=("cpu", "cuda"),
+        dtypes=DTYPES,
+        gradient_order=1,
+        unavailable=unavailable,
+    )
 
 
 def build_info() -> dict[str, Any]:

@@ -8,15 +8,7 @@ from fastgan.ops.bias_act import _op, reference
 
 register(
     Backend("bias_act", "reference", reference.bias_act),
-    Backend(
-        "bias_act",
-        "native",
-        _op.bias_act,
-        devices=("cpu", "cuda"),
-        dtypes=_native.DTYPES,
-        gradient_order=1,
-        unavailable=_native.unavailable,
-    ),
+    _native.backend("bias_act", _op.bias_act),
     fastest={"cpu": ("native", "reference")},
 )
 

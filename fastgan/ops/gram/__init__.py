@@ -8,28 +8,12 @@ from fastgan.ops.gram import _op, reference
 
 register(
     Backend("gram", "reference", reference.gram),
-    Backend(
-        "gram",
-        "native",
-        _op.gram,
-        devices=("cpu", "cuda"),
-        dtypes=_native.DTYPES,
-        gradient_order=1,
-        unavailable=_native.unavailable,
-    ),
+    _native.backend("gram", _op.gram),
     fastest={"cpu": ("native", "reference")},
 )
 register(
     Backend("gram_style_loss", "reference", reference.gram_style_loss),
-    Backend(
-        "gram_style_loss",
-        "native",
-        _op.gram_style_loss,
-        devices=("cpu", "cuda"),
-        dtypes=_native.DTYPES,
-        gradient_order=1,
-        unavailable=_native.unavailable,
-    ),
+    _native.backend("gram_style_loss", _op.gram_style_loss),
     fastest={"cpu": ("native", "reference")},
 )
 

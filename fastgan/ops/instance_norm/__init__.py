@@ -8,15 +8,7 @@ from fastgan.ops.instance_norm import _op, reference
 
 register(
     Backend("instance_norm", "reference", reference.instance_norm),
-    Backend(
-        "instance_norm",
-        "native",
-        _op.instance_norm,
-        devices=("cpu", "cuda"),
-        dtypes=_native.DTYPES,
-        gradient_order=1,
-        unavailable=_native.unavailable,
-    ),
+    _native.backend("instance_norm", _op.instance_norm),
     fastest={"cpu": ("native", "reference")},
 )
 

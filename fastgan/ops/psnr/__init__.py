@@ -8,15 +8,7 @@ from fastgan.ops.psnr import _op, reference
 
 register(
     Backend("psnr", "reference", reference.psnr),
-    Backend(
-        "psnr",
-        "native",
-        _op.psnr,
-        devices=("cpu", "cuda"),
-        dtypes=_native.DTYPES,
-        gradient_order=1,
-        unavailable=_native.unavailable,
-    ),
+    _native.backend("psnr", _op.psnr),
     fastest={"cpu": ("native", "reference")},
 )
 

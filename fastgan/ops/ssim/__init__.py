@@ -10,15 +10,7 @@ WINDOWS = ("gaussian", "uniform")
 
 register(
     Backend("ssim", "reference", reference.ssim),
-    Backend(
-        "ssim",
-        "native",
-        _op.ssim,
-        devices=("cpu", "cuda"),
-        dtypes=_native.DTYPES,
-        gradient_order=1,
-        unavailable=_native.unavailable,
-    ),
+    _native.backend("ssim", _op.ssim),
     fastest={"cpu": ("native", "reference")},
 )
 
