@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 # Kept for good: what is registered lives as long as it.
 _LIBRARY = torch.library.Library("fastgan", "FRAGMENT")
@@ -22,6 +23,11 @@ def define(schema: str, function: Callable[..., Any]) -> Callable[..., Any]:
     if name.endswith("_backward"):
         torch.library.register_autograd(f"fastgan::{name}", _refuse)
     return getattr(torch.ops.fastgan, name).default
+
+
+def gradient_like(x: Tensor, needed: bool) -> Tensor:
+    """Room for the gradient of `x`, with its strides where they are dense; empty where it is not needed."""
+    return torch.empty_like(x) if needed else x.new_empty(0)
 
 
 def _refuse(*_: Any) -> NoReturn:

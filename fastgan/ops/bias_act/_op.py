@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops._library import define
+from fastgan.ops._library import define, gradient_like
 from fastgan.ops.bias_act import native
 
 _bias_act = define(
@@ -39,7 +39,7 @@ def _(
     needs_bias: bool,
 ) -> tuple[Tensor, Tensor]:
     grad_bias = x.new_empty(x.shape[1] if needs_bias else 0, dtype=torch.float32)
-    return torch.empty_like(x) if needs_x else x.new_empty(0), grad_bias
+    return gradient_like(x, needs_x), grad_bias
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops import _native
+from fastgan.ops._library import gradient_like
 
 
 def forward(
@@ -42,7 +43,7 @@ def backward(
     _native.check(x, grad)
     c = x.shape[1]
     _native.check_numbers("bias", bias, x, (c,))
-    grad_x = torch.empty_like(x) if needs_x else x.new_empty(0)
+    grad_x = gradient_like(x, needs_x)
     grad_bias = x.new_empty(c if needs_bias else 0, dtype=torch.float32)
     _native.call(
         "bias_act_backward",

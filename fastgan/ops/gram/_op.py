@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops._library import define
+from fastgan.ops._library import define, gradient_like
 from fastgan.ops.gram import native
 
 _gram = define("gram(Tensor x) -> Tensor", native.gram)
@@ -40,7 +40,7 @@ def _(
     grad: Tensor, x: Tensor, target: Tensor, difference: Tensor, needs_x: bool, needs_target: bool
 ) -> tuple[Tensor, Tensor]:
     grad_target = target.new_empty(target.shape if needs_target else 0)
-    return torch.empty_like(x) if needs_x else x.new_empty(0), grad_target
+    return gradient_like(x, needs_x), grad_target
 
 
 def _setup_gram(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:

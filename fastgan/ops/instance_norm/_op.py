@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops._library import define
+from fastgan.ops._library import define, gradient_like
 from fastgan.ops.instance_norm import native
 
 _norm = define(
@@ -52,7 +52,7 @@ def _(
     grad_weight, grad_bias = (
         x.new_empty(x.shape[:2] if needed else 0, dtype=torch.float32) for needed in (needs_weight, needs_bias)
     )
-    return torch.empty_like(x) if needs_x else x.new_empty(0), grad_weight, grad_bias
+    return gradient_like(x, needs_x), grad_weight, grad_bias
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops import _native
+from fastgan.ops._library import gradient_like
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -57,7 +58,7 @@ def backward(
     shape = tuple(x.shape)
     for name, moments in (("mean", mean), ("rstd", rstd)):
         _native.check_numbers(name, moments, x, shape[:2])
-    grad_x = torch.empty_like(x) if needs_x else x.new_empty(0)
+    grad_x = gradient_like(x, needs_x)
     grad_weight, grad_bias = (
         x.new_empty(shape[:2] if needed else 0, dtype=torch.float32) for needed in (needs_weight, needs_bias)
     )

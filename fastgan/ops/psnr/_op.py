@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops._library import define
+from fastgan.ops._library import define, gradient_like
 from fastgan.ops.psnr import native
 
 _psnr = define("psnr(Tensor x, Tensor y, float data_range) -> Tensor", native.forward)
@@ -25,7 +25,7 @@ def _(x: Tensor, y: Tensor, data_range: float) -> Tensor:
 def _(
     grad: Tensor, x: Tensor, y: Tensor, psnr: Tensor, data_range: float, needs_x: bool, needs_y: bool
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x) if needs_x else x.new_empty(0), torch.empty_like(y) if needs_y else y.new_empty(0)
+    return gradient_like(x, needs_x), gradient_like(y, needs_y)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

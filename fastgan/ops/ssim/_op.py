@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops._library import define
+from fastgan.ops._library import define, gradient_like
 from fastgan.ops.ssim import native
 
 _ssim = define(
@@ -35,7 +35,7 @@ def _(
     needs_x: bool,
     needs_y: bool,
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x) if needs_x else x.new_empty(0), torch.empty_like(y) if needs_y else y.new_empty(0)
+    return gradient_like(x, needs_x), gradient_like(y, needs_y)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

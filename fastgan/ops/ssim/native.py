@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops import _native
+from fastgan.ops._library import gradient_like
 
 
 def forward(x: Tensor, y: Tensor, data_range: float, window: str, window_size: int, sigma: float) -> Tensor:
@@ -37,8 +38,8 @@ def backward(
     _check(x, y, window_size)
     grad = grad.float().contiguous()
     _native.check_numbers("grad", grad, x, (x.shape[0],))
-    grad_x = torch.empty_like(x) if needs_x else x.new_empty(0)
-    grad_y = torch.empty_like(y) if needs_y else y.new_empty(0)
+    grad_x = gradient_like(x, needs_x)
+    grad_y = gradient_like(y, needs_y)
     options = (tuple(x.shape), data_range, window == "gaussian", window_size, sigma)
     _native.call(
         "ssim_backward",
