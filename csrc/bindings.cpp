@@ -4,8 +4,11 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <new>
 
+#include "dlpack.h"
 #include "kernels/bias_act.h"
+#include "kernels/buffers.h"
 #include "kernels/gram.h"
 #include "kernels/instance_norm.h"
 #include "kernels/level.h"
@@ -78,6 +81,17 @@ BiasActOptions bias_options(Pointer bias, int activation, float negative_slope, 
   return {at(bias), static_cast<Activation>(activation), negative_slope, gain, clamp};
 }
 
+py::capsule empty(Shape shape, Shape stride, int dtype) {
+  dlpack::ManagedTensor* const tensor = new_tensor(shape, stride, static_cast<Dtype>(dtype));
+  if (tensor == nullptr) throw std::bad_alloc();
+  return py::capsule(tensor, "dltensor", [](PyObject* capsule) {
+    // One that was taken is called "used_dltensor" and belongs to who took it.
+    if (!PyCapsule_IsValid(capsule, "dltensor")) return;
+    auto* const left = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
+    left->deleter(left);
+  });
+}
+
 py::dict build_info() {
   py::dict info;
   info["version"] = FASTGAN_VERSION;
@@ -102,16 +116,9 @@ void bind_cpu(py::module_& m) {
   m.def(
       "ssim_forward",
       [](Tensor x, Tensor y, Shape shape, double data_range, bool gaussian, int window_size, double sigma, Pointer out,
-         int threads) {
-        ssim_forward(x, y, shape, ssim_options(data_range, gaussian, window_size, sigma), at(out), threads);
-      },
-      Unlocked());
-  m.def(
-      "ssim_backward",
-      [](Tensor x, Tensor y, Shape shape, double data_range, bool gaussian, int window_size, double sigma,
-         Pointer grad_out, Tensor grad_x, Tensor grad_y, int threads) {
-        ssim_backward(x, y, shape, ssim_options(data_range, gaussian, window_size, sigma), at(grad_out), grad_x, grad_y,
-                      threads);
+         Tensor grad_x, Tensor grad_y, int threads) {
+        ssim_forward(x, y, shape, ssim_options(data_range, gaussian, window_size, sigma), at(out), grad_x, grad_y,
+                     threads);
       },
       Unlocked());
   m.def(
@@ -185,6 +192,12 @@ void bind_cpu(py::module_& m) {
                           at(grad_bias), threads);
       },
       Unlocked());
+  m.def("empty", &empty, "Room for a tensor, as a DLPack capsule; the memory is used again once the tensor is gone.");
+  m.def("set_idle_limit", &set_idle_limit, Unlocked());
+  m.def("buffer_bytes", [] {
+    const BufferBytes bytes = buffer_bytes();
+    return py::dict(py::arg("idle") = bytes.idle, py::arg("used") = bytes.used);
+  });
   m.def("vector_lanes", &vector_lanes);
   m.def("fma_loop", &fma_loop, Unlocked(), py::arg("threads"), py::arg("milliseconds"));
 }

@@ -125,8 +125,11 @@ class Case:
 def ssim(case: Case) -> None:
     options = case.ssim_options()
     x, y = case.pair(60_000, options[2])
-    case.run(OPS.ssim, x, y, *options)
-    case.run(OPS.ssim_backward, case.memory.numbers(x.shape[0]), x, y, *options, case.flag(), case.flag())
+    case.run(OPS.ssim, x, y, *options, False, False)
+    _, *gradients = case.run(OPS.ssim, x, y, *options, case.flag(), case.flag())
+    for gradient in gradients:
+        if gradient.numel():
+            case.run(OPS.ssim_scale_backward, case.memory.numbers(x.shape[0]), gradient, case.memory.dtype())
 
 
 def psnr(case: Case) -> None:
@@ -232,24 +235,10 @@ def wrong_calls(case: Case) -> None:
         (x, other, "shapes that differ"),
         (other, x, "shapes that differ"),
     ):
-        must_raise(f"ssim: {which}", OPS.ssim, a, b, *options)
-        must_raise(f"ssim_backward: {which}", OPS.ssim_backward, per_image, a, b, *options, True, True)
+        must_raise(f"ssim: {which}", OPS.ssim, a, b, *options, True, True)
         must_raise(f"psnr: {which}", OPS.psnr, a, b, 1.0)
         must_raise(f"psnr_backward: {which}", OPS.psnr_backward, per_image, a, b, per_image, 1.0, True, True)
-    must_raise(f"ssim: window_size {size}", OPS.ssim, x, x, 1.0, "gaussian", size, 1.5)
-    must_raise(
-        f"ssim_backward: window_size {size}",
-        OPS.ssim_backward,
-        per_image,
-        x,
-        x,
-        1.0,
-        "gaussian",
-        size,
-        1.5,
-        True,
-        False,
-    )
+    must_raise(f"ssim: window_size {size}", OPS.ssim, x, x, 1.0, "gaussian", size, 1.5, case.flag(), case.flag())
     must_raise(f"gram: {told}", OPS.gram, bad)
     must_raise(f"gram_backward: {told}", OPS.gram_backward, memory.numbers(n, c, c), bad)
     must_raise(f"gram_style_loss: {told}", OPS.gram_style_loss, bad, memory.numbers(c, c))
@@ -272,7 +261,7 @@ def wrong_calls(case: Case) -> None:
     must_raise("instance_norm: residual", OPS.instance_norm, x, None, None, other, None, 0.2, 1e-5)
 
     number = case.random.choice((memory.numbers(n + 1), memory.numbers(n, 1), memory.numbers(0), memory.numbers()))
-    must_raise("ssim_backward: grad", OPS.ssim_backward, number, x, x, *options, True, True)
+    must_raise("ssim_scale_backward: grad", OPS.ssim_scale_backward, number, x, torch.float32)
     must_raise("psnr_backward: grad", OPS.psnr_backward, number, x, x, per_image, 1.0, True, True)
     must_raise("psnr_backward: psnr", OPS.psnr_backward, per_image, x, x, number, 1.0, True, True)
     matrix = case.random.choice(

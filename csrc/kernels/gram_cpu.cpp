@@ -9,8 +9,6 @@
 #include <memory>
 #include <vector>
 
-#include "pages.h"
-
 namespace fastgan {
 namespace {
 
@@ -52,7 +50,6 @@ void gram_forward(const Tensor& x, const Shape& shape, float scale, float* out, 
 }
 
 void gram_backward(const Tensor& x, const Shape& shape, const float* matrix, const Tensor& grad_x, int threads) {
-  advise_huge_pages(grad_x, shape);
   FASTGAN_DISPATCH(run_backward)(x, shape, matrix, nullptr, 1, grad_x, threads);
 }
 
@@ -65,7 +62,6 @@ void gram_style_loss_forward(const Tensor& x, const Shape& shape, const float* t
 void gram_style_loss_backward(const Tensor& x, const Shape& shape, const float* difference, const float* grad_out,
                               const Tensor& grad_x, int threads) {
   const double channels = double(shape[1]), features = channels * double(shape[2]) * double(shape[3]);
-  advise_huge_pages(grad_x, shape);
   FASTGAN_DISPATCH(run_backward)(x, shape, difference, grad_out, 2 / (channels * channels * features), grad_x, threads);
 }
 

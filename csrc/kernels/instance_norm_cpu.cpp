@@ -5,8 +5,6 @@
 #include <cstddef>
 #include <type_traits>
 
-#include "pages.h"
-
 #define FASTGAN_BODY "instance_norm_cpu.inc"
 #include "each_level.h"
 
@@ -14,21 +12,17 @@ namespace fastgan {
 
 void instance_norm_forward(const Tensor& x, const Shape& shape, const InstanceNormOptions& options,
                            const Tensor& residual, const Tensor& out, float* mean, float* rstd, int threads) {
-  if (shape[0] * shape[1] * shape[2] * shape[3] == 0) return;
   const Tensor none;
   const Tensor* operands[] = {&x, &residual, &none, &out};
-  advise_huge_pages(out, shape);
   FASTGAN_DISPATCH(instance_norm)(operands, shape, options, mean, rstd, nullptr, nullptr, false, threads);
 }
 
 void instance_norm_backward(const Tensor& x, const Shape& shape, const InstanceNormOptions& options, const float* mean,
                             const float* rstd, const Tensor& grad_out, const Tensor& grad_x, float* grad_weight,
                             float* grad_bias, int threads) {
-  const bool wanted = grad_x.data != nullptr || grad_weight != nullptr || grad_bias != nullptr;
-  if (shape[0] * shape[1] * shape[2] * shape[3] == 0 || !wanted) return;
+  if (grad_x.data == nullptr && grad_weight == nullptr && grad_bias == nullptr) return;
   const Tensor none;
   const Tensor* operands[] = {&x, &none, &grad_out, &grad_x};
-  advise_huge_pages(grad_x, shape);
   FASTGAN_DISPATCH(instance_norm)
   (operands, shape, options, const_cast<float*>(mean), const_cast<float*>(rstd), grad_weight, grad_bias, true, threads);
 }

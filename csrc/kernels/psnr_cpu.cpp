@@ -6,8 +6,6 @@
 #include <limits>
 #include <vector>
 
-#include "pages.h"
-
 namespace fastgan {
 namespace {
 
@@ -114,7 +112,6 @@ void psnr_backward(const Tensor& x, const Tensor& y, const Shape& shape, double 
   const auto write = FASTGAN_DISPATCH(scaled_difference);
   const auto one = [&](const Tensor& grad, float sign) {
     if (grad.data == nullptr) return;
-    advise_huge_pages(grad, shape);
     const Walk walk(x, y, grad, shape);
     walk.each(threads, [&](Index image, Index, Index x_at, Index y_at, Index at, Index size) {
       write(x, x_at, walk.inner.x, y, y_at, walk.inner.y, sign * factors[image], grad, at, walk.inner.z, size);

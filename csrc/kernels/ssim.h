@@ -11,14 +11,11 @@ struct SsimOptions {
   double sigma;
 };
 
-// Writes the SSIM of each image, averaged over channels and the valid area, to out[N].
-// window_size is odd and at most H and W. The result does not depend on the thread count.
+// Writes the SSIM of each image, averaged over channels and the valid area, to out[N], and in the same pass its gradients
+// by x, y or both (data null: not wanted; any strides without overlap). window_size is odd and at most H and W. Nothing
+// depends on the thread count.
 void ssim_forward(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options, float* out,
-                  int threads);
-
-// Writes the gradients of sum(grad_out * ssim) for x, y or both (data null: not wanted); any strides without overlap.
-void ssim_backward(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options,
-                   const float* grad_out, const Tensor& grad_x, const Tensor& grad_y, int threads);
+                  const Tensor& grad_x, const Tensor& grad_y, int threads);
 
 #ifdef FASTGAN_CUDA
 // On a GPU: device pointers; the workspace holds at least as many bytes as its function says, aligned to 16.

@@ -1,7 +1,8 @@
 // SSIM with s = x + y and d = x - y: var(s) - var(d) = 4 cov(x, y) and var(s) + var(d) = 2 (var x + var y), so four
 // blurred moments (s, d, s^2, d^2) do instead of five. Each input row is blurred along the row once and kept in a ring
 // of rows, over which output rows are then blurred two at a time. The gradient blurs the derivatives of the map by these
-// moments back, in a second ring behind the first: nothing is kept from the forward.
+// moments back, in a second ring behind the first, in the same pass as the value: what it starts from is then a factor of
+// the whole image, and nothing is computed twice.
 #include "ssim.h"
 
 #include <omp.h>
@@ -11,8 +12,6 @@
 #include <cstring>
 #include <utility>
 #include <vector>
-
-#include "pages.h"
 
 namespace fastgan {
 namespace {
@@ -32,7 +31,6 @@ struct Job {
   float sample;  // to sample covariances
   float unit;    // 1 / data_range
   Tensor grad_x, grad_y;
-  const float* grad_out;
   float grad_unit;
 };
 
@@ -55,14 +53,14 @@ struct Scratch {
   Index maps_pitch;
   Ring moments, blurred;
 
-  Scratch(Index window, bool backward) {
+  Scratch(Index window, bool gradient) {
     // A row of the map has window - 1 columns more than the tile of pixels behind it.
-    const Index cols = padded(kTile + (backward ? window - 1 : 0));
+    const Index cols = padded(kTile + (gradient ? window - 1 : 0));
     const Index input = padded(cols + window) + kWidest;
     const Index pitch = cols + (cols % 64 == 0 ? kWidest : 0);  // rows of one set of L1 would push each other out
     const Index slot = 4 * pitch, ring = (window + 1) * slot;
     maps_pitch = input;
-    memory.resize(4 * input + (backward ? 4 * maps_pitch + ring : 0) + 2 * slot + ring + kWidest);
+    memory.resize(4 * input + (gradient ? 4 * maps_pitch + ring : 0) + 2 * slot + ring + kWidest);
     const auto misplaced = reinterpret_cast<std::uintptr_t>(memory.data()) / sizeof(float) % kWidest;
     float* next = memory.data() + (kWidest - misplaced) % kWidest;
     const auto take = [&next](Index size) { return std::exchange(next, next + size); };
@@ -72,8 +70,8 @@ struct Scratch {
     minus = take(input);
     sums = take(2 * slot);
     moments = {take(ring), window + 1, pitch, slot};
-    maps = backward ? take(4 * maps_pitch) : nullptr;
-    blurred = {backward ? take(ring) : nullptr, window + 1, pitch, slot};
+    maps = gradient ? take(4 * maps_pitch) : nullptr;
+    blurred = {gradient ? take(ring) : nullptr, window + 1, pitch, slot};
   }
   Scratch(Scratch&&) = default;
 };
@@ -119,14 +117,14 @@ namespace {
 
 // Every tile of (height, width) in every plane; strips of rows where there are too few planes for the threads.
 template <typename Run>
-void for_each_tile(const Job& job, Index height, Index width, bool backward, int threads, const Run& run) {
+void for_each_tile(const Job& job, Index height, Index width, bool gradient, int threads, const Run& run) {
   const Index count = job.shape[0] * job.shape[1];
   const Index columns = (width + kTile - 1) / kTile;
   const Index wanted = (4 * Index(threads) + count * columns - 1) / (count * columns);
   const Index strips = std::clamp<Index>(wanted, 1, std::max<Index>(1, height / kMinRows));
   const Index rows = (height + strips - 1) / strips;
   std::vector<Scratch> scratch;
-  for (int t = 0; t < threads; ++t) scratch.emplace_back(job.window, backward);
+  for (int t = 0; t < threads; ++t) scratch.emplace_back(job.window, gradient);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
   for (Index t = 0; t < count * columns * strips; ++t) {
     const Index plane = t / (columns * strips), column = t / strips % columns;
@@ -140,13 +138,22 @@ void for_each_tile(const Job& job, Index height, Index width, bool backward, int
 }  // namespace
 
 void ssim_forward(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options, float* out,
-                  int threads) {
-  const Job job = make_job(x, y, shape, options);
-  const Index columns = (job.out_w + kTile - 1) / kTile;
+                  const Tensor& grad_x, const Tensor& grad_y, int threads) {
+  // y alone is x alone with the two exchanged.
+  const bool exchanged = grad_x.data == nullptr && grad_y.data != nullptr;
+  Job job = exchanged ? make_job(y, x, shape, options) : make_job(x, y, shape, options);
+  job.grad_x = exchanged ? grad_y : grad_x;
+  job.grad_y = exchanged ? Tensor{} : grad_y;
+  const bool gradient = job.grad_x.data != nullptr;
+  const double averaged = double(shape[1]) * double(job.out_h) * double(job.out_w);
+  job.grad_unit = float(double(job.unit) / averaged);
+
+  const Index height = gradient ? shape[2] : job.out_h, width = gradient ? shape[3] : job.out_w;
+  const Index columns = (width + kTile - 1) / kTile;
   // A sum for every row of a tile, added up in one order: neither strips nor threads change the result.
   std::vector<double> row_sums(shape[0] * shape[1] * columns * job.out_h);
   const auto tile = FASTGAN_DISPATCH(ssim_tile);
-  for_each_tile(job, job.out_h, job.out_w, false, threads, [&](const Tile& at, Index number, Scratch& scratch) {
+  for_each_tile(job, height, width, gradient, threads, [&](const Tile& at, Index number, Scratch& scratch) {
     tile(job, at, scratch, row_sums.data() + number * job.out_h);
   });
 
@@ -154,25 +161,8 @@ void ssim_forward(const Tensor& x, const Tensor& y, const Shape& shape, const Ss
   for (Index n = 0; n < shape[0]; ++n) {
     double sum = 0;
     for (Index i = 0; i < per_image; ++i) sum += row_sums[n * per_image + i];
-    out[n] = float(sum / (double(shape[1]) * double(job.out_h) * double(job.out_w)));
+    out[n] = float(sum / averaged);
   }
-}
-
-void ssim_backward(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options,
-                   const float* grad_out, const Tensor& grad_x, const Tensor& grad_y, int threads) {
-  // y alone is x alone with the two exchanged.
-  const bool exchanged = grad_x.data == nullptr;
-  Job job = exchanged ? make_job(y, x, shape, options) : make_job(x, y, shape, options);
-  job.grad_x = exchanged ? grad_y : grad_x;
-  job.grad_y = exchanged ? Tensor{} : grad_y;
-  job.grad_out = grad_out;
-  job.grad_unit = float(double(job.unit) / (double(shape[1]) * double(job.out_h) * double(job.out_w)));
-  if (job.grad_x.data == nullptr) return;
-  advise_huge_pages(grad_x, shape);
-  advise_huge_pages(grad_y, shape);
-  const auto tile = FASTGAN_DISPATCH(ssim_gradient_tile);
-  for_each_tile(job, shape[2], shape[3], true, threads,
-                [&](const Tile& at, Index, Scratch& scratch) { tile(job, at, scratch); });
 }
 
 }  // namespace fastgan

@@ -4,33 +4,28 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
 
 # Kept for good: what is registered lives as long as it.
 _LIBRARY = torch.library.Library("fastgan", "FRAGMENT")
 
 
-def define(schema: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Registers an op for CPU and CUDA; the caller registers its fake and its autograd. Returns what to call.
+def define(schema: str, function: Callable[..., Any], devices: tuple[str, ...] = ("CPU", "CUDA")) -> Callable[..., Any]:
+    """Registers an op for the devices; the caller registers its fake and its autograd. Returns what to call.
 
     An op named `..._backward` is a first-order gradient, and differentiating it raises RuntimeError: with no autograd
     at all it would pass for a constant, and the gradient of a penalty come out wrong without a word.
     """
     _LIBRARY.define(schema)
     name = schema.partition("(")[0]
-    for device in ("CPU", "CUDA"):
+    for device in devices:
         _LIBRARY.impl(name, function, device)
     if name.endswith("_backward"):
-        torch.library.register_autograd(f"fastgan::{name}", _refuse)
+        torch.library.register_autograd(f"fastgan::{name}", refuse)
     return getattr(torch.ops.fastgan, name).default
 
 
-def gradient_like(x: Tensor, needed: bool) -> Tensor:
-    """Room for the gradient of `x`, with its strides where they are dense; empty where it is not needed."""
-    return torch.empty_like(x) if needed else x.new_empty(0)
-
-
-def _refuse(*_: Any) -> NoReturn:
+def refuse(*_: Any) -> NoReturn:
+    """The derivative of a gradient."""
     raise RuntimeError(
         "this op's native backend has first-order gradients alone: run the forward within "
         "fastgan.ops.second_order(), or with backend='reference'"

@@ -5,6 +5,7 @@ extension finds, and the process has a single OpenMP runtime.
 """
 
 import importlib.util
+import math
 import os
 from collections.abc import Callable
 from types import ModuleType
@@ -25,6 +26,9 @@ DTYPES = {
 _CODES = {dtype: code for code, dtype in enumerate(DTYPES["cuda"])}
 #: The order is that of `Activation` in csrc/kernels/common.h.
 ACTIVATIONS: dict[str | None, int] = {name: code for code, name in enumerate(_checks.ACTIVATIONS)}
+
+#: Smaller ones come from the C library's heap, which keeps them too.
+_REUSED_BYTES = 1 << 20
 
 View = tuple[int, int, int, int, int, int]
 
@@ -47,8 +51,17 @@ def _load() -> tuple[ModuleType | None, str | None]:
                 _C.set_level(level)
             except ValueError as error:
                 raise InputError(f"FASTGAN_CPU_LEVEL: {error}") from None
+            _C.set_idle_limit(_idle_limit())
             _loaded = _C, None
     return _loaded
+
+
+def _idle_limit() -> int:
+    """FASTGAN_IDLE_MB in bytes."""
+    asked = os.environ.get("FASTGAN_IDLE_MB") or "512"
+    if not asked.isdecimal() or len(asked) > 9:
+        raise InputError(f"FASTGAN_IDLE_MB={asked}: must be a whole number of MiB, 0 to keep none")
+    return int(asked) << 20
 
 
 def extension() -> ModuleType:
@@ -91,6 +104,24 @@ def build_info() -> dict[str, Any]:
     """Version, commit, compiler, OpenMP, CPU levels and CUDA archs of the build; or `unavailable`: the reason."""
     module, reason = _load()
     return {"unavailable": reason} if module is None else dict(module.build_info())
+
+
+def room_like(x: Tensor, needed: bool = True, dtype: torch.dtype | None = None) -> Tensor:
+    """Room for a tensor like `x`, with its strides where they are dense; empty where it is not needed.
+
+    On CPU large ones lie in memory of the extension's own, which is used again as soon as the tensor is gone and of
+    which at most FASTGAN_IDLE_MB (512) lie idle: fresh pages cost as much time as the kernel that fills them.
+    """
+    dtype = dtype or x.dtype
+    if not needed:
+        return x.new_empty(0, dtype=dtype)
+    if type(x) is not Tensor or x.device.type != "cpu" or x.numel() * dtype.itemsize < _REUSED_BYTES:
+        return torch.empty_like(x, dtype=dtype)
+    strides = torch.empty_like(x, device="meta").stride()
+    room = torch.from_dlpack(extension().empty(x.shape, strides, _CODES[dtype]))
+    if torch.are_deterministic_algorithms_enabled() and getattr(torch.utils.deterministic, "fill_uninitialized_memory"):  # noqa: B009
+        room.fill_(math.nan)  # as torch.empty does
+    return room
 
 
 def view(tensor: Tensor | None) -> View | None:

@@ -175,3 +175,16 @@ def test_bad_arguments(change: dict[str, Any], error: type[Exception], message: 
     arguments = {"x": torch.zeros(1, 1, 16, 16), "y": torch.zeros(1, 1, 16, 16), **change}
     with pytest.raises(error, match=message):
         ops.ssim(arguments.pop("x"), arguments.pop("y"), **arguments)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 64, 150), (1, 1, 11, 11), (1, 2, 140, 259)])
+@pytest.mark.parametrize("window_size", [11, 7, 5])
+def test_the_value_is_the_same_with_and_without_the_gradient(
+    shape: tuple[int, ...], window_size: int, rng: torch.Generator
+) -> None:
+    x, y = torch.rand(2, *shape, generator=rng).unbind(0)
+    value = ops.ssim(x, y, window_size=window_size, reduction="none")
+    for needs in ((True, False), (False, True), (True, True)):
+        pair = [image.clone().requires_grad_(needed) for image, needed in zip((x, y), needs, strict=True)]
+        with_gradient = ops.ssim(*pair, window_size=window_size, reduction="none")
+        torch.testing.assert_close(with_gradient.detach(), value, atol=1e-6, rtol=0)

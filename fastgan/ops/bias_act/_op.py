@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops._library import define, gradient_like
+from fastgan.ops import _native
+from fastgan.ops._library import define
 from fastgan.ops.bias_act import native
 
 _bias_act = define(
@@ -23,7 +24,7 @@ _bias_act_backward = define(
 def _(
     x: Tensor, bias: Tensor | None, activation: str | None, negative_slope: float, gain: float, clamp: float | None
 ) -> Tensor:
-    return torch.empty_like(x)
+    return _native.room_like(x)
 
 
 @torch.library.register_fake("fastgan::bias_act_backward")
@@ -39,7 +40,7 @@ def _(
     needs_bias: bool,
 ) -> tuple[Tensor, Tensor]:
     grad_bias = x.new_empty(x.shape[1] if needs_bias else 0, dtype=torch.float32)
-    return gradient_like(x, needs_x), grad_bias
+    return _native.room_like(x, needs_x), grad_bias
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

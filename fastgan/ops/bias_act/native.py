@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from fastgan.ops import _native
-from fastgan.ops._library import gradient_like
 
 
 def forward(
@@ -12,7 +11,7 @@ def forward(
 ) -> Tensor:
     _native.check(x)
     _native.check_numbers("bias", bias, x, (x.shape[1],))
-    out = torch.empty_like(x)
+    out = _native.room_like(x)
     _native.call(
         "bias_act_forward",
         x.device,
@@ -43,7 +42,7 @@ def backward(
     _native.check(x, grad)
     c = x.shape[1]
     _native.check_numbers("bias", bias, x, (c,))
-    grad_x = gradient_like(x, needs_x)
+    grad_x = _native.room_like(x, needs_x)
     grad_bias = x.new_empty(c if needs_bias else 0, dtype=torch.float32)
     _native.call(
         "bias_act_backward",

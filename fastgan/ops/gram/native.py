@@ -28,7 +28,7 @@ def gram_backward(grad: Tensor, x: Tensor) -> Tensor:
     n, c, h, w = x.shape
     matrix = ((grad + grad.mT) / (c * h * w)).float().contiguous()
     _native.check_numbers("grad", matrix, x, (n, c, c))
-    grad_x = torch.empty_like(x)
+    grad_x = _native.room_like(x)
     _native.call(
         "gram_backward",
         x.device,
@@ -77,7 +77,7 @@ def gram_style_loss_backward(
         grad_target = (pulled.sum(0) if target.dim() == 2 else pulled).to(target.dtype)
     if not needs_x:
         return x.new_empty(0), grad_target
-    grad_x = torch.empty_like(x)
+    grad_x = _native.room_like(x)
     _native.call(
         "gram_style_loss_backward",
         x.device,

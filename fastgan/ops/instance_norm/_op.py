@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops._library import define, gradient_like
+from fastgan.ops import _native
+from fastgan.ops._library import define
 from fastgan.ops.instance_norm import native
 
 _norm = define(
@@ -32,7 +33,7 @@ def _(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     mean, rstd = (x.new_empty(x.shape[:2], dtype=torch.float32) for _ in range(2))
-    return torch.empty_like(x), mean, rstd
+    return _native.room_like(x), mean, rstd
 
 
 @torch.library.register_fake("fastgan::instance_norm_backward")
@@ -52,7 +53,7 @@ def _(
     grad_weight, grad_bias = (
         x.new_empty(x.shape[:2] if needed else 0, dtype=torch.float32) for needed in (needs_weight, needs_bias)
     )
-    return gradient_like(x, needs_x), grad_weight, grad_bias
+    return _native.room_like(x, needs_x), grad_weight, grad_bias
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

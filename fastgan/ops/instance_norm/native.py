@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from fastgan.ops import _native
-from fastgan.ops._library import gradient_like
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -20,7 +19,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result, and the mean and 1 / sqrt(var + eps) of every plane, float32 (N, C)."""
     _native.check(x, *([] if residual is None else [residual]))
-    out = torch.empty_like(x)
+    out = _native.room_like(x)
     mean, rstd = (x.new_empty(x.shape[:2], dtype=torch.float32) for _ in range(2))
     _native.call(
         "instance_norm_forward",
@@ -58,7 +57,7 @@ def backward(
     shape = tuple(x.shape)
     for name, moments in (("mean", mean), ("rstd", rstd)):
         _native.check_numbers(name, moments, x, shape[:2])
-    grad_x = gradient_like(x, needs_x)
+    grad_x = _native.room_like(x, needs_x)
     grad_weight, grad_bias = (
         x.new_empty(shape[:2] if needed else 0, dtype=torch.float32) for needed in (needs_weight, needs_bias)
     )

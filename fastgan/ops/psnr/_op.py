@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops._library import define, gradient_like
+from fastgan.ops import _native
+from fastgan.ops._library import define
 from fastgan.ops.psnr import native
 
 _psnr = define("psnr(Tensor x, Tensor y, float data_range) -> Tensor", native.forward)
@@ -25,7 +26,7 @@ def _(x: Tensor, y: Tensor, data_range: float) -> Tensor:
 def _(
     grad: Tensor, x: Tensor, y: Tensor, psnr: Tensor, data_range: float, needs_x: bool, needs_y: bool
 ) -> tuple[Tensor, Tensor]:
-    return gradient_like(x, needs_x), gradient_like(y, needs_y)
+    return _native.room_like(x, needs_x), _native.room_like(y, needs_y)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from fastgan.ops import _native
-from fastgan.ops._library import gradient_like
 
 
 def forward(x: Tensor, y: Tensor, data_range: float) -> Tensor:
@@ -32,8 +31,8 @@ def backward(
     grad = grad.float().contiguous()
     _native.check_numbers("grad", grad, x, (x.shape[0],))
     _native.check_numbers("psnr", psnr, x, (x.shape[0],))
-    grad_x = gradient_like(x, needs_x)
-    grad_y = gradient_like(y, needs_y)
+    grad_x = _native.room_like(x, needs_x)
+    grad_y = _native.room_like(y, needs_y)
     _native.call(
         "psnr_backward",
         x.device,

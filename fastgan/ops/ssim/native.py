@@ -4,13 +4,23 @@ import torch
 from torch import Tensor
 
 from fastgan.ops import _native
-from fastgan.ops._library import gradient_like
 
 
-def forward(x: Tensor, y: Tensor, data_range: float, window: str, window_size: int, sigma: float) -> Tensor:
+def forward(
+    x: Tensor,
+    y: Tensor,
+    data_range: float,
+    window: str,
+    window_size: int,
+    sigma: float,
+    needs_x: bool,
+    needs_y: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """SSIM of each image and, on CPU, its gradients by x and y in float32; empty where not needed."""
     _check(x, y, window_size)
-    out = x.new_empty(x.shape[0], dtype=torch.float32)
+    out, grad_x, grad_y = room(x, y, needs_x, needs_y)
     options = (tuple(x.shape), data_range, window == "gaussian", window_size, sigma)
+    grads = (_native.view(grad if grad.numel() else None) for grad in (grad_x, grad_y))
     _native.call(
         "ssim_forward",
         x.device,
@@ -18,9 +28,25 @@ def forward(x: Tensor, y: Tensor, data_range: float, window: str, window_size: i
         _native.view(y),
         *options,
         _native.floats(out),
+        *(() if x.is_cuda else grads),
         workspace=lambda module: module.ssim_workspace(*options, False),
     )
-    return out
+    return out, grad_x, grad_y
+
+
+def room(x: Tensor, y: Tensor, needs_x: bool, needs_y: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """For what `forward` gives."""
+    gradients = not x.is_cuda
+    grad_x = _native.room_like(x, needs_x and gradients, dtype=torch.float32)
+    grad_y = _native.room_like(y, needs_y and gradients, dtype=torch.float32)
+    return x.new_empty(x.shape[0], dtype=torch.float32), grad_x, grad_y
+
+
+def scale(grad: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    """The gradient of each image's SSIM by the factor of the image."""
+    _native.check_numbers("grad", grad.float(), gradient, gradient.shape[:1])
+    out = _native.room_like(gradient, dtype=dtype)
+    return torch.mul(gradient, grad.float().view(-1, 1, 1, 1), out=out)
 
 
 def backward(
@@ -34,12 +60,12 @@ def backward(
     needs_x: bool,
     needs_y: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of x and y; empty where not needed."""
+    """Gradients of x and y on a GPU; empty where not needed."""
     _check(x, y, window_size)
     grad = grad.float().contiguous()
     _native.check_numbers("grad", grad, x, (x.shape[0],))
-    grad_x = gradient_like(x, needs_x)
-    grad_y = gradient_like(y, needs_y)
+    grad_x = _native.room_like(x, needs_x)
+    grad_y = _native.room_like(y, needs_y)
     options = (tuple(x.shape), data_range, window == "gaussian", window_size, sigma)
     _native.call(
         "ssim_backward",

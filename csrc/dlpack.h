@@ -1,0 +1,71 @@
+// Tensors handed over to torch by DLPack, whose layout is fixed for good (version 0.x of its header, of which this is
+// the part that is used): so the build needs no torch, and the memory is ours.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/buffers.h"
+#include "kernels/common.h"
+
+namespace dlpack {
+
+struct Device {
+  std::int32_t type, id;
+};
+
+struct DataType {
+  std::uint8_t code, bits;
+  std::uint16_t lanes;
+};
+
+struct Tensor {
+  void* data;
+  Device device;
+  std::int32_t dimensions;
+  DataType dtype;
+  std::int64_t *shape, *strides;
+  std::uint64_t byte_offset;
+};
+
+struct ManagedTensor {
+  Tensor tensor;
+  void* context;
+  void (*deleter)(ManagedTensor*);
+};
+
+constexpr std::int32_t kCpu = 1;
+constexpr std::uint8_t kFloat = 2, kBFloat = 4;
+
+}  // namespace dlpack
+
+namespace fastgan {
+
+struct OwnedTensor {
+  dlpack::ManagedTensor managed;
+  Shape shape, stride;
+};
+
+// Room on CPU for a dense tensor of these sizes and strides, content arbitrary; null if there is no memory.
+inline dlpack::ManagedTensor* new_tensor(const Shape& shape, const Shape& stride, Dtype dtype) {
+  const bool wide = dtype == Dtype::kFloat32;
+  Index elements = 1;
+  for (int d = 0; d < 4; ++d) elements += (shape[d] - 1) * stride[d];
+  void* const data = take_buffer(std::size_t(elements) * (wide ? 4 : 2));
+  if (data == nullptr) return nullptr;
+  auto* const owned = new OwnedTensor{{}, shape, stride};
+  dlpack::Tensor& tensor = owned->managed.tensor;
+  tensor.data = data;
+  tensor.device = {dlpack::kCpu, 0};
+  tensor.dimensions = 4;
+  tensor.dtype = {dtype == Dtype::kBFloat16 ? dlpack::kBFloat : dlpack::kFloat, std::uint8_t(wide ? 32 : 16), 1};
+  tensor.shape = owned->shape.data();
+  tensor.strides = owned->stride.data();
+  owned->managed.context = owned;
+  owned->managed.deleter = [](dlpack::ManagedTensor* managed) {
+    give_back_buffer(managed->tensor.data);
+    delete static_cast<OwnedTensor*>(managed->context);
+  };
+  return &owned->managed;
+}
+
+}  // namespace fastgan
