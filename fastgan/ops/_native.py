@@ -119,7 +119,7 @@ def room_like(x: Tensor, needed: bool = True, dtype: torch.dtype | None = None) 
         return torch.empty_like(x, dtype=dtype)
     strides = torch.empty_like(x, device="meta").stride()
     room = torch.from_dlpack(extension().empty(x.shape, strides, _CODES[dtype]))
-    if torch.are_deterministic_algorithms_enabled() and getattr(torch.utils.deterministic, "fill_uninitialized_memory"):  # noqa: B009
+    if torch.are_deterministic_algorithms_enabled() and torch.utils.deterministic.fill_uninitialized_memory:  # type: ignore[attr-defined]
         room.fill_(math.nan)  # as torch.empty does
     return room
 

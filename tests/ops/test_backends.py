@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.testing._internal.optests.generate_tests import ALL_TEST_UTILS
 
 from fastgan import ops
 from fastgan.ops import _native
@@ -353,11 +352,12 @@ def test_opcheck(case: Case) -> None:
         given = tuple(arg.detach().clone() if isinstance(arg, Tensor) else arg for arg in args)
         if "backward" not in function._schema.name:
             given = tuple(arg.requires_grad_() if isinstance(arg, Tensor) else arg for arg in given)
-        checks = list(ALL_TEST_UTILS)
         if function._schema.name == "fastgan::ssim":
-            # It differentiates every output, and the gradients that ssim gives beside its value refuse that.
-            checks.remove("test_aot_dispatch_dynamic")
-        torch.library.opcheck(function, given, test_utils=checks)
+            # The rest would differentiate every output, and the gradients that ssim gives beside its value refuse that.
+            some = ("test_schema", "test_autograd_registration", "test_faketensor")
+            torch.library.opcheck(function, given, test_utils=some)
+            given = args
+        torch.library.opcheck(function, given)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
