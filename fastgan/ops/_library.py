@@ -9,17 +9,24 @@ import torch
 _LIBRARY = torch.library.Library("fastgan", "FRAGMENT")
 
 
-def define(schema: str, function: Callable[..., Any], devices: tuple[str, ...] = ("CPU", "CUDA")) -> Callable[..., Any]:
+def define(
+    schema: str,
+    function: Callable[..., Any],
+    devices: tuple[str, ...] = ("CPU", "CUDA"),
+    *,
+    differentiable: bool = False,
+) -> Callable[..., Any]:
     """Registers an op for the devices; the caller registers its fake and its autograd. Returns what to call.
 
-    An op named `..._backward` is a first-order gradient, and differentiating it raises RuntimeError: with no autograd
-    at all it would pass for a constant, and the gradient of a penalty come out wrong without a word.
+    An op named `..._backward` is a first-order gradient, and differentiating it raises RuntimeError unless the caller
+    has a formula (`differentiable`): with no autograd at all it would pass for a constant, and the gradient of a
+    penalty come out wrong without a word.
     """
     _LIBRARY.define(schema)
     name = schema.partition("(")[0]
     for device in devices:
         _LIBRARY.impl(name, function, device)
-    if name.endswith("_backward"):
+    if name.endswith("_backward") and not differentiable:
         torch.library.register_autograd(f"fastgan::{name}", refuse)
     return getattr(torch.ops.fastgan, name).default
 

@@ -87,7 +87,7 @@ def unavailable(device: str = "cpu") -> str | None:
 unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def backend(op: str, function: Callable[..., Any]) -> Backend:
+def backend(op: str, function: Callable[..., Any], *, gradient_order: int | None = 1) -> Backend:
     """The native backend of an op: what all kernels have in common."""
     return Backend(
         op,
@@ -95,7 +95,7 @@ def backend(op: str, function: Callable[..., Any]) -> Backend:
         function,
         devices=("cpu", "cuda"),
         dtypes=DTYPES,
-        gradient_order=1,
+        gradient_order=gradient_order,
         unavailable=unavailable,
     )
 

@@ -16,7 +16,9 @@ from fastgan.errors import InputError
 
 logger = logging.getLogger("fastgan")
 
-_LIMITS = ("no gradient", "first-order gradients")
+_LIMITS = ("no gradient", "first-order gradients", "gradients by autograd alone")
+#: More than any registered op has: what torch.func and forward mode ask for, of which those know nothing.
+_BEYOND_AUTOGRAD = 3
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -52,8 +54,8 @@ class Backend:
     """One implementation of an op.
 
     `devices` None means any device, and `dtypes` may differ by device. `gradient_order` None means differentiable to
-    any order, 0 not at all. `unavailable` gives the reason why it cannot run on a device in this process, or None when
-    it can.
+    any order and by torch.func, 2 often enough for a penalty on gradients, 0 not at all. `unavailable` gives the reason
+    why it cannot run on a device in this process, or None when it can.
     """
 
     op: str
@@ -84,7 +86,9 @@ class Backend:
         if self.gradient_order is not None and order > self.gradient_order:
             if self.gradient_order == 0:
                 return "has no gradient; use torch.no_grad() or backend='reference'"
-            return "has gradients of first order by autograd alone: no ops.second_order(), torch.func, forward mode"
+            if self.gradient_order == 1:
+                return "has gradients of first order by autograd alone: no ops.second_order(), torch.func, forward mode"
+            return "has gradients by autograd alone: no torch.func, forward mode"
         return self.unavailable(device)
 
 
@@ -152,7 +156,7 @@ def select(op: str, *tensors: Tensor | None, backend: str | None = None) -> Back
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
         order = 2 if _second_order else 1
     if not torch.compiler.is_compiling() and _transformed():
-        order = 2
+        order = _BEYOND_AUTOGRAD
     entry = _OPS[op]
     if backend is not None:
         return _honour(entry, op, backend, "backend", device, dtypes, order)

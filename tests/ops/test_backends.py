@@ -298,9 +298,12 @@ def test_a_second_differentiation_raises_or_goes_by_the_reference(case: Case, ke
         return torch.autograd.grad(loss, leaves["x"])[0]
 
     for of in set(inputs) - {"residual"}:  # whose gradient is the result's own
+        want = penalty("reference", of)
+        if case.op == "bias_act":
+            torch.testing.assert_close(penalty("native", of), want)
+            continue
         with pytest.raises(RuntimeError, match="second_order"):
             penalty("native", of)
-        want = penalty("reference", of)
         kernel_calls.clear()
         with ops.second_order():
             have = penalty(None, of)
@@ -322,6 +325,7 @@ def test_transforms_go_by_the_reference(case: Case, kernel_calls: list[str]) -> 
     leaf = x.clone().requires_grad_()
     with ops.second_order():
         (want,) = torch.autograd.grad(value(leaf), leaf)
+    kernel_calls.clear()
     torch.testing.assert_close(torch.func.grad(value)(x), want)
     direction = torch.ones_like(x)
     _, tangent = torch.func.jvp(value, (x,), (direction,))

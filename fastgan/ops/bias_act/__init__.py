@@ -2,13 +2,14 @@
 
 from torch import Tensor
 
-from fastgan.ops import _checks, _native
+from fastgan.ops import _checks, _native, _triton
 from fastgan.ops._registry import Backend, register, select
 from fastgan.ops.bias_act import _op, reference
 
 register(
     Backend("bias_act", "reference", reference.bias_act),
-    _native.backend("bias_act", _op.bias_act),
+    _native.backend("bias_act", _op.native_bias_act, gradient_order=2),
+    _triton.backend("bias_act", _op.triton_bias_act, gradient_order=2),
     fastest={"cpu": ("native", "reference")},
 )
 

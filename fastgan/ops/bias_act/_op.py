@@ -1,64 +1,91 @@
-"""torch.ops.fastgan.bias_act, with the gradients of x and bias, by the extension."""
+"""torch.ops.fastgan.bias_act and triton_bias_act, differentiable to any order, by the extension and by Triton."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastgan.ops import _native
+from fastgan.ops import _native, _triton
 from fastgan.ops._library import define
 from fastgan.ops.bias_act import native
 
-_bias_act = define(
-    "bias_act(Tensor x, Tensor? bias, str? activation, float negative_slope, float gain, float? clamp) -> Tensor",
-    native.forward,
+
+def _registered(name: str, forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Tensor]:
+    bias_act = define(
+        f"{name}(Tensor x, Tensor? bias, str? activation, float negative_slope, float gain, float? clamp) -> Tensor",
+        forward,
+    )
+    bias_act_backward = define(
+        f"{name}_backward(Tensor grad, Tensor x, Tensor? bias, str? activation, float negative_slope, float gain,"
+        " float? clamp, bool needs_x, bool needs_bias) -> (Tensor, Tensor)",
+        backward,
+        differentiable=True,
+    )
+
+    @torch.library.register_fake(f"fastgan::{name}")
+    def _(x: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
+        return _native.room_like(x)
+
+    @torch.library.register_fake(f"fastgan::{name}_backward")
+    def _(grad: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+        *_, needs_x, needs_bias = others
+        grad_bias = x.new_empty(x.shape[1] if needs_bias else 0, dtype=torch.float32)
+        return _native.room_like(x, needs_x), grad_bias
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        x, bias, *ctx.options = inputs
+        ctx.save_for_backward(x, bias)
+
+    def pull_back(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        needs_x, needs_bias = ctx.needs_input_grad[:2]
+        grad_x, grad_bias = bias_act_backward(grad, *ctx.saved_tensors, *ctx.options, needs_x, needs_bias)
+        return grad_x if needs_x else None, grad_bias if needs_bias else None, None, None, None, None
+
+    def setup_twice(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        grad, x, bias, *options, _, _ = inputs
+        ctx.options = options
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(grad, x, bias)
+
+    def pull_back_twice(ctx: Any, by_x: Tensor | None, by_bias: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The pull-back is linear in `grad` with a diagonal factor, which is therefore its own transpose."""
+        grad, x, bias = ctx.saved_tensors
+        activation, _, gain, clamp = ctx.options
+        needs_grad, needs_x, needs_bias = ctx.needs_input_grad[:3]
+        given = [
+            each for each in (by_x, None if by_bias is None else by_bias.to(x.dtype)[:, None, None]) if each is not None
+        ]
+        if not given:
+            return (None,) * 9
+        direction = sum(given[1:], given[0]).expand_as(x)
+        grad_grad = grad_x = grad_bias = None
+        if needs_grad:
+            grad_grad, _ = bias_act_backward(direction, x, bias, *ctx.options, True, False)
+        if activation == "tanh" and (needs_x or needs_bias):
+            # tanh'' = -2 tanh tanh'; every other activation is piecewise linear.
+            wide = x.float() if bias is None else x.float() + bias.float()[:, None, None]
+            y = wide.tanh()
+            curved = -2 * gain * y * (1 - y * y) * grad.float() * direction.float()
+            if clamp is not None:
+                curved = curved.where((y * gain).abs() < clamp, 0)
+            grad_x = curved.to(x.dtype) if needs_x else None
+            grad_bias = curved.sum((0, 2, 3)) if needs_bias else None
+        return grad_grad, grad_x, grad_bias, None, None, None, None, None, None
+
+    torch.library.register_autograd(f"fastgan::{name}", pull_back, setup_context=setup)
+    torch.library.register_autograd(f"fastgan::{name}_backward", pull_back_twice, setup_context=setup_twice)
+
+    def call(
+        x: Tensor, bias: Tensor | None, activation: str | None, negative_slope: float, gain: float, clamp: float | None
+    ) -> Tensor:
+        bias = None if bias is None else bias.float().contiguous()
+        return bias_act(x, bias, activation, negative_slope, gain, clamp)
+
+    return call
+
+
+native_bias_act = _registered("bias_act", native.forward, native.backward)
+triton_bias_act = _registered(
+    "triton_bias_act", _triton.lazy("bias_act", "forward"), _triton.lazy("bias_act", "backward")
 )
-_bias_act_backward = define(
-    "bias_act_backward(Tensor grad, Tensor x, Tensor? bias, str? activation, float negative_slope, float gain,"
-    " float? clamp, bool needs_x, bool needs_bias) -> (Tensor, Tensor)",
-    native.backward,
-)
-
-
-@torch.library.register_fake("fastgan::bias_act")
-def _(
-    x: Tensor, bias: Tensor | None, activation: str | None, negative_slope: float, gain: float, clamp: float | None
-) -> Tensor:
-    return _native.room_like(x)
-
-
-@torch.library.register_fake("fastgan::bias_act_backward")
-def _(
-    grad: Tensor,
-    x: Tensor,
-    bias: Tensor | None,
-    activation: str | None,
-    negative_slope: float,
-    gain: float,
-    clamp: float | None,
-    needs_x: bool,
-    needs_bias: bool,
-) -> tuple[Tensor, Tensor]:
-    grad_bias = x.new_empty(x.shape[1] if needs_bias else 0, dtype=torch.float32)
-    return _native.room_like(x, needs_x), grad_bias
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, bias, *ctx.options = inputs
-    ctx.save_for_backward(x, bias)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    needs_x, needs_bias = ctx.needs_input_grad[:2]
-    grad_x, grad_bias = _bias_act_backward(grad, *ctx.saved_tensors, *ctx.options, needs_x, needs_bias)
-    return grad_x if needs_x else None, grad_bias if needs_bias else None, None, None, None, None
-
-
-torch.library.register_autograd("fastgan::bias_act", _backward, setup_context=_setup)
-
-
-def bias_act(
-    x: Tensor, bias: Tensor | None, activation: str | None, negative_slope: float, gain: float, clamp: float | None
-) -> Tensor:
-    bias = None if bias is None else bias.float().contiguous()
-    return _bias_act(x, bias, activation, negative_slope, gain, clamp)

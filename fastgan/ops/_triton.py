@@ -1,0 +1,205 @@
+"""How Triton kernels are launched: configurations from a table, a tuner's cache or a choice forced on them.
+
+Nothing here imports Triton before the first launch. An op's kernels lie in `fastgan/ops/<op>/triton.py`; with
+TRITON_INTERPRET=1 in the environment they run on CPU tensors, slowly, for tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.ops._registry import Backend
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def unavailable(device: str = "cuda") -> str | None:
+    """Why Triton kernels cannot run on a device in this process, or None when they can."""
+    if importlib.util.find_spec("triton") is None:
+        return "is not available: Triton is not installed"
+    if interpreted() or _recording is not None:
+        return None
+    return None if torch.cuda.is_available() else "is not available: torch finds no CUDA device"
+
+
+# As in _native: torch.compile must take the answer as it is.
+unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def backend(
+    op: str,
+    function: Callable[..., Any],
+    *,
+    dtypes: tuple[torch.dtype, ...] = DTYPES,
+    gradient_order: int | None = 1,
+) -> Backend:
+    """The Triton backend of an op."""
+    devices = ("cuda", "cpu") if interpreted() else ("cuda",)
+    return Backend(
+        op, "triton", function, devices=devices, dtypes=dtypes, gradient_order=gradient_order, unavailable=unavailable
+    )
+
+
+def lazy(op: str, function: str) -> Callable[..., Any]:
+    """A function of `fastgan.ops.<op>.triton`, imported at its first call: Triton takes long to import."""
+
+    def call(*args: Any) -> Any:
+        return getattr(importlib.import_module(f"fastgan.ops.{op}.triton"), function)(*args)
+
+    return call
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How a kernel is compiled: its block sizes by the names of its constexpr parameters, warps and pipeline stages."""
+
+    blocks: tuple[tuple[str, int], ...]
+    num_warps: int = 4
+    num_stages: int = 1
+
+    def __getitem__(self, name: str) -> int:
+        return dict(self.blocks)[name]
+
+    def options(self) -> dict[str, int]:
+        return {**dict(self.blocks), "num_warps": self.num_warps, "num_stages": self.num_stages}
+
+
+def config(num_warps: int = 4, num_stages: int = 1, **blocks: int) -> Config:
+    return Config(tuple(sorted(blocks.items())), num_warps, num_stages)
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """One launch of a kernel, with what it could have been configured to."""
+
+    kernel: Any
+    grid: Callable[[Config], tuple[int, ...]]
+    arguments: tuple[Any, ...]
+    constants: dict[str, Any]
+    key: str
+    choices: tuple[Config, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.kernel.__name__)
+
+    def run(self, chosen: Config) -> None:
+        self.kernel[self.grid(chosen)](*self.arguments, **self.constants, **chosen.options())
+
+
+_recording: list[Launch] | None = None
+_recording_lock = threading.Lock()
+
+
+@contextmanager
+def recorded(*, run: bool = False) -> Iterator[list[Launch]]:
+    """The launches that would happen within; they do happen only where `run`.
+
+    Of one thread at a time: for the tuner and for compiling ahead of time.
+    """
+    global _recording
+    with _recording_lock:
+        _recording = launches = _Recording(run)
+        try:
+            yield launches
+        finally:
+            _recording = None
+
+
+class _Recording(list[Launch]):
+    def __init__(self, run: bool) -> None:
+        super().__init__()
+        self.run = run
+
+
+def launch(
+    kernel: Any,
+    grid: Callable[[Config], tuple[int, ...]],
+    arguments: Sequence[Any],
+    *,
+    choices: tuple[Config, ...],
+    key: tuple[Any, ...] = (),
+    **constants: Any,
+) -> None:
+    """Launches a kernel on the current stream of its tensors' device.
+
+    `choices` are the configurations that serve these arguments, the default first; `key` says what the best of them
+    depends on (sizes in classes, layout, dtype): the tuner keeps one choice for each kernel and key. `arguments` are
+    positional and `constants` by name; what is a block size in the configuration is in neither.
+    """
+    made = Launch(kernel, grid, tuple(arguments), constants, "/".join(map(str, key)), choices)
+    if _recording is not None:
+        _recording.append(made)
+        if not _recording.run:  # type: ignore[attr-defined]
+            return
+    device = next(argument.device for argument in arguments if isinstance(argument, Tensor))
+    if device.type == "cpu":
+        made.run(choices[0])
+        return
+    with torch.cuda.device(device):
+        made.run(_tuned(made, device))
+
+
+def _tuned(made: Launch, device: torch.device) -> Config:
+    kept = _cache(device.index or 0).get(f"{made.name}:{made.key}")
+    return kept if kept in made.choices else made.choices[0]
+
+
+def cache_file(device_name: str) -> Path:
+    """Where the tuner's choices for a GPU are kept."""
+    root = os.environ.get("FASTGAN_CACHE") or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastgan"
+    )
+    return Path(root, "triton", re.sub(r"[^A-Za-z0-9]+", "-", device_name).strip("-").lower() + ".json")
+
+
+@functools.cache
+def _cache(index: int) -> dict[str, Config]:
+    """The tuner's choices for a GPU; read once a process. A file that cannot be read counts as none."""
+    return read_cache(cache_file(torch.cuda.get_device_name(index)))
+
+
+def read_cache(path: Path) -> dict[str, Config]:
+    try:
+        rows = json.loads(path.read_text())["choices"]
+        return {name: config(row.pop("num_warps"), row.pop("num_stages"), **row) for name, row in rows.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def write_cache(path: Path, choices: dict[str, Config], about: dict[str, Any]) -> None:
+    """Adds to what the file has; written whole or not at all."""
+    merged = {**read_cache(path), **choices}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    rows = {name: chosen.options() for name, chosen in sorted(merged.items())}
+    part.write_text(json.dumps({**about, "choices": rows}, indent=1) + "\n")
+    part.replace(path)
+    _cache.cache_clear()
+
+
+def cdiv(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def next_power_of_2(n: int) -> int:
+    return 1 << max(0, n - 1).bit_length()

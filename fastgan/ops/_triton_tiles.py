@@ -1,0 +1,90 @@
+"""What Triton kernels over (N, C, H, W) tensors share: tiles of channels by pixels, at any strides.
+
+A tile is (BLOCK_C, BLOCK_P), of one image. One body serves NCHW (one channel, many pixels) and channels_last (many
+channels, few pixels): a stride of 1 is a constant to the compiler, which lays the threads along it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastgan.ops import _checks
+
+#: By the names that the public functions take; the kernels compare with these numbers.
+ACTIVATIONS: dict[str | None, int] = {name: code for code, name in enumerate(_checks.ACTIVATIONS)}
+RELU, LEAKY_RELU, TANH = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+
+
+class Arranged(NamedTuple):
+    """`strides`: of each tensor (n, c, h, w), flat. `merged`: a pixel's offset is its number times the last stride."""
+
+    strides: tuple[int, ...]
+    merged: bool
+    channels_last: bool
+
+
+def arrange(*tensors: Tensor) -> Arranged:
+    """The strides of tensors of one shape (N, C, H, W), the first of which decides how threads lie."""
+    _, _, h, w = tensors[0].shape
+    strides: list[tuple[int, int, int, int]] = []
+    for tensor in tensors:
+        n, c, row, pixel = tensor.stride()
+        # The stride of a dimension of size 1 says nothing.
+        if w == 1:
+            pixel = row
+        if h == 1:
+            row = pixel * w
+        strides.append((n, c, row, pixel))
+    merged = all(row == pixel * w for _, _, row, pixel in strides)
+    first = strides[0]
+    return Arranged(tuple(s for each in strides for s in each), merged, first[1] < first[3])
+
+
+@triton.jit
+def pixel_offsets(p, width, stride_h, stride_w, MERGED: tl.constexpr):
+    """Of pixels by number, within a plane."""
+    if MERGED:
+        return p * stride_w
+    return (p // width) * stride_h + (p % width) * stride_w
+
+
+@triton.jit
+def tanh(y):
+    # libdevice is not to be had in the interpreter.
+    e = tl.exp(-2 * tl.abs(y))
+    t = (1 - e) / (1 + e)
+    return tl.where(y < 0, -t, t)
+
+
+@triton.jit
+def activate(y, negative_slope, ACTIVATION: tl.constexpr):
+    # Comparisons that are false for NaN keep it.
+    if ACTIVATION == RELU:
+        y = tl.where(y < 0, 0.0, y)
+    elif ACTIVATION == LEAKY_RELU:
+        y = tl.where(y < 0, y * negative_slope, y)
+    elif ACTIVATION == TANH:
+        y = tanh(y)
+    return y
+
+
+@triton.jit
+def pull_back(g, y, negative_slope, ACTIVATION: tl.constexpr):
+    """The gradient by `y`, before activation, of what has the gradient `g` after it."""
+    if ACTIVATION == RELU:
+        g = tl.where(y <= 0, 0.0, g)
+    elif ACTIVATION == LEAKY_RELU:
+        g = tl.where(y <= 0, g * negative_slope, g)
+    elif ACTIVATION == TANH:
+        t = tanh(y)
+        g = g * (1 - t * t)
+    return g
+
+
+def pointer(tensor: Tensor | None, instead: Tensor) -> Any:
+    """A pointer for a kernel whose constants say whether it is read."""
+    return instead if tensor is None else tensor

@@ -1,0 +1,205 @@
+"""bias_act in Triton: one launch forward; backward one, and the sum of its partial bias gradients.
+
+Bytes that must move a value, of e bytes each: 2 e forward, 3 e backward (x and the gradient in, its pull-back out).
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastgan.ops import _native, _triton
+from fastgan.ops._triton_tiles import ACTIVATIONS, activate, arrange, pixel_offsets, pointer, pull_back
+
+NCHW = (
+    _triton.config(BLOCK_C=1, BLOCK_P=2048, num_warps=4),
+    _triton.config(BLOCK_C=1, BLOCK_P=1024, num_warps=4),
+    _triton.config(BLOCK_C=1, BLOCK_P=4096, num_warps=8),
+    _triton.config(BLOCK_C=4, BLOCK_P=256, num_warps=4),
+)
+CHANNELS_LAST = (
+    _triton.config(BLOCK_C=64, BLOCK_P=32, num_warps=4),
+    _triton.config(BLOCK_C=32, BLOCK_P=32, num_warps=4),
+    _triton.config(BLOCK_C=128, BLOCK_P=16, num_warps=4),
+    _triton.config(BLOCK_C=4, BLOCK_P=512, num_warps=4),
+)
+
+
+@triton.jit
+def bias_act_fwd_kernel(
+    x,
+    bias,
+    out,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    out_n,
+    out_c,
+    out_h,
+    out_w,
+    channels,
+    pixels,
+    width,
+    negative_slope,
+    gain,
+    clamp,
+    ACTIVATION: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    HAS_CLAMP: tl.constexpr,
+    MERGED: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    blocks = tl.cdiv(channels, BLOCK_C)
+    image = (tl.program_id(0) // blocks).to(tl.int64)
+    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
+    inside = (c < channels)[:, None] & (p < pixels)[None, :]
+    at = x + image * x_n + c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
+    y = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+    if HAS_BIAS:
+        y += tl.load(bias + c, mask=c < channels, other=0.0)[:, None]
+    y = activate(y, negative_slope, ACTIVATION) * gain
+    if HAS_CLAMP:
+        y = tl.where(y > clamp, clamp, tl.where(y < -clamp, -clamp, y))
+    to = out + image * out_n + c[:, None] * out_c + pixel_offsets(p, width, out_h, out_w, MERGED)[None, :]
+    tl.store(to, y.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def bias_act_bwd_kernel(
+    grad,
+    x,
+    bias,
+    grad_x,
+    partial,
+    grad_n,
+    grad_c,
+    grad_h,
+    grad_w,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    to_n,
+    to_c,
+    to_h,
+    to_w,
+    channels,
+    pixels,
+    width,
+    negative_slope,
+    gain,
+    clamp,
+    ACTIVATION: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    HAS_CLAMP: tl.constexpr,
+    NEEDS_X: tl.constexpr,
+    NEEDS_BIAS: tl.constexpr,
+    MERGED: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    blocks = tl.cdiv(channels, BLOCK_C)
+    number = tl.program_id(0) // blocks
+    image = number.to(tl.int64)
+    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
+    inside = (c < channels)[:, None] & (p < pixels)[None, :]
+    at = x + image * x_n + c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
+    y = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+    if HAS_BIAS:
+        y += tl.load(bias + c, mask=c < channels, other=0.0)[:, None]
+    above = grad + image * grad_n + c[:, None] * grad_c + pixel_offsets(p, width, grad_h, grad_w, MERGED)[None, :]
+    g = tl.load(above, mask=inside, other=0.0).to(tl.float32) * gain
+    if HAS_CLAMP:
+        g = tl.where(tl.abs(activate(y, negative_slope, ACTIVATION) * gain) >= clamp, 0.0, g)
+    g = pull_back(g, y, negative_slope, ACTIVATION)
+    if NEEDS_X:
+        to = grad_x + image * to_n + c[:, None] * to_c + pixel_offsets(p, width, to_h, to_w, MERGED)[None, :]
+        tl.store(to, g.to(grad_x.dtype.element_ty), mask=inside)
+    if NEEDS_BIAS:
+        row = tl.program_id(1) * (tl.num_programs(0) // blocks) + number
+        tl.store(partial + row * channels + c, tl.sum(g, axis=1), mask=c < channels)
+
+
+def forward(
+    x: Tensor, bias: Tensor | None, activation: str | None, negative_slope: float, gain: float, clamp: float | None
+) -> Tensor:
+    """As `native.forward`."""
+    out = torch.empty_like(x)
+    placed = arrange(x, out)
+    n, c, h, w = x.shape
+    _triton.launch(
+        bias_act_fwd_kernel,
+        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]), _triton.cdiv(h * w, chosen["BLOCK_P"])),
+        (x, pointer(bias, x), out, *placed.strides, c, h * w, w, negative_slope, gain, clamp or 0.0),
+        choices=CHANNELS_LAST if placed.channels_last else NCHW,
+        key=_key(x, placed.channels_last),
+        ACTIVATION=ACTIVATIONS[activation],
+        HAS_BIAS=bias is not None,
+        HAS_CLAMP=clamp is not None,
+        MERGED=placed.merged,
+    )
+    return out
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    bias: Tensor | None,
+    activation: str | None,
+    negative_slope: float,
+    gain: float,
+    clamp: float | None,
+    needs_x: bool,
+    needs_bias: bool,
+) -> tuple[Tensor, Tensor]:
+    """As `native.backward`."""
+    grad_x = _native.room_like(x, needs_x)
+    placed = arrange(x, grad, *([grad_x] if needs_x else [x]))
+    strides = (*placed.strides[4:8], *placed.strides[:4], *placed.strides[8:])
+    n, c, h, w = x.shape
+    choices = CHANNELS_LAST if placed.channels_last else NCHW
+    partial = x.new_empty((max(_triton.cdiv(h * w, each["BLOCK_P"]) for each in choices), n, c), dtype=torch.float32)
+    rows = [0]
+
+    def grid(chosen: _triton.Config) -> tuple[int, int]:
+        rows[0] = _triton.cdiv(h * w, chosen["BLOCK_P"])
+        return n * _triton.cdiv(c, chosen["BLOCK_C"]), rows[0]
+
+    _triton.launch(
+        bias_act_bwd_kernel,
+        grid,
+        (
+            grad,
+            x,
+            pointer(bias, x),
+            pointer(grad_x if needs_x else None, x),
+            partial,
+            *strides,
+            c,
+            h * w,
+            w,
+            negative_slope,
+            gain,
+            clamp or 0.0,
+        ),
+        choices=choices,
+        key=_key(x, placed.channels_last),
+        ACTIVATION=ACTIVATIONS[activation],
+        HAS_BIAS=bias is not None,
+        HAS_CLAMP=clamp is not None,
+        NEEDS_X=needs_x,
+        NEEDS_BIAS=needs_bias,
+        MERGED=placed.merged,
+    )
+    grad_bias = partial[: rows[0]].sum((0, 1)) if needs_bias else x.new_empty(0, dtype=torch.float32)
+    return grad_x, grad_bias
+
+
+def _key(x: Tensor, channels_last: bool) -> tuple[object, ...]:
+    _, c, h, w = x.shape
+    layout = "channels_last" if channels_last else "nchw"
+    return layout, _triton.next_power_of_2(c), _triton.next_power_of_2(h * w), str(x.dtype).removeprefix("torch.")
