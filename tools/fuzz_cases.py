@@ -159,7 +159,8 @@ def gram_style_loss(case: Case) -> None:
     n, c = x.shape[:2]
     target = case.memory.numbers(n, c, c) if case.flag() else case.memory.numbers(c, c)
     _, difference = case.run(OPS.gram_style_loss, x, target)
-    case.run(OPS.gram_style_loss_backward, case.memory.numbers(n), x, difference)
+    needs = case.flag(), case.flag()
+    case.run(OPS.gram_style_loss_backward, case.memory.numbers(n), x, target, difference, *needs)
 
 
 def instance_norm(case: Case) -> None:
@@ -196,6 +197,11 @@ def module_itself(case: Case) -> None:
         raise Finding("fma_loop gave no speed")
     if module.build_info()["cpu_level"] not in module.build_info()["cpu_levels"]:
         raise Finding("build_info names a level that is not there")
+    module.set_idle_limit(case.random.choice((0, 1, 5 << 20, 1 << 40)))
+    rooms = [_native.room_like(torch.zeros(case.random.randrange(1, 4), 3, 300, 305)).fill_(1) for _ in range(3)]
+    if module.buffer_bytes()["used"] < sum(room.numel() * 4 for room in rooms):
+        raise Finding("buffer_bytes does not count what is used")
+    must_raise("a negative limit", module.set_idle_limit, -1)
     must_raise("an unknown level", module.set_level, case.random.choice(("mmx", "AVX2", "avx2 ", "\0", "é" * 999)))
     must_raise("a level that is no text", module.set_level, case.random.choice((None, 1, ["avx2"], ())))
 
@@ -274,8 +280,19 @@ def wrong_calls(case: Case) -> None:
     )
     must_raise("gram_backward: grad", OPS.gram_backward, matrix, x)
     must_raise("gram_style_loss: target", OPS.gram_style_loss, x, matrix)
-    must_raise("gram_style_loss_backward: grad", OPS.gram_style_loss_backward, number, x, memory.numbers(n, c, c))
-    must_raise("gram_style_loss_backward: difference", OPS.gram_style_loss_backward, per_image, x, matrix)
+    must_raise(
+        "gram_style_loss_backward: grad",
+        OPS.gram_style_loss_backward,
+        number,
+        x,
+        matrix,
+        memory.numbers(n, c, c),
+        True,
+        True,
+    )
+    must_raise(
+        "gram_style_loss_backward: difference", OPS.gram_style_loss_backward, per_image, x, matrix, matrix, True, True
+    )
     parameter = case.random.choice(
         (memory.numbers(c + 1), memory.numbers(n + 1, c), memory.numbers(c).double(), memory.numbers(2 * c + 2)[::2])
     )
