@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# On a machine with an NVIDIA GPU: build for it in place, test the ops, measure them. Nine minutes at most, and six files
+# On a machine with an NVIDIA GPU: build for it in place, test the ops, measure them. Nine minutes at most, and eight files
 # in OUT (by default benchmarks/results/<GPU>). Needs torch and pytest; the build needs nvcc, setuptools and pybind11.
 # What it cannot do it says, and goes on. Exit code 1 if the build or a test failed.
 #
@@ -70,7 +70,7 @@ if ! "$PYTHON" -c 'import setuptools, pybind11' 2>/dev/null; then
 elif ! { command -v "${FASTGAN_NVCC:-nvcc}" || command -v "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc"; } >/dev/null; then
   cannot "build the extension: no nvcc"
 elif ! FASTGAN_CUDA=1 FASTGAN_CUDA_ARCHS=${FASTGAN_CUDA_ARCHS:-$arch} \
-  part 150 build.txt "$PYTHON" setup.py build_ext --inplace --force; then
+  part 130 build.txt "$PYTHON" setup.py build_ext --inplace --force; then
   cannot "build the extension: see build.txt"
   failed=1
 fi
@@ -95,11 +95,19 @@ class Missing:
 pytest.main(["tests/ops", "--collect-only", "-q", "-p", "no:cacheprovider"], plugins=[Missing()])
 PY
   )
-  part 140 tests.txt "$PYTHON" -m pytest tests/ops "${options[@]}" || failed=1
+  part 120 tests.txt "$PYTHON" -m pytest tests/ops "${options[@]}" || failed=1
 fi
 
+if ! part 70 tune.txt env FASTGAN_CACHE="$OUT" "$PYTHON" - <<'PY'; then
+from fastgan.bench import cases, tune
+tune.tune((case for op in cases.op_names() for case in cases.cases(op, "cuda")), tell=lambda line: print(line, flush=True))
+PY
+  cannot "tune the Triton kernels: see tune.txt"
+fi
+export FASTGAN_CACHE=$OUT
+
 # Results are written after each op, so a run that is stopped leaves what it had.
-if ! part 220 bench.txt "$PYTHON" -m fastgan.bench ops --device cuda --report "$OUT"; then
+if ! part 200 bench.txt "$PYTHON" -m fastgan.bench ops --device cuda --report "$OUT"; then
   cannot "finish the benchmark: see bench.txt"
   [[ -f $OUT/bench.json ]] || failed=1
 fi

@@ -22,13 +22,15 @@ def bench(
     quick: bool = False,
     only: Sequence[str] = (),
     compiled: bool | None = None,
+    tune: bool = False,
 ) -> int:
     """Run the benchmarks; 0. Raises InputError for bad input, before anything is measured or written."""
     if what not in WHAT:
         raise InputError(f"{what}: there is no such benchmark; expected one of {', '.join(WHAT)}")
 
-    from fastgan.bench import ops, page, results
+    from fastgan.bench import cases, ops, page, results
     from fastgan.bench import report as tables
+    from fastgan.bench import tune as tuning
     from fastgan.files import write_text
 
     ops.check(device, only)
@@ -36,6 +38,11 @@ def bench(
     if old is not None and not any(row["device"] == device for row in old["rows"]):
         raise InputError(f"--compare {compare}: has nothing that was measured on {device}; give another --device")
     _check_writable(json_file, report)
+    if tune:
+        tuning.refuse_without_gpu(device)
+        tuning.tune(
+            (case for op in only or cases.op_names() for case in cases.cases(op, device, quick=quick)), tell=_tell
+        )
 
     def keep(result: results.Result) -> None:
         if json_file is not None:

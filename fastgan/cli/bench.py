@@ -16,6 +16,9 @@ def bench(
     compare: Annotated[Path | None, typer.Option(help="An older result: how do its medians compare?")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, two rounds: does it work?")] = False,
     only: Annotated[str, typer.Option(metavar="OP,...", help="These ops alone.")] = "",
+    tune: Annotated[
+        bool, typer.Option("--tune", help="First time every configuration of the Triton kernels; keep the fastest.")
+    ] = False,
     compiled: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="With torch.compile; the default unless --quick.")
     ] = None,
@@ -36,4 +39,5 @@ def bench(
         quick=quick,
         only=names,
         compiled=compiled,
+        tune=tune,
     )

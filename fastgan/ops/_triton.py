@@ -38,6 +38,8 @@ def unavailable(device: str = "cuda") -> str | None:
         return "is not available: Triton is not installed"
     if interpreted() or _recording is not None:
         return None
+    if device != "cuda":
+        return f"runs on cuda, not on {device}"
     return None if torch.cuda.is_available() else "is not available: torch finds no CUDA device"
 
 
@@ -53,10 +55,7 @@ def backend(
     gradient_order: int | None = 1,
 ) -> Backend:
     """The Triton backend of an op."""
-    devices = ("cuda", "cpu") if interpreted() else ("cuda",)
-    return Backend(
-        op, "triton", function, devices=devices, dtypes=dtypes, gradient_order=gradient_order, unavailable=unavailable
-    )
+    return Backend(op, "triton", function, dtypes=dtypes, gradient_order=gradient_order, unavailable=unavailable)
 
 
 def lazy(op: str, function: str) -> Callable[..., Any]:
@@ -82,6 +81,9 @@ class Config:
     def options(self) -> dict[str, int]:
         return {**dict(self.blocks), "num_warps": self.num_warps, "num_stages": self.num_stages}
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.options().items())
+
 
 def config(num_warps: int = 4, num_stages: int = 1, **blocks: int) -> Config:
     return Config(tuple(sorted(blocks.items())), num_warps, num_stages)
@@ -103,7 +105,8 @@ class Launch:
         return str(self.kernel.__name__)
 
     def run(self, chosen: Config) -> None:
-        self.kernel[self.grid(chosen)](*self.arguments, **self.constants, **chosen.options())
+        options = {**self.constants, **chosen.options(), "enable_fp_fusion": True}
+        self.kernel[self.grid(chosen)](*self.arguments, **options)
 
 
 _recording: list[Launch] | None = None
@@ -114,7 +117,8 @@ _recording_lock = threading.Lock()
 def recorded(*, run: bool = False) -> Iterator[list[Launch]]:
     """The launches that would happen within; they do happen only where `run`.
 
-    Of one thread at a time: for the tuner and for compiling ahead of time.
+    Without `run` the Triton backends take tensors of any device, and what they return is arbitrary. For the tuner and
+    for compiling ahead of time: of one thread at a time, and no other may call ops meanwhile.
     """
     global _recording
     with _recording_lock:

@@ -78,7 +78,7 @@ def pull_back(g, y, negative_slope, ACTIVATION: tl.constexpr):
     if ACTIVATION == RELU:
         g = tl.where(y <= 0, 0.0, g)
     elif ACTIVATION == LEAKY_RELU:
-        g = tl.where(y <= 0, g * negative_slope, g)
+        g = tl.where(y > 0, g, g * negative_slope)  # for NaN, as torch has it
     elif ACTIVATION == TANH:
         t = tanh(y)
         g = g * (1 - t * t)

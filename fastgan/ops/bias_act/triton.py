@@ -21,7 +21,7 @@ CHANNELS_LAST = (
     _triton.config(BLOCK_C=64, BLOCK_P=32, num_warps=4),
     _triton.config(BLOCK_C=32, BLOCK_P=32, num_warps=4),
     _triton.config(BLOCK_C=128, BLOCK_P=16, num_warps=4),
-    _triton.config(BLOCK_C=4, BLOCK_P=512, num_warps=4),
+    _triton.config(BLOCK_C=4, BLOCK_P=256, num_warps=4),
 )
 
 

@@ -1,0 +1,53 @@
+"""Triton kernels without a GPU: run by the interpreter, and compiled for GPUs that are not here."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastgan import ops
+from fastgan.bench import ahead
+
+ROOT = Path(__file__).resolve().parents[2]
+INTERPRETED = sorted((ROOT / "tests" / "interpreted").glob("test_*.py"))
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+
+@pytest.mark.parametrize("file", INTERPRETED, ids=lambda file: file.stem)
+def test_in_the_interpreter(file: Path) -> None:
+    """In a process of its own: Triton reads the variable when it is imported."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+        cwd=ROOT,
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-1000:]
+    assert " passed" in result.stdout and "skipped" not in result.stdout, result.stdout[-1000:]
+
+
+@pytest.mark.parametrize("arch", ahead.ARCHS)
+@pytest.mark.parametrize("op", sorted(ahead.CALLS))
+def test_every_configuration_compiles_and_none_spills(op: str, arch: int) -> None:
+    rows = ahead.table(op, (arch,))
+    assert rows
+    assert not [row for row in rows if row["spilled"]]
+    assert {row["chosen"] for row in rows} == {True, False} or len(rows) == 1
+
+
+def test_every_triton_backend_is_compiled() -> None:
+    with_triton = {row["op"] for row in ops.report(("cuda",))["ops"] for b in row["backends"] if b["name"] == "triton"}
+    assert with_triton == set(ahead.CALLS)
+
+
+def test_asked_for_without_a_gpu_it_says_why() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="bias_act cannot use 'triton' here: it runs on cuda, not on cpu"):
+        ops.bias_act(torch.ones(1, 1, 2, 2), backend="triton")
