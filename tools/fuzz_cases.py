@@ -197,6 +197,8 @@ def module_itself(case: Case) -> None:
         raise Finding("fma_loop gave no speed")
     if module.build_info()["cpu_level"] not in module.build_info()["cpu_levels"]:
         raise Finding("build_info names a level that is not there")
+    if module.vector_lanes() not in (4, 8, 16):
+        raise Finding("vector_lanes is no vector's width")
     module.set_idle_limit(case.random.choice((0, 1, 5 << 20, 1 << 40)))
     rooms = [_native.room_like(torch.zeros(case.random.randrange(1, 4), 3, 300, 305)).fill_(1) for _ in range(3)]
     if module.buffer_bytes()["used"] < sum(room.numel() * 4 for room in rooms):
