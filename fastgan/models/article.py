@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastgan.models.layers import pad_to_multiple, wide
+from fastgan.models.layers import ConvAct, pad_to_multiple, wide
 
 
 class ArticleGenerator(nn.Module):
@@ -30,9 +30,11 @@ class ArticleGenerator(nn.Module):
         if width < 1 or depth < 1:
             raise ValueError(f"width and depth must be at least 1, got {width} and {depth}")
         self.config = {"width": width, "depth": depth}
-        self.down = nn.ModuleList(nn.Conv2d(width if index else 3, width, 3, padding=1) for index in range(depth))
+        self.down = nn.ModuleList(
+            ConvAct(width if index else 3, width, 3, padding=1, activation="relu") for index in range(depth)
+        )
         self.up1 = nn.ConvTranspose2d(width, width, 3, stride=2)
-        self.middle = nn.Conv2d(width, width, 3, padding=1)
+        self.middle = ConvAct(width, width, 3, padding=1, activation="relu")
         self.up2 = nn.ConvTranspose2d(width, width, 3, stride=2)
         self.to_rgb = nn.Conv2d(width, 3, 3, padding=1)
         _init_as_keras(self)
@@ -51,9 +53,9 @@ class ArticleGenerator(nn.Module):
         height, width = x.shape[-2:]
         h = F.avg_pool2d(pad_to_multiple(x, self.stride), self.stride)
         for layer in self.down:
-            h = F.relu(layer(h))
+            h = layer(h)
         h = F.relu(_same(self.up1(h)))
-        h = F.relu(self.middle(h))
+        h = self.middle(h)
         h = F.relu(_same(self.up2(h)))
         return torch.tanh(wide(self.to_rgb(h)))[..., :height, :width]
 
@@ -83,9 +85,9 @@ class ArticleDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         inputs = 3
         for outputs in (width * 2**index for index in range(depth)):
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
+            layers.append(ConvAct(inputs, outputs, 3, padding=1, activation="relu"))
             # So 'same' pads for stride 2 on even sizes.
-            layers += [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(outputs, outputs, 3, stride=2), nn.ReLU()]
+            layers += [nn.ZeroPad2d((0, 1, 0, 1)), ConvAct(outputs, outputs, 3, stride=2, activation="relu")]
             inputs = outputs
         self.convs = nn.Sequential(*layers)
         self.to_logit = nn.Linear(inputs * (size // 2**depth) ** 2, 1)

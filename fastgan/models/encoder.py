@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan.errors import InputError
+from fastgan.models.layers import ConvAct
 
 # Simonyan & Zisserman, "Very Deep Convolutional Networks", 2015, configuration E.
 _CHANNELS = {1: (64, 64), 2: (128, 128), 3: (256,) * 4, 4: (512,) * 4, 5: (512,) * 4}
@@ -57,7 +58,7 @@ class VGGEncoder(nn.Module):
         self.convs = nn.ModuleDict()
         for name, (weight, bias) in zip(LAYERS[:depth], weights, strict=True):
             # Not initialised: that would draw from torch's global random state.
-            conv = nn.utils.skip_init(nn.Conv2d, weight.shape[1], weight.shape[0], 3, padding=1)
+            conv = nn.utils.skip_init(ConvAct, weight.shape[1], weight.shape[0], 3, padding=1, activation="relu")
             conv.weight.data.copy_(weight)
             conv.bias.data.copy_(bias)  # type: ignore[union-attr]
             self.convs[name] = conv
@@ -94,7 +95,7 @@ class VGGEncoder(nn.Module):
                 break
             if index and name.endswith("_1"):
                 x = F.max_pool2d(x, 2)
-            x = F.relu(conv(x))
+            x = conv(x)
             if name in wanted:
                 features[name] = x
         return features

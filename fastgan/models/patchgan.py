@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fastgan.models.layers import InstanceNorm, wide
+from fastgan.models.layers import ConvAct, InstanceNorm, wide
 
 
 class PatchGAN(nn.Module):
@@ -26,11 +26,14 @@ class PatchGAN(nn.Module):
         self.config = {"width": width, "layers": layers}
         widths = [width * min(2**index, 8) for index in range(layers + 1)]
         self.convs = nn.ModuleList()
-        self.norms = nn.ModuleList()
+        self.norms = nn.ModuleList()  # of all but the first
         for index, (inputs, outputs) in enumerate(zip([3, *widths], widths, strict=False)):
-            normed = index > 0
-            self.convs.append(nn.Conv2d(inputs, outputs, 4, 2 if index < layers else 1, 1, bias=not normed))
-            self.norms.append(InstanceNorm(outputs, "leaky_relu", affine=False) if normed else nn.LeakyReLU(0.2))
+            stride = 2 if index < layers else 1
+            if index == 0:
+                self.convs.append(ConvAct(inputs, outputs, 4, stride, 1, activation="leaky_relu"))
+            else:
+                self.convs.append(nn.Conv2d(inputs, outputs, 4, stride, 1, bias=False))
+                self.norms.append(InstanceNorm(outputs, "leaky_relu", affine=False))
         self.to_logit = nn.Conv2d(widths[-1], 1, 4, 1, 1)
 
     @property
@@ -41,6 +44,8 @@ class PatchGAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] -> (N, 1, H', W') logits, float32 (float64 stays)."""
-        for convolution, norm in zip(self.convs, self.norms, strict=True):
+        first, *others = self.convs
+        x = first(x)
+        for convolution, norm in zip(others, self.norms, strict=True):
             x = norm(convolution(x))
         return wide(self.to_logit(x))

@@ -35,6 +35,10 @@ def _registered(name: str, forward: Callable[..., Any], backward: Callable[..., 
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         x, bias, *ctx.options = inputs
+        activation, _, gain, clamp = ctx.options
+        if activation != "tanh" and gain > 0 and clamp is None:
+            # The output has the sign of what was activated and lives on as the next layer's input; x need not.
+            x, bias = output, None
         ctx.save_for_backward(x, bias)
 
     def pull_back(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
