@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import ops
 from fastgan.errors import InputError
 from fastgan.ops import _triton
 
@@ -140,6 +139,8 @@ def unique(launches: Iterable[_triton.Launch]) -> list[Variant]:
 
 def table(op: str, archs: Sequence[int] = ARCHS) -> list[dict[str, Any]]:
     """A row for each kernel of an op, in each configuration, by architecture; `chosen` are the default ones."""
+    from fastgan.bench.ahead_calls import CALLS
+
     with _triton.recorded() as launches:
         for call in CALLS[op]():
             call()
@@ -157,40 +158,3 @@ def table(op: str, archs: Sequence[int] = ARCHS) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-#: Planes that fit one program, in every dtype; odd sizes; and planes that no program holds.
-_SHAPES = {
-    (4, 64, 64, 64): _triton.DTYPES,
-    (2, 3, 37, 53): (torch.float32,),
-    (2, 32, 256, 256): (torch.bfloat16,),
-}
-
-
-def _features() -> Iterator[Tensor]:
-    """Inputs whose kernels differ: uninitialised, and no memory is touched."""
-    for shape, dtypes in _SHAPES.items():
-        for layout in (torch.contiguous_format, torch.channels_last):
-            for dtype in dtypes:
-                yield torch.empty(shape, dtype=dtype, memory_format=layout, requires_grad=True)
-
-
-def _with_gradient(call: Callable[[], Tensor], *wrt: Tensor) -> Callable[[], None]:
-    def run() -> None:
-        output = call()
-        torch.autograd.grad(output, wrt, torch.empty_like(output))
-
-    return run
-
-
-def _bias_act() -> Iterator[Callable[[], None]]:
-    for x in _features():
-        bias = torch.empty(x.shape[1], requires_grad=True)
-        yield _with_gradient(lambda x=x, b=bias: ops.bias_act(x, b, activation="leaky_relu", backend="triton"), x, bias)  # type: ignore[misc]
-    for activation in (None, "relu", "tanh"):
-        y = torch.empty(4, 64, 64, 64, requires_grad=True)
-        yield _with_gradient(lambda y=y, a=activation: ops.bias_act(y, activation=a, clamp=1.0, backend="triton"), y)  # type: ignore[misc]
-
-
-#: Of each op that has Triton kernels: calls that launch all of them.
-CALLS: dict[str, Callable[[], Iterator[Callable[[], None]]]] = {"bias_act": _bias_act}
