@@ -72,6 +72,7 @@ def _value_and_slope(y, label, KIND: tl.constexpr, REAL: tl.constexpr):
 def _half(
     logits,
     gradient,
+    stride,
     count,
     per_logit,
     inverse_temperature,
@@ -86,7 +87,7 @@ def _half(
     for start in range(tl.program_id(0) * BLOCK, count, tl.num_programs(0) * BLOCK):
         i = start + tl.arange(0, BLOCK)
         inside = i < count
-        y = tl.load(logits + i, mask=inside, other=0.0).to(tl.float32) * inverse_temperature
+        y = tl.load(logits + i * stride, mask=inside, other=0.0).to(tl.float32) * inverse_temperature
         value, slope = _value_and_slope(y, label, KIND, REAL)
         sums += tl.where(inside, value, 0.0)
         if NEEDED:
@@ -101,6 +102,8 @@ def discriminator_loss_fwd_kernel(
     loss,
     grad_real,
     grad_fake,
+    real_stride,
+    fake_stride,
     real_count,
     fake_count,
     per_real,
@@ -113,9 +116,31 @@ def discriminator_loss_fwd_kernel(
     NEEDS_FAKE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    total = _half(real, grad_real, real_count, per_real, inverse_temperature, real_label, KIND, True, NEEDS_REAL, BLOCK)
+    total = _half(
+        real,
+        grad_real,
+        real_stride,
+        real_count,
+        per_real,
+        inverse_temperature,
+        real_label,
+        KIND,
+        True,
+        NEEDS_REAL,
+        BLOCK,
+    )
     total += _half(
-        fake, grad_fake, fake_count, per_fake, inverse_temperature, fake_label, KIND, False, NEEDS_FAKE, BLOCK
+        fake,
+        grad_fake,
+        fake_stride,
+        fake_count,
+        per_fake,
+        inverse_temperature,
+        fake_label,
+        KIND,
+        False,
+        NEEDS_FAKE,
+        BLOCK,
     )
     tl.store(loss + tl.program_id(0), total)
 
@@ -125,6 +150,7 @@ def generator_loss_fwd_kernel(
     fake,
     loss,
     grad_fake,
+    fake_stride,
     fake_count,
     per_fake,
     inverse_temperature,
@@ -132,7 +158,9 @@ def generator_loss_fwd_kernel(
     NEEDS_FAKE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    total = _half(fake, grad_fake, fake_count, per_fake, inverse_temperature, 1.0, KIND, True, NEEDS_FAKE, BLOCK)
+    total = _half(
+        fake, grad_fake, fake_stride, fake_count, per_fake, inverse_temperature, 1.0, KIND, True, NEEDS_FAKE, BLOCK
+    )
     tl.store(loss + tl.program_id(0), total)
 
 
@@ -170,16 +198,17 @@ def discriminator_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss, and its gradients by the logits in float32; empty where not needed."""
     counts = _counts(real, fake)
+    flat = real.reshape(-1), fake.reshape(-1)
     programs, parts = _parts(real, sum(counts))
     gradients = _gradient(real, needs_real), _gradient(fake, needs_fake)
     _triton.launch(
         discriminator_loss_fwd_kernel,
         lambda chosen: (programs,),
         (
-            real.reshape(-1),
-            fake.reshape(-1),
+            *flat,
             parts,
             *gradients,
+            *(each.stride(0) for each in flat),
             *counts,
             *(1 / count for count in counts),
             1 / temperature,
@@ -198,12 +227,13 @@ def discriminator_loss(
 def generator_loss(fake: Tensor, kind: str, temperature: float, needs_fake: bool) -> tuple[Tensor, Tensor]:
     """The loss, and its gradient by the logits in float32; empty where not needed."""
     (count,) = _counts(fake)
+    flat = fake.reshape(-1)
     programs, parts = _parts(fake, count)
     gradient = _gradient(fake, needs_fake)
     _triton.launch(
         generator_loss_fwd_kernel,
         lambda chosen: (programs,),
-        (fake.reshape(-1), parts, gradient, count, 1 / count, 1 / temperature),
+        (flat, parts, gradient, flat.stride(0), count, 1 / count, 1 / temperature),
         choices=CHOICES,
         key=_key(fake, count),
         KIND=_code(GENERATOR, kind),
