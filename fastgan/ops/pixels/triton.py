@@ -65,6 +65,7 @@ def from_pixels_fwd_kernel(
     room_w,
     CHANNELS: tl.constexpr,
     LAST: tl.constexpr,
+    PACKED: tl.constexpr,
     HAS_TOP: tl.constexpr,
     HAS_LEFT: tl.constexpr,
     HAS_FLIP: tl.constexpr,
@@ -72,7 +73,10 @@ def from_pixels_fwd_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """`rows` of `height` an image; an element of a row is a byte in channels_last and a pixel of a plane in NCHW."""
+    """`rows` of `height` an image; an element of a row is a byte in channels_last and a pixel of a plane in NCHW.
+
+    PACKED: a row's bytes lie as those of the result.
+    """
     values = width * CHANNELS if LAST else width
     blocks = tl.cdiv(values, BLOCK_E)
     row = (tl.program_id(0) // blocks) * BLOCK_R + tl.arange(0, BLOCK_R)
@@ -98,7 +102,8 @@ def from_pixels_fwd_kernel(
         column = pixel[None, :]
     at = first[:, None] + column * x_w
     if LAST:
-        number = _spread(at + (e % CHANNELS)[None, :] * x_c, inside)
+        at = first[:, None] + e[None, :] if PACKED else at + (e % CHANNELS)[None, :] * x_c
+        number = _spread(at, inside)
         to = out + (image * height * values + y * values)[:, None] + e[None, :]
         tl.store(to, number.to(out.dtype.element_ty), mask=inside)
     else:
@@ -124,6 +129,7 @@ def to_pixels_fwd_kernel(
     height,
     width,
     CHANNELS: tl.constexpr,
+    PACKED: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
@@ -133,7 +139,8 @@ def to_pixels_fwd_kernel(
     e = (tl.program_id(0) % blocks) * BLOCK_E + tl.arange(0, BLOCK_E)
     inside = (row < rows)[:, None] & (e < values)[None, :]
     first = x + (row // height).to(tl.int64) * x_n + (row % height) * x_h
-    at = first[:, None] + ((e // CHANNELS) * x_w + (e % CHANNELS) * x_c)[None, :]
+    offset = e if PACKED else (e // CHANNELS) * x_w + (e % CHANNELS) * x_c
+    at = first[:, None] + offset[None, :]
     v = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     v = tl.where(v > 2.0, 2.0, tl.where(v < -2.0, -2.0, v))  # or an infinity would be taken from itself
     # 127.5 v rounded once. Written as a product it would be contracted with the sum, and ties fall otherwise.
@@ -186,6 +193,7 @@ def from_pixels(
         key=_key(whole, "channels_last" if channels_last else "nchw", values, dtype),
         CHANNELS=c,
         LAST=channels_last,
+        PACKED=channels_last and flip is None and not mirrored and _packed(c, x_c, x_w),
         HAS_TOP=top is not None,
         HAS_LEFT=left is not None,
         HAS_FLIP=flip is not None,
@@ -211,8 +219,13 @@ def to_pixels(x: Tensor) -> Tensor:
         choices=WHOLE if whole else ROWS,
         key=_key(whole, "channels_last" if x_c < x_w else "nchw", values, x.dtype),
         CHANNELS=c,
+        PACKED=_packed(c, x_c, x_w),
     )
     return out
+
+
+def _packed(channels: int, channel_stride: int, pixel_stride: int) -> bool:
+    return pixel_stride == channels and (channel_stride == 1 or channels == 1)
 
 
 def _key(whole: bool, layout: str, values: int, dtype: torch.dtype) -> tuple[object, ...]:
