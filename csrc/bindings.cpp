@@ -13,6 +13,7 @@
 #include "kernels/instance_norm.h"
 #include "kernels/level.h"
 #include "kernels/peak.h"
+#include "kernels/pixels.h"
 #include "kernels/psnr.h"
 #include "kernels/ssim.h"
 
@@ -190,6 +191,20 @@ void bind_cpu(py::module_& m) {
          Tensor grad_out, Tensor grad_x, Pointer grad_bias, int threads) {
         bias_act_backward(x, shape, bias_options(bias, activation, negative_slope, gain, clamp), grad_out, grad_x,
                           at(grad_bias), threads);
+      },
+      Unlocked());
+  m.def(
+      "from_pixels_forward",
+      [](Tensor x, Shape picture, Pointer top, Pointer left, Pointer flip, bool mirrored, Tensor out, Shape shape,
+         bool channels_last, int threads) {
+        const Crop crop{at<Index>(top), at<Index>(left), at<std::uint8_t>(flip), mirrored};
+        from_pixels_forward(x, picture, crop, out, shape, channels_last, threads);
+      },
+      Unlocked());
+  m.def(
+      "to_pixels_forward",
+      [](Tensor x, Shape shape, Pointer out, int threads) {
+        to_pixels_forward(x, shape, at<std::uint8_t>(out), threads);
       },
       Unlocked());
   m.def("empty", &empty, "Room for a tensor, as a DLPack capsule; the memory is used again once the tensor is gone.");

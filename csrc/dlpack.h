@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 
 #include "kernels/buffers.h"
 #include "kernels/common.h"
@@ -34,11 +35,25 @@ struct ManagedTensor {
 };
 
 constexpr std::int32_t kCpu = 1;
-constexpr std::uint8_t kFloat = 2, kBFloat = 4;
+constexpr std::uint8_t kUInt = 1, kFloat = 2, kBFloat = 4;
 
 }  // namespace dlpack
 
 namespace fastgan {
+
+inline dlpack::DataType data_type(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kFloat32:
+      return {dlpack::kFloat, 32, 1};
+    case Dtype::kBFloat16:
+      return {dlpack::kBFloat, 16, 1};
+    case Dtype::kFloat16:
+      return {dlpack::kFloat, 16, 1};
+    case Dtype::kUInt8:
+      return {dlpack::kUInt, 8, 1};
+  }
+  throw std::invalid_argument("unknown dtype");
+}
 
 struct OwnedTensor {
   dlpack::ManagedTensor managed;
@@ -47,17 +62,17 @@ struct OwnedTensor {
 
 // Room on CPU for a dense tensor of these sizes and strides, content arbitrary; null if there is no memory.
 inline dlpack::ManagedTensor* new_tensor(const Shape& shape, const Shape& stride, Dtype dtype) {
-  const bool wide = dtype == Dtype::kFloat32;
+  const dlpack::DataType type = data_type(dtype);
   Index elements = 1;
   for (int d = 0; d < 4; ++d) elements += (shape[d] - 1) * stride[d];
-  void* const data = take_buffer(std::size_t(elements) * (wide ? 4 : 2));
+  void* const data = take_buffer(std::size_t(elements) * (type.bits / 8));
   if (data == nullptr) return nullptr;
   auto* const owned = new OwnedTensor{{}, shape, stride};
   dlpack::Tensor& tensor = owned->managed.tensor;
   tensor.data = data;
   tensor.device = {dlpack::kCpu, 0};
   tensor.dimensions = 4;
-  tensor.dtype = {dtype == Dtype::kBFloat16 ? dlpack::kBFloat : dlpack::kFloat, std::uint8_t(wide ? 32 : 16), 1};
+  tensor.dtype = type;
   tensor.shape = owned->shape.data();
   tensor.strides = owned->stride.data();
   owned->managed.context = owned;

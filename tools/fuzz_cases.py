@@ -191,6 +191,17 @@ def bias_act(case: Case) -> None:
     case.run(OPS.bias_act_backward, grad, x, bias, *options, case.flag(), case.flag())
 
 
+def pixels(case: Case) -> None:
+    n, c, h, w = case.memory.shape(60_000)
+    x = case.memory.place((n, h, w, c), torch.uint8)
+    height, width = case.random.randint(1, h), case.random.randint(1, w)
+    top, left = (torch.randint(-3, side + 3, (n,)) for side in (h, w))
+    flip = torch.rand(n) < 0.5 if case.flag() else None
+    cut = (top, left, height, width) if case.flag() else (None, None, h, w)
+    case.run(OPS.from_pixels, x, case.memory.dtype(), case.flag(), *cut, flip, case.flag())
+    case.run(OPS.to_pixels, case.memory.place((n, c, h, w), case.memory.dtype()))
+
+
 def module_itself(case: Case) -> None:
     module: Any = _native.extension()
     if module.fma_loop(case.random.choice((1, 2, 3)), 0.01) <= 0:
@@ -327,7 +338,7 @@ def wrong_calls(case: Case) -> None:
             )
 
 
-KINDS = (ssim, psnr, gram, gram_style_loss, instance_norm, bias_act, ssim, wrong_calls, instance_norm, module_itself)
+KINDS = (ssim, psnr, gram, gram_style_loss, instance_norm, bias_act, pixels, wrong_calls, instance_norm, module_itself)
 
 
 def load(path: str) -> Spied:

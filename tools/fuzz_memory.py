@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ ORDERS = ((0, 1, 2, 3), (0, 1, 2, 3), (0, 2, 3, 1), (0, 2, 3, 1), (0, 1, 3, 2))
 #: More runs of unused elements than this are left to their NaN.
 MOST_RUNS = 3000
 POISON, UNPOISON = ctypes.CDLL(None)["__asan_poison_memory_region"], ctypes.CDLL(None)["__asan_unpoison_memory_region"]
+
+
+def unused(dtype: torch.dtype) -> float:
+    """What elements hold that belong to no tensor."""
+    return torch.nan if dtype.is_floating_point else 0xA5
 
 
 class Finding(Exception):
@@ -83,9 +89,11 @@ class Memory:
         offset = draw.choice((0, 0, 1, 3, 8, 13))
         last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
         total = last + 1 + draw.choice((0, 0, 0, 4))
-        storage, used = torch.full((total,), torch.nan, dtype=dtype), torch.zeros(total, dtype=torch.bool)
+        storage, used = torch.full((total,), unused(dtype), dtype=dtype), torch.zeros(total, dtype=torch.bool)
         used.as_strided(sizes, strides, offset).fill_(True)
-        if not output:
+        if not output and dtype == torch.uint8:
+            storage.as_strided(sizes, strides, offset).random_(0, 256)
+        elif not output:
             storage.as_strided(sizes, strides, offset).copy_(torch.randn(sizes) + draw.choice((0.0, 0.5, 100.0)))
         placed = Placed(storage, used)
         self.placed.append(placed)
@@ -113,7 +121,8 @@ class Memory:
                 size = placed.storage.numel() * placed.storage.element_size()
                 UNPOISON(ctypes.c_void_p(placed.storage.data_ptr()), ctypes.c_size_t(size))
         for placed in self.placed:
-            if not placed.storage[~placed.used].isnan().all():
+            left, mark = placed.storage[~placed.used], unused(placed.storage.dtype)
+            if not (left.isnan() if math.isnan(mark) else left == mark).all():
                 raise Finding("written beside a tensor's elements")
 
     def _poison(self, placed: Placed) -> None:

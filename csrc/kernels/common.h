@@ -9,7 +9,7 @@ namespace fastgan {
 using Index = std::int64_t;
 using Shape = std::array<Index, 4>;  // N, C, H, W
 
-enum class Dtype : int { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2 };
+enum class Dtype : int { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kUInt8 = 3 };
 
 // A four-dimensional tensor of any strides (in elements; 0 where expanded). data is null where an argument is left out.
 struct Tensor {

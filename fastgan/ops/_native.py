@@ -7,7 +7,7 @@ extension finds, and the process has a single OpenMP runtime.
 import importlib.util
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +23,7 @@ DTYPES = {
     "cpu": (torch.float32, torch.bfloat16),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
-_CODES = {dtype: code for code, dtype in enumerate(DTYPES["cuda"])}
+_CODES = {dtype: code for code, dtype in enumerate((*DTYPES["cuda"], torch.uint8))}
 #: The order is that of `Activation` in csrc/kernels/common.h.
 ACTIVATIONS: dict[str | None, int] = {name: code for code, name in enumerate(_checks.ACTIVATIONS)}
 
@@ -87,14 +87,21 @@ def unavailable(device: str = "cpu") -> str | None:
 unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def backend(op: str, function: Callable[..., Any], *, gradient_order: int | None = 1) -> Backend:
-    """The native backend of an op: what all kernels have in common."""
+def backend(
+    op: str,
+    function: Callable[..., Any],
+    *,
+    devices: tuple[str, ...] = ("cpu", "cuda"),
+    also: tuple[torch.dtype, ...] = (),
+    gradient_order: int | None = 1,
+) -> Backend:
+    """The native backend of an op: what all kernels have in common. `also`: what it takes beside their dtypes."""
     return Backend(
         op,
         "native",
         function,
-        devices=("cpu", "cuda"),
-        dtypes=DTYPES,
+        devices=devices,
+        dtypes={device: (*also, *DTYPES[device]) for device in devices},
         gradient_order=gradient_order,
         unavailable=unavailable,
     )
@@ -115,13 +122,30 @@ def room_like(x: Tensor, needed: bool = True, dtype: torch.dtype | None = None) 
     dtype = dtype or x.dtype
     if not needed:
         return x.new_empty(0, dtype=dtype)
-    if type(x) is not Tensor or x.device.type != "cpu" or x.numel() * dtype.itemsize < _REUSED_BYTES:
+    if _from_torch(x, x.shape, dtype):
         return torch.empty_like(x, dtype=dtype)
-    strides = torch.empty_like(x, device="meta").stride()
-    room = torch.from_dlpack(extension().empty(x.shape, strides, _CODES[dtype]))
+    return _reused(x.shape, torch.empty_like(x, device="meta").stride(), dtype)
+
+
+def room(
+    x: Tensor, shape: Sequence[int], dtype: torch.dtype, memory_format: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """The same for a tensor of four dimensions of its own, where `x` is."""
+    if _from_torch(x, shape, dtype):
+        return torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format)
+    strides = torch.empty(shape, device="meta", memory_format=memory_format).stride()
+    return _reused(shape, strides, dtype)
+
+
+def _from_torch(x: Tensor, shape: Sequence[int], dtype: torch.dtype) -> bool:
+    return type(x) is not Tensor or x.device.type != "cpu" or math.prod(shape) * dtype.itemsize < _REUSED_BYTES
+
+
+def _reused(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
+    made = torch.from_dlpack(extension().empty(shape, strides, _CODES[dtype]))
     if torch.are_deterministic_algorithms_enabled() and torch.utils.deterministic.fill_uninitialized_memory:  # type: ignore[attr-defined]
-        room.fill_(math.nan)  # as torch.empty does
-    return room
+        made.fill_(math.nan if dtype.is_floating_point else torch.iinfo(dtype).max)  # as torch.empty does
+    return made
 
 
 def view(tensor: Tensor | None) -> View | None:
@@ -130,6 +154,15 @@ def view(tensor: Tensor | None) -> View | None:
         return None
     a, b, c, d = tensor.stride()
     return tensor.data_ptr(), _CODES[tensor.dtype], a, b, c, d
+
+
+def pointer(tensor: Tensor | None) -> int:
+    """Of a contiguous tensor; 0 for None."""
+    if tensor is None:
+        return 0
+    if not tensor.is_contiguous():
+        raise ValueError(f"expected a contiguous tensor, got strides {tensor.stride()}")
+    return tensor.data_ptr()
 
 
 def floats(tensor: Tensor | None) -> int:

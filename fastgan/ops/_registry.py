@@ -141,9 +141,10 @@ def _check_forced() -> None:
         raise InputError(f"FASTGAN_BACKEND={_FORCED_TEXT!r}: backends are {', '.join(sorted(names))}")
 
 
-def select(op: str, *tensors: Tensor | None, backend: str | None = None) -> Backend:
+def select(op: str, *tensors: Tensor | None, backend: str | None = None, result: torch.dtype | None = None) -> Backend:
     """The backend that serves a call of `op` on these tensors (None among them is passed over).
 
+    `result` is the dtype that an argument asks for, which a backend must take as well.
     Order: `backend`; then FASTGAN_BACKEND; then the fastest that can do it. Raises ValueError, with the reason, when a
     backend asked for by name for this op cannot be had.
     """
@@ -151,7 +152,7 @@ def select(op: str, *tensors: Tensor | None, backend: str | None = None) -> Back
     device = given[0].device.type
     if any(tensor.device != given[0].device for tensor in given):
         raise ValueError(f"{op} needs its tensors on one device, got {', '.join(str(t.device) for t in given)}")
-    dtypes = tuple(tensor.dtype for tensor in given)
+    dtypes = tuple(tensor.dtype for tensor in given) + (() if result is None else (result,))
     order = 0
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
         order = 2 if _second_order else 1

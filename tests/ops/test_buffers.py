@@ -70,6 +70,25 @@ def test_it_is_a_tensor_like_any_other(dtype: torch.dtype, channels_last: bool) 
     assert torch.equal(have.clone(), have)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8], ids=str)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_of_a_shape_of_its_own(
+    dtype: torch.dtype, memory_format: torch.memory_format, nothing_idle: None, request: pytest.FixtureRequest
+) -> None:
+    before = _native.extension().buffer_bytes()["used"]
+    have = _native.room(torch.zeros(1), (2, 8, 512, 512), dtype, memory_format)
+    assert _native.extension().buffer_bytes()["used"] - before >= have.numel() * dtype.itemsize
+    assert (have.dtype, have.shape) == (dtype, (2, 8, 512, 512))
+    assert have.is_contiguous(memory_format=memory_format)
+    want = torch.empty_like(have, device="meta")
+    assert have.stride() == want.stride()
+    request.getfixturevalue("poisoned")
+    made = _native.room(torch.zeros(1), (2, 8, 512, 512), dtype, memory_format)
+    assert made.isnan().all() if dtype.is_floating_point else (made == 255).all()
+    small = _native.room(torch.zeros(1), (1, 2, 3, 4), dtype, memory_format)
+    assert small.is_contiguous(memory_format=memory_format)
+
+
 def test_tensors_that_live_share_nothing(nothing_idle: None) -> None:
     tensors = [room(dtype) for dtype in (torch.float32, torch.bfloat16) * 4]
     for number, tensor in enumerate(tensors):

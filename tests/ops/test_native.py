@@ -50,7 +50,8 @@ def every_op(x: Tensor, y: Tensor) -> list[Tensor]:
         leaf = x.detach().requires_grad_()
         result = op(leaf)
         made += [result.detach(), *torch.autograd.grad(result.square().sum(), leaf)]
-    return made
+    levels = ops.to_pixels(x, backend="native")
+    return [*made, levels, ops.from_pixels(levels, backend="native")]
 
 
 @pytest.fixture

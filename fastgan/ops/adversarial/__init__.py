@@ -4,16 +4,22 @@ import math
 
 from torch import Tensor
 
-from fastgan.ops import _checks
+from fastgan.ops import _checks, _triton
 from fastgan.ops._registry import Backend, register, select
-from fastgan.ops.adversarial import reference
+from fastgan.ops.adversarial import _op, reference
 
 KINDS = ("bce", "hinge", "lsgan", "wgan")
 #: The kinds that hold the discriminator to labels.
 LABELLED = ("bce", "lsgan")
 
-register(Backend("discriminator_loss", "reference", reference.discriminator_loss))
-register(Backend("generator_loss", "reference", reference.generator_loss))
+register(
+    Backend("discriminator_loss", "reference", reference.discriminator_loss),
+    _triton.backend("discriminator_loss", _op.discriminator_loss),
+)
+register(
+    Backend("generator_loss", "reference", reference.generator_loss),
+    _triton.backend("generator_loss", _op.generator_loss),
+)
 
 
 def discriminator_loss(

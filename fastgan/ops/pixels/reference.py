@@ -4,10 +4,37 @@ import torch
 from torch import Tensor
 
 
-def from_pixels(x: Tensor, dtype: torch.dtype, channels_last: bool) -> Tensor:
+def from_pixels(
+    x: Tensor,
+    dtype: torch.dtype,
+    channels_last: bool,
+    top: Tensor | None,
+    left: Tensor | None,
+    height: int,
+    width: int,
+    flip: Tensor | bool,
+) -> Tensor:
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    scaled = (x.permute(0, 3, 1, 2).to(wide) / 127.5 - 1).to(dtype)
+    scaled = (_cut(x, top, left, height, width, flip).permute(0, 3, 1, 2).to(wide) / 127.5 - 1).to(dtype)
     return scaled.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def _cut(x: Tensor, top: Tensor | None, left: Tensor | None, height: int, width: int, flip: Tensor | bool) -> Tensor:
+    if top is None and left is None and not isinstance(flip, Tensor):
+        return x.flip(2) if flip else x
+    rows = _from(top, height, x.shape[1], x)
+    columns = _from(left, width, x.shape[2], x)
+    if isinstance(flip, Tensor):
+        columns = torch.where(flip[:, None], columns.flip(1), columns)
+    elif flip:
+        columns = columns.flip(1)
+    images = torch.arange(x.shape[0], device=x.device)
+    return x[images[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _from(corner: Tensor | None, size: int, of: int, x: Tensor) -> Tensor:
+    steps = torch.arange(size, device=x.device)[None]
+    return steps if corner is None else steps + corner.long().clamp(0, of - size)[:, None]
 
 
 def to_pixels(x: Tensor) -> Tensor:
