@@ -87,14 +87,21 @@ def unavailable(device: str = "cpu") -> str | None:
 unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def backend(op: str, function: Callable[..., Any], *, gradient_order: int | None = 1) -> Backend:
+def backend(
+    op: str,
+    function: Callable[..., Any],
+    *,
+    gradient_order: int | None = 1,
+    devices: tuple[str, ...] = ("cpu", "cuda"),
+    dtypes: dict[str, tuple[torch.dtype, ...]] = DTYPES,
+) -> Backend:
     """The native backend of an op: what all kernels have in common."""
     return Backend(
         op,
         "native",
         function,
-        devices=("cpu", "cuda"),
-        dtypes=DTYPES,
+        devices=devices,
+        dtypes=dtypes,
         gradient_order=gradient_order,
         unavailable=unavailable,
     )
@@ -139,6 +146,13 @@ def floats(tensor: Tensor | None) -> int:
     if tensor.dtype != torch.float32 or not tensor.is_contiguous():
         raise ValueError(f"expected contiguous float32, got {tensor.dtype} with strides {tensor.stride()}")
     return tensor.data_ptr()
+
+
+def flat(tensor: Tensor) -> tuple[int, int]:
+    """Pointer and dtype of a contiguous tensor whose shape the kernel has no use for."""
+    if not tensor.is_contiguous():
+        raise ValueError(f"expected a contiguous tensor, got strides {tensor.stride()}")
+    return tensor.data_ptr(), _CODES[tensor.dtype]
 
 
 def call(
