@@ -45,19 +45,19 @@ def optim_step(
         square = (square * beta2).addcmul(g, g, value=1 - beta2)
         correction1, correction2 = 1 - beta1**done, 1 - beta2**done
         root2 = correction2.sqrt() if isinstance(correction2, Tensor) else math.sqrt(correction2)
-        p = param + mean * (-rate / correction1) / (square.sqrt() / root2 + eps)
+        p = _moved(param, mean, rate / correction1, square.sqrt() / root2 + eps)
         new = [mean, square]
     elif kind == "rmsprop":
         square = (state[0] * beta2).addcmul(g, g, value=1 - beta2)
         divisor = square.sqrt() + eps
         if beta1 > 0:
             buffer = (state[1] * beta1).addcdiv(g, divisor)
-            p, new = param - rate * buffer, [square, buffer]
+            p, new = _moved(param, buffer, rate), [square, buffer]
         else:
-            p, new = param - rate * g / divisor, [square]
+            p, new = _moved(param, g, rate, divisor), [square]
     else:
         new = [state[0] * beta1 + g] if beta1 > 0 else []
-        p = param - rate * (new[0] if new else g)
+        p = _moved(param, new[0] if new else g, rate)
     if weight_clip is not None:
         p = p.clamp(-weight_clip, weight_clip)
     old = [*state, param]
@@ -71,6 +71,14 @@ def optim_step(
         new.append(average)
     for to, value in zip(old, new, strict=True):
         to.copy_(value if applied is None else torch.where(applied, value, to))
+
+
+def _moved(param: Tensor, by: Tensor, rate: float | Tensor, divisor: Tensor | None = None) -> Tensor:
+    if isinstance(rate, Tensor):  # which torch would have to wait for
+        return param - (rate * by if divisor is None else rate * by / divisor)
+    if divisor is None:
+        return param.add(by, alpha=-rate)
+    return param.addcdiv(by, divisor, value=-rate)
 
 
 def check_finite(grad: Tensor, found_inf: Tensor, scale: Tensor | None) -> None:
