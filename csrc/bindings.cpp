@@ -12,6 +12,7 @@
 #include "kernels/gram.h"
 #include "kernels/instance_norm.h"
 #include "kernels/level.h"
+#include "kernels/optim_step.h"
 #include "kernels/peak.h"
 #include "kernels/pixels.h"
 #include "kernels/psnr.h"
@@ -205,6 +206,24 @@ void bind_cpu(py::module_& m) {
       "to_pixels_forward",
       [](Tensor x, Shape shape, Pointer out, int threads) {
         to_pixels_forward(x, shape, at<std::uint8_t>(out), threads);
+      },
+      Unlocked());
+  m.def(
+      "optim_step_forward",
+      [](Pointer param, Pointer grad, int grad_dtype, Pointer first, Pointer second, Pointer ema, Index size, int kind,
+         float inverse_scale, float weight1, float momentum, float beta2, float weight2, float eps, float rate,
+         float root2, float clip, float ema_weight, int threads) {
+        const OptimStepMemory memory{at(param),  at<void>(grad), static_cast<Dtype>(grad_dtype), at(first),
+                                     at(second), at(ema),        size};
+        const OptimStepOptions options{static_cast<OptimKind>(kind), inverse_scale, weight1, momentum, beta2, weight2,
+                                       eps, rate, root2, clip, ema_weight};
+        optim_step_forward(memory, options, threads);
+      },
+      Unlocked());
+  m.def(
+      "check_finite_forward",
+      [](Pointer grad, int dtype, Index size, float inverse_scale, Pointer found_inf, int threads) {
+        if (!all_finite(at<void>(grad), static_cast<Dtype>(dtype), size, inverse_scale, threads)) *at(found_inf) = 1;
       },
       Unlocked());
   m.def("empty", &empty, "Room for a tensor, as a DLPack capsule; the memory is used again once the tensor is gone.");

@@ -25,6 +25,7 @@ from fastgan.data import (
     list_images,
     read_image,
 )
+from fastgan.engine.optimizer import build_optimizer
 from fastgan.engine.state import TrainState, check_ownership
 from fastgan.engine.styles import MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.errors import InputError
@@ -32,7 +33,7 @@ from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
 from fastgan.quality import CollapseAlarm, Controller
 
 if TYPE_CHECKING:
-    from fastgan.config.schema import Config, OptimizerConfig
+    from fastgan.config.schema import Config
 
 
 #: Steps before the collapse alarm counts; images from noise are all alike for the first 150 to 200, and recover.
@@ -182,13 +183,3 @@ def build_controller(config: Config) -> Controller | None:
     if quality.target_psnr is not None:
         return Controller("psnr", quality.target_psnr, **options)
     return None
-
-
-def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam, RMSprop or SGD over all parameters of ``network`` (SPEC S17)."""
-    parameters = network.parameters()
-    if config.name == "adam":
-        return torch.optim.Adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), foreach=True)
-    if config.name == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr=config.lr, alpha=config.beta2, momentum=config.beta1, foreach=True)
-    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.beta1, foreach=True)

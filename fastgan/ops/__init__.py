@@ -10,12 +10,14 @@ from fastgan.ops.bias_act import bias_act
 from fastgan.ops.fusion import fuse
 from fastgan.ops.gram import gram, gram_style_loss
 from fastgan.ops.instance_norm import instance_norm
+from fastgan.ops.optim_step import check_finite, optim_step
 from fastgan.ops.pixels import from_pixels, to_pixels
 from fastgan.ops.psnr import psnr
 from fastgan.ops.ssim import ssim
 
 __all__ = [
     "bias_act",
+    "check_finite",
     "discriminator_loss",
     "from_pixels",
     "fuse",
@@ -23,6 +25,7 @@ __all__ = [
     "gram",
     "gram_style_loss",
     "instance_norm",
+    "optim_step",
     "psnr",
     "report",
     "second_order",

@@ -91,17 +91,17 @@ def backend(
     op: str,
     function: Callable[..., Any],
     *,
-    devices: tuple[str, ...] = ("cpu", "cuda"),
-    also: tuple[torch.dtype, ...] = (),
     gradient_order: int | None = 1,
+    devices: tuple[str, ...] = ("cpu", "cuda"),
+    dtypes: dict[str, tuple[torch.dtype, ...]] = DTYPES,
 ) -> Backend:
-    """The native backend of an op: what all kernels have in common. `also`: what it takes beside their dtypes."""
+    """The native backend of an op: what all kernels have in common."""
     return Backend(
         op,
         "native",
         function,
         devices=devices,
-        dtypes={device: (*also, *DTYPES[device]) for device in devices},
+        dtypes=dtypes,
         gradient_order=gradient_order,
         unavailable=unavailable,
     )
@@ -172,6 +172,13 @@ def floats(tensor: Tensor | None) -> int:
     if tensor.dtype != torch.float32 or not tensor.is_contiguous():
         raise ValueError(f"expected contiguous float32, got {tensor.dtype} with strides {tensor.stride()}")
     return tensor.data_ptr()
+
+
+def flat(tensor: Tensor) -> tuple[int, int]:
+    """Pointer and dtype of a contiguous tensor whose shape the kernel has no use for."""
+    if not tensor.is_contiguous():
+        raise ValueError(f"expected a contiguous tensor, got strides {tensor.stride()}")
+    return tensor.data_ptr(), _CODES[tensor.dtype]
 
 
 def call(

@@ -10,7 +10,9 @@ from fastgan.ops.pixels import _op, reference
 # What has no gradient can be asked for one all the same; torch.func alone goes by the reference.
 register(
     Backend("from_pixels", "reference", reference.from_pixels, dtypes=(torch.uint8, *FLOATING)),
-    _native.backend("from_pixels", _op.native_from_pixels, devices=("cpu",), also=(torch.uint8,), gradient_order=2),
+    _native.backend(
+        "from_pixels", _op.native_from_pixels, devices=("cpu",), dtypes={"cpu": (torch.uint8,)}, gradient_order=2
+    ),
     _triton.backend("from_pixels", _op.triton_from_pixels, dtypes=(torch.uint8, *_triton.DTYPES), gradient_order=2),
     fastest={"cpu": ("native", "reference")},
 )

@@ -1,0 +1,255 @@
+"""An optimizer's update in Triton: one launch, and one of a single thread where a counter lies on the device.
+
+Bytes that must move a value, its gradient of e bytes: Adam 24 + e, RMSprop and SGD 16 + e and with one tensor of state
+less 8 less; the EMA 8 more. The check of the gradient: e.
+"""
+
+from __future__ import annotations
+
+import math
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastgan.ops import _triton
+from fastgan.ops._triton_tiles import pointer
+from fastgan.ops.optim_step import _arguments
+
+#: Up to six tiles live at once. With 4 values a thread, not 8, Adam's divisions spill.
+FLAT = (
+    _triton.config(BLOCK=1024, num_warps=4),
+    _triton.config(BLOCK=2048, num_warps=8),
+    _triton.config(BLOCK=4096, num_warps=16),
+)
+#: One tile live at once.
+CHECKED = (
+    _triton.config(BLOCK=4096, num_warps=4),
+    _triton.config(BLOCK=2048, num_warps=4),
+    _triton.config(BLOCK=4096, num_warps=8),
+    _triton.config(BLOCK=1024, num_warps=4),
+)
+SINGLE = (_triton.config(num_warps=1),)
+
+ADAM, RMSPROP = tl.constexpr(0), tl.constexpr(1)
+
+
+@triton.jit
+def one_minus_exp(x):
+    """1 - exp(x) for x <= 0, to float32's precision where exp(x) is close to 1 too."""
+    small = 1 + x / 8
+    small = 1 + x / 7 * small
+    small = 1 + x / 6 * small
+    small = 1 + x / 5 * small
+    small = 1 + x / 4 * small
+    small = 1 + x / 3 * small
+    small = 1 + x / 2 * small
+    return tl.where(x > -0.5, -x * small, 1 - tl.exp(x))
+
+
+@triton.jit
+def lerp(a, b, weight):
+    """torch.lerp, in its two forms: exact at the nearer end."""
+    return tl.where(weight < 0.5, a + weight * (b - a), b - (b - a) * (1 - weight))
+
+
+@triton.jit
+def optim_step_count_kernel(step, found_inf, HAS_FOUND: tl.constexpr):
+    done = tl.load(step)
+    if HAS_FOUND:
+        tl.store(step, done + 1, mask=tl.load(found_inf) == 0)
+    else:
+        tl.store(step, done + 1)
+
+
+@triton.jit
+def optim_step_fwd_kernel(
+    param,
+    grad,
+    first,
+    second,
+    ema,
+    step,
+    lr_at,
+    ema_decay_at,
+    scale,
+    found_inf,
+    size,
+    rate,
+    root2,
+    log_beta1,
+    log_beta2,
+    beta1,
+    weight1,
+    beta2,
+    weight2,
+    eps,
+    clip,
+    ema_weight,
+    KIND: tl.constexpr,
+    HAS_MOMENTUM: tl.constexpr,
+    HAS_STEP: tl.constexpr,
+    HAS_LR: tl.constexpr,
+    HAS_CLIP: tl.constexpr,
+    HAS_EMA: tl.constexpr,
+    HAS_EMA_DECAY: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
+    HAS_FOUND: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    end = size
+    if HAS_FOUND:
+        # Nothing is read or written where the update is left out.
+        end = tl.where(tl.load(found_inf) == 0, size, 0)
+    inside = at < end
+    if HAS_LR:
+        rate = rate * tl.load(lr_at).to(tl.float32)
+    g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
+    if HAS_SCALE:
+        g = g * tl.div_rn(1.0, tl.load(scale))
+    p = tl.load(param + at, mask=inside, other=0.0)
+    if KIND == ADAM:
+        if HAS_STEP:
+            done = tl.load(step).to(tl.float32)
+            rate = tl.div_rn(rate, one_minus_exp(done * log_beta1))
+            root2 = tl.sqrt_rn(one_minus_exp(done * log_beta2))
+        m = lerp(tl.load(first + at, mask=inside, other=0.0), g, weight1)
+        v = tl.load(second + at, mask=inside, other=0.0) * beta2 + weight2 * g * g
+        p += tl.div_rn(rate * m, tl.div_rn(tl.sqrt_rn(v), root2) + eps)
+        tl.store(first + at, m, mask=inside)
+        tl.store(second + at, v, mask=inside)
+    elif KIND == RMSPROP:
+        v = tl.load(first + at, mask=inside, other=0.0) * beta2 + weight2 * g * g
+        tl.store(first + at, v, mask=inside)
+        divisor = tl.sqrt_rn(v) + eps
+        if HAS_MOMENTUM:
+            moved = tl.load(second + at, mask=inside, other=0.0) * beta1 + tl.div_rn(g, divisor)
+            tl.store(second + at, moved, mask=inside)
+            p += rate * moved
+        else:
+            p += tl.div_rn(rate * g, divisor)
+    else:
+        if HAS_MOMENTUM:
+            g += tl.load(first + at, mask=inside, other=0.0) * beta1
+            tl.store(first + at, g, mask=inside)
+        p += rate * g
+    if HAS_CLIP:
+        # Comparisons that are false for NaN keep it.
+        p = tl.where(p > clip, clip, tl.where(p < -clip, -clip, p))
+    tl.store(param + at, p, mask=inside)
+    if HAS_EMA:
+        if HAS_EMA_DECAY:
+            ema_weight = (1 - tl.load(ema_decay_at).to(tl.float64)).to(tl.float32)
+        average = lerp(tl.load(ema + at, mask=inside, other=0.0), p, ema_weight)
+        tl.store(ema + at, average, mask=inside)
+
+
+@triton.jit
+def check_finite_fwd_kernel(grad, found_inf, scale, size, HAS_SCALE: tl.constexpr, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < size
+    g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
+    if HAS_SCALE:
+        g = g * tl.div_rn(1.0, tl.load(scale))
+    bad = inside & ~(tl.abs(g) < float("inf"))
+    # Every block that writes writes the same.
+    tl.store(found_inf, 1.0, mask=tl.max(bad.to(tl.int32), axis=0) > 0)
+
+
+def forward(
+    param: Tensor,
+    grad: Tensor,
+    state: list[Tensor],
+    kind: str,
+    count: int,
+    step: Tensor | None,
+    lr: float,
+    lr_at: Tensor | None,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_clip: float | None,
+    ema: Tensor | None,
+    ema_decay: float,
+    ema_decay_at: Tensor | None,
+    scale: Tensor | None,
+    found_inf: Tensor | None,
+) -> None:
+    """As `native.forward`."""
+    _arguments.update(param, grad, state, kind, beta1, step, lr_at, ema, ema_decay_at, scale, found_inf)
+    if step is not None:
+        _triton.launch(
+            optim_step_count_kernel,
+            lambda chosen: (1,),
+            (step, pointer(found_inf, step)),
+            choices=SINGLE,
+            HAS_FOUND=found_inf is not None,
+        )
+    rate, root2 = (-1.0 if lr_at is not None else -lr), 1.0
+    if kind == "adam" and step is None:
+        rate, root2 = rate / (1 - beta1**count), math.sqrt(1 - beta2**count)
+    size = param.numel()
+    _triton.launch(
+        optim_step_fwd_kernel,
+        lambda chosen: (_triton.cdiv(size, chosen["BLOCK"]),),
+        (
+            param,
+            grad,
+            pointer(state[0] if state else None, param),
+            pointer(state[1] if len(state) > 1 else None, param),
+            pointer(ema, param),
+            pointer(step, param),
+            pointer(lr_at, param),
+            pointer(ema_decay_at, param),
+            pointer(scale, param),
+            pointer(found_inf, param),
+            size,
+            rate,
+            root2,
+            _log(beta1),
+            _log(beta2),
+            beta1,
+            1 - beta1,
+            beta2,
+            1 - beta2,
+            eps,
+            weight_clip or 0.0,
+            1 - ema_decay,
+        ),
+        choices=FLAT,
+        key=(kind, len(state), ema is not None, _dtype(grad), _triton.next_power_of_2(size)),
+        KIND=_arguments.KINDS.index(kind),
+        HAS_MOMENTUM=kind != "adam" and beta1 > 0,
+        HAS_STEP=step is not None,
+        HAS_LR=lr_at is not None,
+        HAS_CLIP=weight_clip is not None,
+        HAS_EMA=ema is not None,
+        HAS_EMA_DECAY=ema_decay_at is not None,
+        HAS_SCALE=scale is not None,
+        HAS_FOUND=found_inf is not None,
+    )
+
+
+def check_finite(grad: Tensor, found_inf: Tensor, scale: Tensor | None) -> None:
+    """As `native.check_finite`."""
+    _arguments.gradient(grad, None)
+    _arguments.number("found_inf", found_inf, grad)
+    _arguments.number("scale", scale, grad)
+    size = grad.numel()
+    _triton.launch(
+        check_finite_fwd_kernel,
+        lambda chosen: (_triton.cdiv(size, chosen["BLOCK"]),),
+        (grad, found_inf, pointer(scale, found_inf), size),
+        choices=CHECKED,
+        key=(_dtype(grad), _triton.next_power_of_2(size)),
+        HAS_SCALE=scale is not None,
+    )
+
+
+def _log(beta: float) -> float:
+    return math.log(beta) if beta > 0 else -math.inf
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
