@@ -57,8 +57,8 @@ SWEEP_CHANNELS_LAST = (
     _triton.config(BLOCK_C=4, BLOCK_P=256, num_warps=4),
 )
 
-#: Values that a warp holds of each of its tensors, 64 registers a lane in all; and a program, of its tensor.
-FORWARD_HELD, BACKWARD_HELD, MOST_HELD = 2048, 1024, 16384
+#: Values that a warp holds of each of its tensors: 32 registers a lane. ptxas spills some kernels of twice as many.
+FORWARD_HELD, BACKWARD_HELD = 1024, 512
 #: Programs of a sweep that fill a GPU of some 132 multiprocessors, and chunks of a plane at most.
 PROGRAMS, MOST_CHUNKS = 1056, 128
 
@@ -176,23 +176,22 @@ def instance_norm_bwd_kernel(
     g = tl.load(grad + image * grad_n + at, mask=inside, other=0.0).to(tl.float32)
     center = tl.load(mean + image * channels + c, mask=c < channels, other=0.0)
     inverse_deviation = tl.load(rstd + image * channels + c, mask=c < channels, other=0.0)
-    scale = inverse_deviation * parameter(weight, image, weight_n, c, channels, 1.0, HAS_WEIGHT)
+    scale = parameter(weight, image, weight_n, c, channels, 1.0, HAS_WEIGHT)
     shift = parameter(bias, image, bias_n, c, channels, 0.0, HAS_BIAS)
     # Less what the mean kept lost to float32, which a sum over many pixels would add up.
     d = tl.where(inside, d - center[:, None], 0.0)
-    d = tl.where(inside, d - (tl.sum(d, axis=1) * inverse)[:, None], 0.0)
-    g = pull_back(g, d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
+    normal = tl.where(inside, (d - (tl.sum(d, axis=1) * inverse)[:, None]) * inverse_deviation[:, None], 0.0)
+    g = pull_back(g, normal * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
     sums = tl.sum(g, axis=1)
-    by_weight = tl.sum(g * d, axis=1) * inverse_deviation
+    products = tl.sum(g * normal, axis=1)
     if NEEDS_WEIGHT:
-        tl.store(grad_weight + image * channels + c, by_weight, mask=c < channels)
+        tl.store(grad_weight + image * channels + c, products, mask=c < channels)
     if NEEDS_BIAS:
         tl.store(grad_bias + image * channels + c, sums, mask=c < channels)
     if NEEDS_X:
         # Of a single pixel exactly 0, which g less its mean need not be where the compiler fuses g's last product.
-        scale = tl.where(pixels == 1, 0.0, scale)
-        normal = d * inverse_deviation[:, None]
-        g = ((g - (sums * inverse)[:, None]) - normal * (by_weight * inverse)[:, None]) * scale[:, None]
+        scale = tl.where(pixels == 1, 0.0, scale * inverse_deviation)
+        g = ((g - (sums * inverse)[:, None]) - normal * (products * inverse)[:, None]) * scale[:, None]
         at = c[:, None] * to_c + pixel_offsets(p, width, to_h, to_w, MERGED)[None, :]
         tl.store(grad_x + image * to_n + at, g.to(grad_x.dtype.element_ty), mask=inside)
 
@@ -352,8 +351,8 @@ def _holding(x: Tensor, channels_last: bool, held: int) -> tuple[_triton.Config,
     plane = _triton.next_power_of_2(x.shape[2] * x.shape[3])
 
     def unevenness(choice: _triton.Config) -> float:
-        # From a quarter of what can be held: with less, programs share a multiprocessor and one loads while one stores.
-        return abs(math.log2(plane * choice["BLOCK_C"] / (held // 4 * choice.num_warps)))
+        # From half of what can be held: several programs share a multiprocessor, and one loads while another stores.
+        return abs(math.log2(plane * choice["BLOCK_C"] / (held // 2 * choice.num_warps)))
 
     table = HELD_CHANNELS_LAST if channels_last else HELD_NCHW
     # A row of channels fills a sector of 32 bytes.
@@ -362,8 +361,7 @@ def _holding(x: Tensor, channels_last: bool, held: int) -> tuple[_triton.Config,
     fitting = [
         choice
         for choice in table
-        if least <= choice["BLOCK_C"] <= widest
-        and plane * choice["BLOCK_C"] <= min(held * choice.num_warps, MOST_HELD * held // FORWARD_HELD)
+        if least <= choice["BLOCK_C"] <= widest and plane * choice["BLOCK_C"] <= held * choice.num_warps
     ]
     return tuple(sorted(fitting, key=unevenness)[:4])
 

@@ -157,14 +157,14 @@ def instance_norm_apply_kernel(
         tl.store(mean + image * channels + c, center, mask=c < channels)
         tl.store(rstd + image * channels + c, inverse_deviation, mask=c < channels)
     scale = inverse_deviation * parameter(weight, image, weight_n, c, channels, 1.0, HAS_WEIGHT)
-    shift = parameter(bias, image, bias_n, c, channels, 0.0, HAS_BIAS)
+    shift = parameter(bias, image, bias_n, c, channels, 0.0, HAS_BIAS) - rest * scale
     begin = tl.program_id(1) * chunk_pixels
     for done in range(0, tl.minimum(pixels - begin, chunk_pixels), BLOCK_P):
         p = begin + done + tl.arange(0, BLOCK_P)
         inside = (c < channels)[:, None] & (p < pixels)[None, :]
         at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
         d = tl.load(x + image * x_n + at, mask=inside, other=0.0).to(tl.float32) - center[:, None]
-        y = activate((d - rest[:, None]) * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
+        y = activate(d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
         if HAS_RESIDUAL:
             at = c[:, None] * residual_c + pixel_offsets(p, width, residual_h, residual_w, MERGED)[None, :]
             y += tl.load(residual + image * residual_n + at, mask=inside, other=0.0).to(tl.float32)
