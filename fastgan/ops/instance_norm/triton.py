@@ -50,7 +50,7 @@ SWEEP_NCHW = (
 )
 SWEEP_CHANNELS_LAST = (
     _triton.config(BLOCK_C=32, BLOCK_P=32, num_warps=4),
-    _triton.config(BLOCK_C=32, BLOCK_P=64, num_warps=4),
+    _triton.config(BLOCK_C=32, BLOCK_P=64, num_warps=8),
     _triton.config(BLOCK_C=64, BLOCK_P=32, num_warps=8),
     _triton.config(BLOCK_C=16, BLOCK_P=128, num_warps=8),
     _triton.config(BLOCK_C=8, BLOCK_P=128, num_warps=4),
