@@ -34,6 +34,6 @@ def define(
 def refuse(*_: Any) -> NoReturn:
     """The derivative of a gradient."""
     raise RuntimeError(
-        "this op's native backend has first-order gradients alone: run the forward within "
+        "this op's backend has first-order gradients alone: run the forward within "
         "fastgan.ops.second_order(), or with backend='reference'"
     )

@@ -2,13 +2,14 @@
 
 from torch import Tensor
 
-from fastgan.ops import _checks, _native
+from fastgan.ops import _checks, _native, _triton
 from fastgan.ops._registry import Backend, register, select
 from fastgan.ops.instance_norm import _op, reference
 
 register(
     Backend("instance_norm", "reference", reference.instance_norm),
-    _native.backend("instance_norm", _op.instance_norm),
+    _native.backend("instance_norm", _op.native_instance_norm),
+    _triton.backend("instance_norm", _op.triton_instance_norm),
     fastest={"cpu": ("native", "reference")},
 )
 

@@ -1,0 +1,328 @@
+"""instance_norm's kernels for planes that no program holds: each direction a sweep for sums and one for its result.
+
+A program sweeps a chunk of a plane in tiles, and leaves three numbers for each of its channels in a workspace. Each
+program of the second sweep merges those of all chunks for itself: they are few, and in cache.
+"""
+
+import triton
+import triton.language as tl
+
+from fastgan.ops._triton_tiles import activate, pixel_offsets, pull_back
+
+
+@triton.jit
+def parameter(values, image, image_stride, c, channels, OTHERWISE: tl.constexpr, GIVEN: tl.constexpr):
+    if GIVEN:
+        return tl.load(values + image * image_stride + c, mask=c < channels, other=OTHERWISE)
+    return tl.full(c.shape, OTHERWISE, tl.float32)
+
+
+@triton.jit
+def deviation_inverse(variance, eps):
+    # Both are approximate unless asked otherwise.
+    return tl.div_rn(tl.full(variance.shape, 1.0, tl.float32), tl.sqrt_rn(variance + eps))
+
+
+@triton.jit
+def instance_norm_stats_kernel(
+    x,
+    work,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    work_kind,
+    work_n,
+    work_c,
+    work_chunk,
+    channels,
+    pixels,
+    width,
+    chunk_pixels,
+    MERGED: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    """Of each chunk: a value near its mean, what that lacks of the mean, the sum of squares about the mean."""
+    blocks = tl.cdiv(channels, BLOCK_C)
+    image = (tl.program_id(0) // blocks).to(tl.int64)
+    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    lane = tl.arange(0, BLOCK_P)
+    begin = tl.program_id(1) * chunk_pixels
+    count = tl.minimum(pixels - begin, chunk_pixels)
+    start = x + image * x_n
+    inside = (c < channels)[:, None] & (begin + lane < pixels)[None, :]
+    at = c[:, None] * x_c + pixel_offsets(begin + lane, width, x_h, x_w, MERGED)[None, :]
+    value = tl.load(start + at, mask=inside, other=0.0).to(tl.float32)
+    near = tl.sum(value, axis=1) / tl.minimum(count, BLOCK_P)
+    # Each lane has a mean of its own that moves with it (Welford): one centre for all, taken from the first tile, would
+    # cancel the variance where that tile is unlike the rest.
+    mean = tl.where(inside, value - near[:, None], 0.0)
+    squares = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
+    for done in range(BLOCK_P, count, BLOCK_P):
+        p = begin + done + lane
+        inside = (c < channels)[:, None] & (p < pixels)[None, :]
+        at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
+        value = tl.load(start + at, mask=inside, other=0.0).to(tl.float32)
+        off = tl.where(inside, (value - near[:, None]) - mean, 0.0)
+        step = off * (1.0 / (done // BLOCK_P + 1))
+        mean += step
+        squares += off * (off - step)
+    seen = ((count - lane + (BLOCK_P - 1)) // BLOCK_P).to(tl.float32)[None, :]
+    rest = tl.sum(seen * mean, axis=1) / count
+    off = mean - rest[:, None]
+    to = work + image * work_n + c * work_c + tl.program_id(1) * work_chunk
+    tl.store(to, near, mask=c < channels)
+    tl.store(to + work_kind, rest, mask=c < channels)
+    tl.store(to + 2 * work_kind, tl.sum(squares + seen * off * off, axis=1), mask=c < channels)
+
+
+@triton.jit
+def instance_norm_apply_kernel(
+    x,
+    weight,
+    bias,
+    residual,
+    out,
+    mean,
+    rstd,
+    work,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    residual_n,
+    residual_c,
+    residual_h,
+    residual_w,
+    out_n,
+    out_c,
+    out_h,
+    out_w,
+    work_kind,
+    work_n,
+    work_c,
+    work_chunk,
+    channels,
+    pixels,
+    width,
+    chunk_pixels,
+    weight_n,
+    bias_n,
+    inverse,
+    negative_slope,
+    eps,
+    ACTIVATION: tl.constexpr,
+    HAS_WEIGHT: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr,
+    MERGED: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    BLOCK_M: tl.constexpr = 128 if BLOCK_C < 8 else 1024 // BLOCK_C
+    blocks = tl.cdiv(channels, BLOCK_C)
+    image = (tl.program_id(0) // blocks).to(tl.int64)
+    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    chunks = tl.num_programs(1)
+    parts = work + image * work_n + c * work_c
+    origin = tl.load(parts, mask=c < channels, other=0.0)
+    off = tl.zeros((BLOCK_C,), tl.float32)
+    for first in range(0, chunks, BLOCK_M):
+        m = first + tl.arange(0, BLOCK_M)
+        there = (c < channels)[:, None] & (m < chunks)[None, :]
+        part = parts[:, None] + (m * work_chunk)[None, :]
+        size = tl.minimum(pixels - m * chunk_pixels, chunk_pixels).to(tl.float32)[None, :]
+        moved = tl.load(part, mask=there, other=0.0) - origin[:, None]
+        moved += tl.load(part + work_kind, mask=there, other=0.0)
+        off += tl.sum(tl.where(there, moved * size, 0.0), axis=1)
+    off = off * inverse
+    squares = tl.zeros((BLOCK_C,), tl.float32)
+    for first in range(0, chunks, BLOCK_M):
+        m = first + tl.arange(0, BLOCK_M)
+        there = (c < channels)[:, None] & (m < chunks)[None, :]
+        part = parts[:, None] + (m * work_chunk)[None, :]
+        size = tl.minimum(pixels - m * chunk_pixels, chunk_pixels).to(tl.float32)[None, :]
+        moved = tl.load(part, mask=there, other=0.0) - origin[:, None]
+        moved += tl.load(part + work_kind, mask=there, other=0.0)
+        moved -= off[:, None]
+        within = tl.load(part + 2 * work_kind, mask=there, other=0.0)
+        squares += tl.sum(tl.where(there, within + moved * moved * size, 0.0), axis=1)
+    center = origin + off
+    # What float32 drops of a large mean can be much of a small deviation: the rounding error of the sum above (Knuth).
+    back = center - origin
+    rest = (origin - (center - back)) + (off - back)
+    inverse_deviation = deviation_inverse(squares * inverse, eps)
+    if tl.program_id(1) == 0:
+        tl.store(mean + image * channels + c, center, mask=c < channels)
+        tl.store(rstd + image * channels + c, inverse_deviation, mask=c < channels)
+    scale = inverse_deviation * parameter(weight, image, weight_n, c, channels, 1.0, HAS_WEIGHT)
+    shift = parameter(bias, image, bias_n, c, channels, 0.0, HAS_BIAS) - rest * scale
+    begin = tl.program_id(1) * chunk_pixels
+    for done in range(0, tl.minimum(pixels - begin, chunk_pixels), BLOCK_P):
+        p = begin + done + tl.arange(0, BLOCK_P)
+        inside = (c < channels)[:, None] & (p < pixels)[None, :]
+        at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
+        d = tl.load(x + image * x_n + at, mask=inside, other=0.0).to(tl.float32) - center[:, None]
+        y = activate(d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
+        if HAS_RESIDUAL:
+            at = c[:, None] * residual_c + pixel_offsets(p, width, residual_h, residual_w, MERGED)[None, :]
+            y += tl.load(residual + image * residual_n + at, mask=inside, other=0.0).to(tl.float32)
+        at = c[:, None] * out_c + pixel_offsets(p, width, out_h, out_w, MERGED)[None, :]
+        tl.store(out + image * out_n + at, y.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def instance_norm_bwd_sums_kernel(
+    grad,
+    x,
+    weight,
+    bias,
+    mean,
+    rstd,
+    work,
+    grad_n,
+    grad_c,
+    grad_h,
+    grad_w,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    work_kind,
+    work_n,
+    work_c,
+    work_chunk,
+    channels,
+    pixels,
+    width,
+    chunk_pixels,
+    weight_n,
+    bias_n,
+    negative_slope,
+    ACTIVATION: tl.constexpr,
+    HAS_WEIGHT: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    MERGED: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    """Of each chunk: the sums of g, of g (x - mean) and of x - mean; g is the gradient before activation."""
+    blocks = tl.cdiv(channels, BLOCK_C)
+    image = (tl.program_id(0) // blocks).to(tl.int64)
+    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    begin = tl.program_id(1) * chunk_pixels
+    center = tl.load(mean + image * channels + c, mask=c < channels, other=0.0)
+    scale = tl.load(rstd + image * channels + c, mask=c < channels, other=0.0)
+    scale *= parameter(weight, image, weight_n, c, channels, 1.0, HAS_WEIGHT)
+    shift = parameter(bias, image, bias_n, c, channels, 0.0, HAS_BIAS)
+    sums = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
+    products = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
+    rests = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
+    for done in range(0, tl.minimum(pixels - begin, chunk_pixels), BLOCK_P):
+        p = begin + done + tl.arange(0, BLOCK_P)
+        inside = (c < channels)[:, None] & (p < pixels)[None, :]
+        at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
+        d = tl.load(x + image * x_n + at, mask=inside, other=0.0).to(tl.float32) - center[:, None]
+        d = tl.where(inside, d, 0.0)
+        at = c[:, None] * grad_c + pixel_offsets(p, width, grad_h, grad_w, MERGED)[None, :]
+        g = tl.load(grad + image * grad_n + at, mask=inside, other=0.0).to(tl.float32)
+        g = pull_back(g, d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
+        sums += g
+        products += g * d
+        rests += d
+    to = work + image * work_n + c * work_c + tl.program_id(1) * work_chunk
+    tl.store(to, tl.sum(sums, axis=1), mask=c < channels)
+    tl.store(to + work_kind, tl.sum(products, axis=1), mask=c < channels)
+    tl.store(to + 2 * work_kind, tl.sum(rests, axis=1), mask=c < channels)
+
+
+@triton.jit
+def instance_norm_bwd_apply_kernel(
+    grad,
+    x,
+    weight,
+    bias,
+    mean,
+    rstd,
+    work,
+    grad_x,
+    grad_weight,
+    grad_bias,
+    grad_n,
+    grad_c,
+    grad_h,
+    grad_w,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    to_n,
+    to_c,
+    to_h,
+    to_w,
+    work_kind,
+    work_n,
+    work_c,
+    work_chunk,
+    channels,
+    pixels,
+    width,
+    chunks,
+    chunk_pixels,
+    weight_n,
+    bias_n,
+    inverse,
+    negative_slope,
+    ACTIVATION: tl.constexpr,
+    HAS_WEIGHT: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    NEEDS_X: tl.constexpr,
+    NEEDS_WEIGHT: tl.constexpr,
+    NEEDS_BIAS: tl.constexpr,
+    MERGED: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    """Without NEEDS_X it merges the sums alone, for which one program for each block of channels is enough."""
+    BLOCK_M: tl.constexpr = 128 if BLOCK_C < 8 else 1024 // BLOCK_C
+    blocks = tl.cdiv(channels, BLOCK_C)
+    image = (tl.program_id(0) // blocks).to(tl.int64)
+    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    sums = tl.zeros((BLOCK_C,), tl.float32)
+    products = tl.zeros((BLOCK_C,), tl.float32)
+    rests = tl.zeros((BLOCK_C,), tl.float32)
+    for first in range(0, chunks, BLOCK_M):
+        m = first + tl.arange(0, BLOCK_M)
+        there = (c < channels)[:, None] & (m < chunks)[None, :]
+        part = work + image * work_n + ((c * work_c)[:, None] + (m * work_chunk)[None, :])
+        sums += tl.sum(tl.load(part, mask=there, other=0.0), axis=1)
+        products += tl.sum(tl.load(part + work_kind, mask=there, other=0.0), axis=1)
+        rests += tl.sum(tl.load(part + 2 * work_kind, mask=there, other=0.0), axis=1)
+    # What the mean kept lost to float32, which a sum over many pixels would add up.
+    rest = rests * inverse
+    inverse_deviation = tl.load(rstd + image * channels + c, mask=c < channels, other=0.0)
+    by_weight = (products - rest * sums) * inverse_deviation
+    if tl.program_id(1) == 0:
+        if NEEDS_WEIGHT:
+            tl.store(grad_weight + image * channels + c, by_weight, mask=c < channels)
+        if NEEDS_BIAS:
+            tl.store(grad_bias + image * channels + c, sums, mask=c < channels)
+    if NEEDS_X:
+        center = tl.load(mean + image * channels + c, mask=c < channels, other=0.0)
+        scale = inverse_deviation * parameter(weight, image, weight_n, c, channels, 1.0, HAS_WEIGHT)
+        shift = parameter(bias, image, bias_n, c, channels, 0.0, HAS_BIAS)
+        sums, pull = sums * inverse, by_weight * inverse
+        begin = tl.program_id(1) * chunk_pixels
+        for done in range(0, tl.minimum(pixels - begin, chunk_pixels), BLOCK_P):
+            p = begin + done + tl.arange(0, BLOCK_P)
+            inside = (c < channels)[:, None] & (p < pixels)[None, :]
+            at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
+            d = tl.load(x + image * x_n + at, mask=inside, other=0.0).to(tl.float32) - center[:, None]
+            at = c[:, None] * grad_c + pixel_offsets(p, width, grad_h, grad_w, MERGED)[None, :]
+            g = tl.load(grad + image * grad_n + at, mask=inside, other=0.0).to(tl.float32)
+            g = pull_back(g, d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
+            normal = (d - rest[:, None]) * inverse_deviation[:, None]
+            g = ((g - sums[:, None]) - normal * pull[:, None]) * scale[:, None]
+            at = c[:, None] * to_c + pixel_offsets(p, width, to_h, to_w, MERGED)[None, :]
+            tl.store(grad_x + image * to_n + at, g.to(grad_x.dtype.element_ty), mask=inside)
