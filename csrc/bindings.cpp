@@ -9,6 +9,7 @@
 #include "dlpack.h"
 #include "kernels/bias_act.h"
 #include "kernels/buffers.h"
+#include "kernels/fuse.h"
 #include "kernels/gram.h"
 #include "kernels/instance_norm.h"
 #include "kernels/level.h"
@@ -190,6 +191,23 @@ void bind_cpu(py::module_& m) {
          Tensor grad_out, Tensor grad_x, Pointer grad_bias, int threads) {
         bias_act_backward(x, shape, bias_options(bias, activation, negative_slope, gain, clamp), grad_out, grad_x,
                           at(grad_bias), threads);
+      },
+      Unlocked());
+  m.def(
+      "fuse_forward",
+      [](Tensor content, Shape shape, Tensor style, Shape style_shape, Pointer alpha, double number, int mode,
+         Tensor out, Pointer moments, int threads) {
+        fuse_forward({content, shape}, {style, style_shape}, {at(alpha), number, static_cast<FuseMode>(mode)}, out,
+                     at(moments), threads);
+      },
+      Unlocked());
+  m.def(
+      "fuse_backward",
+      [](Tensor grad_out, Tensor content, Shape shape, Tensor style, Shape style_shape, Pointer alpha, double number,
+         int mode, Pointer moments, Tensor grad_content, Tensor grad_style, Pointer grad_alpha, int threads) {
+        fuse_backward(grad_out, {content, shape}, {style, style_shape},
+                      {at(alpha), number, static_cast<FuseMode>(mode)}, at(moments), grad_content, grad_style,
+                      at(grad_alpha), threads);
       },
       Unlocked());
   m.def("empty", &empty, "Room for a tensor, as a DLPack capsule; the memory is used again once the tensor is gone.");

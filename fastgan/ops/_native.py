@@ -87,13 +87,19 @@ def unavailable(device: str = "cpu") -> str | None:
 unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def backend(op: str, function: Callable[..., Any], *, gradient_order: int | None = 1) -> Backend:
+def backend(
+    op: str,
+    function: Callable[..., Any],
+    *,
+    gradient_order: int | None = 1,
+    devices: tuple[str, ...] = ("cpu", "cuda"),
+) -> Backend:
     """The native backend of an op: what all kernels have in common."""
     return Backend(
         op,
         "native",
         function,
-        devices=("cpu", "cuda"),
+        devices=devices,
         dtypes=DTYPES,
         gradient_order=gradient_order,
         unavailable=unavailable,
@@ -106,7 +112,12 @@ def build_info() -> dict[str, Any]:
     return {"unavailable": reason} if module is None else dict(module.build_info())
 
 
-def room_like(x: Tensor, needed: bool = True, dtype: torch.dtype | None = None) -> Tensor:
+def room_like(
+    x: Tensor,
+    needed: bool = True,
+    dtype: torch.dtype | None = None,
+    layout: torch.memory_format = torch.preserve_format,
+) -> Tensor:
     """Room for a tensor like `x`, with its strides where they are dense; empty where it is not needed.
 
     On CPU large ones lie in memory of the extension's own, which is used again as soon as the tensor is gone and of
@@ -116,8 +127,8 @@ def room_like(x: Tensor, needed: bool = True, dtype: torch.dtype | None = None) 
     if not needed:
         return x.new_empty(0, dtype=dtype)
     if type(x) is not Tensor or x.device.type != "cpu" or x.numel() * dtype.itemsize < _REUSED_BYTES:
-        return torch.empty_like(x, dtype=dtype)
-    strides = torch.empty_like(x, device="meta").stride()
+        return torch.empty_like(x, dtype=dtype, memory_format=layout)
+    strides = torch.empty_like(x, device="meta", memory_format=layout).stride()
     room = torch.from_dlpack(extension().empty(x.shape, strides, _CODES[dtype]))
     if torch.are_deterministic_algorithms_enabled() and torch.utils.deterministic.fill_uninitialized_memory:  # type: ignore[attr-defined]
         room.fill_(math.nan)  # as torch.empty does
