@@ -47,6 +47,8 @@ def every_op(x: Tensor, y: Tensor) -> list[Tensor]:
         lambda a: ops.gram_style_loss(a, target),
         lambda a: ops.instance_norm(a, numbers, numbers, activation="relu"),
         lambda a: ops.bias_act(a, numbers, activation="tanh"),
+        lambda a: ops.fuse(a, y, alpha=0.3),
+        lambda a: ops.fuse(a, y, mode="convex", alpha=0.3),
     ):
         leaf = x.detach().requires_grad_()
         result = op(leaf)

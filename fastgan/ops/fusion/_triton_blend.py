@@ -66,11 +66,7 @@ def addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED: tl.constexpr):
 
 @triton.jit
 def alpha_of(alpha, number, image, HAS_ALPHA: tl.constexpr):
-    if HAS_ALPHA:
-        a = tl.load(alpha + image)
-    else:
-        a = number
-    return a
+    return tl.load(alpha + image) if HAS_ALPHA else number
 
 
 @triton.jit
