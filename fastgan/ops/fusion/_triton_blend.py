@@ -65,6 +65,13 @@ def addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED: tl.constexpr):
 
 
 @triton.jit
+def row_and_column(length, BLOCK: tl.constexpr):
+    """Of a grid of rows by blocks of `length`, in one dimension: the others take no more than 65535 programs."""
+    rows = tl.num_programs(0) // tl.cdiv(length, BLOCK)
+    return tl.program_id(0) % rows, tl.program_id(0) // rows
+
+
+@triton.jit
 def alpha_of(alpha, number, image, HAS_ALPHA: tl.constexpr):
     return tl.load(alpha + image) if HAS_ALPHA else number
 
@@ -98,9 +105,10 @@ def fuse_blend_fwd_kernel(
     BLOCK_P: tl.constexpr,
 ):
     blocks = tl.cdiv(channels, BLOCK_C)
-    image = (tl.program_id(0) // blocks).to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
+    row, column = row_and_column(pixels, BLOCK_P)
+    image = (row // blocks).to(tl.int64)
+    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = column * BLOCK_P + tl.arange(0, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     of = addresses(content, image, c, p, width, content_n, content_c, content_h, content_w, MERGED)
     y = tl.load(of, mask=inside, other=0.0).to(tl.float32)
@@ -158,10 +166,10 @@ def fuse_blend_bwd_kernel(
     BLOCK_P: tl.constexpr,
 ):
     blocks = tl.cdiv(channels, BLOCK_C)
-    number_of_image = tl.program_id(0) // blocks
-    image = number_of_image.to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
+    row, column = row_and_column(pixels, BLOCK_P)
+    image = (row // blocks).to(tl.int64)
+    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = column * BLOCK_P + tl.arange(0, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     of = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
     g = tl.load(of, mask=inside, other=0.0).to(tl.float32)
@@ -185,7 +193,7 @@ def fuse_blend_bwd_kernel(
             of = addresses(content, image, c, p, width, content_n, content_c, content_h, content_w, MERGED)
             by = tl.load(of, mask=inside, other=0.0).to(tl.float32) - by
         # Of an image one behind the other.
-        place = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
+        place = row * tl.cdiv(pixels, BLOCK_P) + column
         tl.store(partial + place, tl.sum(tl.sum(g * by, axis=1), axis=0))
 
 
@@ -196,7 +204,7 @@ def forward(content: Tensor, style: Tensor, alpha: Tensor | None, mode: str, num
     n, c, h, w = content.shape
     _triton.launch(
         fuse_blend_fwd_kernel,
-        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]), _triton.cdiv(h * w, chosen["BLOCK_P"])),
+        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]) * _triton.cdiv(h * w, chosen["BLOCK_P"]),),
         (content, style, pointer(alpha, content), out, *placed.strides, c, h * w, w, number),
         choices=tiles(way),
         key=key(way, content, style.dtype),
@@ -225,21 +233,19 @@ def backward(
     n, c, h, w = grad.shape
     choices = tiles(way)
 
-    def grid(chosen: _triton.Config) -> tuple[int, int]:
-        return n * _triton.cdiv(c, chosen["BLOCK_C"]), _triton.cdiv(h * w, chosen["BLOCK_P"])
+    def programs(chosen: _triton.Config) -> int:
+        return n * _triton.cdiv(c, chosen["BLOCK_C"]) * _triton.cdiv(h * w, chosen["BLOCK_P"])
 
-    sizes = [rows * columns for rows, columns in map(grid, choices)]
-    partial = grad.new_empty(max(sizes) if needs[2] else 0, dtype=torch.float32)
+    partial = grad.new_empty(max(map(programs, choices)) if needs[2] else 0, dtype=torch.float32)
     made = [0]
 
-    def counted(chosen: _triton.Config) -> tuple[int, int]:
-        rows, columns = grid(chosen)
-        made[0] = rows * columns
-        return rows, columns
+    def grid(chosen: _triton.Config) -> tuple[int]:
+        made[0] = programs(chosen)
+        return (made[0],)
 
     _triton.launch(
         fuse_blend_bwd_kernel,
-        counted,
+        grid,
         (
             grad,
             *operands[1:3],

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from fastgan.ops.fusion._triton_adain import BLOCK_I, EPS, moments_between
-from fastgan.ops.fusion._triton_blend import addresses, alpha_of
+from fastgan.ops.fusion._triton_blend import addresses, alpha_of, row_and_column
 
 
 @triton.jit
@@ -26,15 +26,16 @@ def fuse_moments_kernel(
 ):
     """Of each piece of each plane, TILES * BLOCK_P pixels: the mean, and the sum of squares about it."""
     blocks = tl.cdiv(channels, BLOCK_C)
-    number_of_image = tl.program_id(0) // blocks
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    begin = tl.program_id(1) * (TILES * BLOCK_P)
+    row, column = row_and_column(pixels, TILES * BLOCK_P)
+    number_of_image = row // blocks
+    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    begin = column * (TILES * BLOCK_P)
     end = tl.minimum(begin + TILES * BLOCK_P, pixels)
     image = number_of_image.to(tl.int64)
     mean, squares = moments_between(
         x, image, c, channels, begin, end, width, x_n, x_c, x_h, x_w, MERGED, BLOCK_C, BLOCK_P
     )
-    at = partial + tl.program_id(1) * 2 * planes + number_of_image * channels + c
+    at = partial + column * 2 * planes + number_of_image * channels + c
     tl.store(at, mean, mask=c < channels)
     tl.store(at + planes, squares, mask=c < channels)
 
@@ -123,10 +124,11 @@ def fuse_apply_kernel(
 ):
     """(x - mean) * scale + shift, by the factors of each plane."""
     blocks = tl.cdiv(channels, BLOCK_C)
-    number_of_image = tl.program_id(0) // blocks
+    row, column = row_and_column(pixels, BLOCK_P)
+    number_of_image = row // blocks
     image = number_of_image.to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
+    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = column * BLOCK_P + tl.arange(0, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     of = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
     y = tl.load(of, mask=inside, other=0.0).to(tl.float32)
@@ -164,10 +166,11 @@ def fuse_sums_kernel(
 ):
     """Of each piece of each plane: the sums of g, of g (x - mean) and of x - mean."""
     blocks = tl.cdiv(channels, BLOCK_C)
-    number_of_image = tl.program_id(0) // blocks
+    row, column = row_and_column(pixels, TILES * BLOCK_P)
+    number_of_image = row // blocks
     image = number_of_image.to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    begin = tl.program_id(1) * (TILES * BLOCK_P)
+    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    begin = column * (TILES * BLOCK_P)
     end = tl.minimum(begin + TILES * BLOCK_P, pixels)
     plane = number_of_image * channels + c
     mean = tl.load(moments + plane, mask=c < channels, other=0.0)
@@ -185,7 +188,7 @@ def fuse_sums_kernel(
         total += tl.sum(g, axis=1)
         product += tl.sum(g * d, axis=1)
         rest += tl.sum(d, axis=1)
-    at = partial + tl.program_id(1) * 3 * planes + plane
+    at = partial + column * 3 * planes + plane
     tl.store(at, total, mask=c < channels)
     tl.store(at + planes, product, mask=c < channels)
     tl.store(at + 2 * planes, rest, mask=c < channels)
@@ -268,10 +271,11 @@ def fuse_pull_kernel(
 ):
     """g * keep + (x - mean) * pull + shift, by the factors of each plane."""
     blocks = tl.cdiv(channels, BLOCK_C)
-    number_of_image = tl.program_id(0) // blocks
+    row, column = row_and_column(pixels, BLOCK_P)
+    number_of_image = row // blocks
     image = number_of_image.to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
+    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = column * BLOCK_P + tl.arange(0, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     of = addresses(content, image, c, p, width, content_n, content_c, content_h, content_w, MERGED)
     x = tl.load(of, mask=inside, other=0.0).to(tl.float32)

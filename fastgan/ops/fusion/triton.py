@@ -35,6 +35,8 @@ WHOLE_CHANNELS_LAST = (
     _triton.config(BLOCK_C=16, BLOCK_P=512, num_warps=8),
 )
 _MOST_WHOLE = 3
+#: Of a style beyond this, one program would read for too long by itself.
+_MOST_STYLE_PIXELS = 1 << 16
 
 PIECES_NCHW = (
     _triton.config(BLOCK_C=1, BLOCK_P=2048, TILES=4, num_warps=4),
@@ -174,8 +176,17 @@ def _whole(contents: list[Tensor], styles: list[Tensor]) -> tuple[_triton.Config
         if way == "mixed" or styles_way == "mixed" or (pixels > 1 and contents[0].shape[1] > 1):
             return ()
         way = styles_way
-    table = WHOLE_CHANNELS_LAST if way == "channels_last" else WHOLE_NCHW
-    return tuple(each for each in table if each["BLOCK_P"] >= pixels)[:_MOST_WHOLE]
+    last = way == "channels_last"
+    table = WHOLE_CHANNELS_LAST if last else WHOLE_NCHW
+    fit = tuple(each for each in table if each["BLOCK_P"] >= pixels)
+    if styles:
+        style_pixels = styles[0].shape[2] * styles[0].shape[3]
+        if style_pixels > _MOST_STYLE_PIXELS:
+            return ()
+        # A tile of a small content would cut a large style into crumbs.
+        wide = min(style_pixels, 128 if last else 1024)
+        fit = tuple(each for each in fit if each["BLOCK_P"] >= wide) or fit
+    return fit[:_MOST_WHOLE]
 
 
 def _whole_key(content: Tensor, style: Tensor, *others: bool) -> tuple[object, ...]:
@@ -192,10 +203,10 @@ def _pieces(kernel: object, operands: list[Tensor], arguments: list[Tensor], sum
     partial = operands[0].new_empty((most, sums, n * c), dtype=torch.float32)
     cut_into = [0, 1]
 
-    def grid(chosen: _triton.Config) -> tuple[int, int]:
+    def grid(chosen: _triton.Config) -> tuple[int]:
         cut_into[1] = chosen["TILES"] * chosen["BLOCK_P"]
         cut_into[0] = _triton.cdiv(h * w, cut_into[1])
-        return n * _triton.cdiv(c, chosen["BLOCK_C"]), cut_into[0]
+        return (n * _triton.cdiv(c, chosen["BLOCK_C"]) * cut_into[0],)
 
     _triton.launch(
         kernel,
@@ -214,7 +225,7 @@ def _elementwise(kernel: object, inputs: list[Tensor], factors: Tensor, out: Ten
     n, c, h, w = out.shape
     _triton.launch(
         kernel,
-        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]), _triton.cdiv(h * w, chosen["BLOCK_P"])),
+        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]) * _triton.cdiv(h * w, chosen["BLOCK_P"]),),
         (*inputs, factors, out, *placed.strides, c, h * w, w, n * c),
         choices=blend.tiles(way),
         key=blend.key(way, out),
