@@ -9,6 +9,7 @@
 #include "dlpack.h"
 #include "kernels/bias_act.h"
 #include "kernels/buffers.h"
+#include "kernels/fuse.h"
 #include "kernels/gram.h"
 #include "kernels/instance_norm.h"
 #include "kernels/level.h"
@@ -224,6 +225,23 @@ void bind_cpu(py::module_& m) {
       "check_finite_forward",
       [](Pointer grad, int dtype, Index size, float inverse_scale, Pointer found_inf, int threads) {
         if (!all_finite(at<void>(grad), static_cast<Dtype>(dtype), size, inverse_scale, threads)) *at(found_inf) = 1;
+      },
+      Unlocked());
+  m.def(
+      "fuse_forward",
+      [](Tensor content, Shape shape, Tensor style, Shape style_shape, Pointer alpha, double number, int mode,
+         Tensor out, Pointer moments, int threads) {
+        fuse_forward({content, shape}, {style, style_shape}, {at(alpha), number, static_cast<FuseMode>(mode)}, out,
+                     at(moments), threads);
+      },
+      Unlocked());
+  m.def(
+      "fuse_backward",
+      [](Tensor grad_out, Tensor content, Shape shape, Tensor style, Shape style_shape, Pointer alpha, double number,
+         int mode, Pointer moments, Tensor grad_content, Tensor grad_style, Pointer grad_alpha, int threads) {
+        fuse_backward(grad_out, {content, shape}, {style, style_shape},
+                      {at(alpha), number, static_cast<FuseMode>(mode)}, at(moments), grad_content, grad_style,
+                      at(grad_alpha), threads);
       },
       Unlocked());
   m.def("empty", &empty, "Room for a tensor, as a DLPack capsule; the memory is used again once the tensor is gone.");

@@ -202,6 +202,22 @@ def pixels(case: Case) -> None:
     case.run(OPS.to_pixels, case.memory.place((n, c, h, w), case.memory.dtype()))
 
 
+def fuse(case: Case) -> None:
+    mode = case.random.choice(("additive", "convex", "adain"))
+    shape = case.memory.shape(60_000)
+    n, c = shape[:2]
+    planes = (n, c, *case.memory.shape(60_000 // (n * c) + 1)[2:]) if mode == "adain" else shape
+    content, style = case.memory.place(shape, case.memory.dtype()), case.memory.place(planes, case.memory.dtype())
+    alpha, number = case.memory.numbers(n) if case.flag() else None, case.random.uniform(-2, 2)
+    _, moments = case.run(OPS.fuse, content, style, alpha, mode, number)
+    grad = case.memory.place(shape, case.memory.dtype())
+    needs = case.flag(), case.flag(), case.flag()
+    if not needs[2] and mode != "adain" and case.flag():
+        content, style, planes = None, None, shape
+    options = mode, number, case.memory.dtype() if style is None else style.dtype
+    case.run(OPS.fuse_backward, grad, content, style, alpha, moments, *options, *needs)
+
+
 def module_itself(case: Case) -> None:
     module: Any = _native.extension()
     if module.fma_loop(case.random.choice((1, 2, 3)), 0.01) <= 0:
@@ -311,6 +327,21 @@ def wrong_calls(case: Case) -> None:
     )
     must_raise("bias_act: bias", OPS.bias_act, x, parameter, *act[1:])
     must_raise("bias_act_backward: bias", OPS.bias_act_backward, grad, x, parameter, *act[1:], True, True)
+    tail = (None, memory.numbers(4, n, c), "adain", 0.5)
+    fits = memory.place((n, c, 2, 3), x.dtype)
+    for a, b, which in ((x, bad, told), (bad, x, told), (x[:1].expand(n + 1, c, h, w), x, "more images")):
+        must_raise(f"fuse: {which}", OPS.fuse, a, b, None, "adain", 0.5)
+        must_raise(f"fuse_backward: {which}", OPS.fuse_backward, a, x, b, *tail, x.dtype, True, True, True)
+        must_raise(f"fuse_backward: {which}", OPS.fuse_backward, x, a, b, *tail, x.dtype, True, True, True)
+    must_raise("fuse: a style of another size", OPS.fuse, x, fits, None, "convex", 0.5)
+    must_raise("fuse: mode", OPS.fuse, x, x, None, "mlp", 0.5)
+    must_raise("fuse: alpha", OPS.fuse, x, x, number, "adain", 0.5)
+    needs = x.dtype, True, True, True
+    must_raise("fuse_backward: no content", OPS.fuse_backward, grad, None, x, *tail, *needs)
+    must_raise("fuse_backward: no style", OPS.fuse_backward, grad, x, None, *tail, *needs)
+    must_raise("fuse_backward: no style", OPS.fuse_backward, grad, x, None, *tail[:2], "convex", 0.5, *needs)
+    must_raise("fuse_backward: moments", OPS.fuse_backward, grad, x, x, None, parameter, "adain", 0.5, *needs)
+    must_raise("fuse_backward: dtype", OPS.fuse_backward, grad, x, x, *tail, torch.float64, True, True, True)
     must_raise("bias_act: activation", OPS.bias_act, x, None, "gelu", *act[2:])
     for at, name in enumerate(("weight", "bias", "mean", "rstd")):
         changed: list[Any] = [*norm]
@@ -338,7 +369,8 @@ def wrong_calls(case: Case) -> None:
             )
 
 
-KINDS = (ssim, psnr, gram, gram_style_loss, instance_norm, bias_act, pixels, wrong_calls, instance_norm, module_itself)
+KINDS = (ssim, psnr, gram, gram_style_loss, instance_norm, bias_act, fuse, pixels, wrong_calls)
+KINDS += (ssim, instance_norm, fuse, module_itself)
 
 
 def load(path: str) -> Spied:

@@ -106,7 +106,7 @@ class Memory:
         """Within it, what lies between and around the tensors' elements is poisoned, and stays as it is."""
         scattered = self.random.random() < 0.5
 
-        def empty_like(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        def empty_like(like: Tensor, dtype: torch.dtype | None = None, memory_format: object = None) -> Tensor:
             return self.place(tuple(like.shape), dtype or like.dtype, output=True)
 
         before, self.poisoned = list(self.placed), True

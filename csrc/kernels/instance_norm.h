@@ -11,12 +11,20 @@ struct InstanceNormOptions {
   Activation activation;
   float negative_slope;
   float eps;
+  const float* keep = nullptr;  // N floats: this share of x itself is added, without activation; null for 0
 };
 
 // out = activation((x - mean) * rstd * weight + bias) + residual over each plane; out and residual have x's dtype.
 // Writes mean and rstd = 1 / sqrt(var + eps), float32 (N, C). A large mean does not cancel the variance away.
 void instance_norm_forward(const Tensor& x, const Shape& shape, const InstanceNormOptions& options,
                            const Tensor& residual, const Tensor& out, float* mean, float* rstd, int threads);
+
+// mean and rstd alone, as above.
+void instance_norm_moments(const Tensor& x, const Shape& shape, float eps, float* mean, float* rstd, int threads);
+
+// out = (x - mean) * rstd * weight + bias, of moments that are known.
+void instance_norm_apply(const Tensor& x, const Shape& shape, const InstanceNormOptions& options, const float* mean,
+                         const float* rstd, const Tensor& out, int threads);
 
 // grad_x (data null: not wanted), and grad_weight, grad_bias (N, C) float32 (null: not wanted). The residual's gradient
 // is grad_out itself.

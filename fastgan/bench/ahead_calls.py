@@ -113,14 +113,16 @@ def _to_pixels() -> Iterator[Call]:
 
 
 def _optim_step() -> Iterator[Call]:
-    numbers = {name: torch.empty(()) for name in ("scale", "found_inf", "step", "lr")}
+    numbers: dict[str, Any] = {name: torch.empty(()) for name in ("scale", "found_inf", "step", "lr")}
     for kind, states in (("adam", 2), ("rmsprop", 2), ("sgd", 1), ("sgd", 0)):
         for dtype in _triton.DTYPES:
             flat = [torch.empty(1 << 20) for _ in range(states + 2)]
             grad = torch.empty(1 << 20, dtype=dtype)
             given = {"kind": kind, "beta1": 0.5 if states else 0.0, "beta2": 0.9, "backend": "triton"}
-            yield lambda f=flat, g=grad, o=given: ops.optim_step(  # type: ignore[misc]
-                f[0], g, tuple(f[2:]), ema=f[1], ema_decay=0.99, weight_clip=0.01, **numbers, **o
+            yield (
+                lambda f=flat, g=grad, o=given: ops.optim_step(  # type: ignore[misc]
+                    f[0], g, tuple(f[2:]), ema=f[1], ema_decay=0.99, weight_clip=0.01, **numbers, **o
+                )
             )
         yield lambda f=flat, o=given: ops.optim_step(f[0], f[1], tuple(f[2:]), step=3, lr=1e-3, **o)  # type: ignore[misc]
 

@@ -113,7 +113,12 @@ def build_info() -> dict[str, Any]:
     return {"unavailable": reason} if module is None else dict(module.build_info())
 
 
-def room_like(x: Tensor, needed: bool = True, dtype: torch.dtype | None = None) -> Tensor:
+def room_like(
+    x: Tensor,
+    needed: bool = True,
+    dtype: torch.dtype | None = None,
+    layout: torch.memory_format = torch.preserve_format,
+) -> Tensor:
     """Room for a tensor like `x`, with its strides where they are dense; empty where it is not needed.
 
     On CPU large ones lie in memory of the extension's own, which is used again as soon as the tensor is gone and of
@@ -123,8 +128,8 @@ def room_like(x: Tensor, needed: bool = True, dtype: torch.dtype | None = None) 
     if not needed:
         return x.new_empty(0, dtype=dtype)
     if _from_torch(x, x.shape, dtype):
-        return torch.empty_like(x, dtype=dtype)
-    return _reused(x.shape, torch.empty_like(x, device="meta").stride(), dtype)
+        return torch.empty_like(x, dtype=dtype, memory_format=layout)
+    return _reused(x.shape, torch.empty_like(x, device="meta", memory_format=layout).stride(), dtype)
 
 
 def room(

@@ -141,7 +141,7 @@ def test_inputs_are_left_alone_and_it_compiles(mode: str, rng: torch.Generator) 
         ({"alpha": torch.ones(2, dtype=torch.int64)}, TypeError, "alpha must be a floating"),
         ({"alpha": "1"}, TypeError, "alpha must be a number or a torch.Tensor, got str"),
         ({"alpha": True}, TypeError, "alpha must be a number or a torch.Tensor, got bool"),
-        ({"backend": "triton"}, ValueError, "fuse has no backend 'triton'"),
+        ({"backend": "triton"}, ValueError, "fuse cannot use 'triton' here: it runs on cuda"),
     ],
 )
 def test_bad_arguments(change: dict[str, Any], error: type[Exception], message: str) -> None:

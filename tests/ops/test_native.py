@@ -1,5 +1,6 @@
 """The extension: built, loaded lazily, and one OpenMP runtime in the process."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -46,6 +47,8 @@ def every_op(x: Tensor, y: Tensor) -> list[Tensor]:
         lambda a: ops.gram_style_loss(a, target),
         lambda a: ops.instance_norm(a, numbers, numbers, activation="relu"),
         lambda a: ops.bias_act(a, numbers, activation="tanh"),
+        lambda a: ops.fuse(a, y, alpha=0.3),
+        lambda a: ops.fuse(a, y, mode="convex", alpha=0.3),
     ):
         leaf = x.detach().requires_grad_()
         result = op(leaf)
@@ -138,3 +141,16 @@ def test_threads_that_call_at_once_get_what_each_would_alone() -> None:
         for want, tries in zip(alone, pool.map(repeatedly, inputs), strict=True):
             for have in tries:
                 assert all(torch.equal(a, b) for a, b in zip(have, want, strict=True))
+
+
+@native
+def test_a_level_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"this processor runs baseline.*not 'avx9000'"):
+        _native.extension().set_level("avx9000")
+    script = "import torch; from fastgan import ops; ops.ssim(torch.rand(1, 1, 11, 11), torch.rand(1, 1, 11, 11))"
+    environment = {**os.environ, "FASTGAN_CPU_LEVEL": "mmx"}
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode != 0
+    assert "FASTGAN_CPU_LEVEL: this processor runs baseline" in result.stderr

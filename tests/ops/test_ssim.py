@@ -13,6 +13,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from fastgan import ops
+from fastgan.ops import _native
 
 GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 
@@ -188,3 +189,10 @@ def test_the_value_is_the_same_with_and_without_the_gradient(
         pair = [image.clone().requires_grad_(needed) for image, needed in zip((x, y), needs, strict=True)]
         with_gradient = ops.ssim(*pair, window_size=window_size, reduction="none")
         torch.testing.assert_close(with_gradient.detach(), value, atol=1e-6, rtol=0)
+
+
+@pytest.mark.skipif(_native.unavailable() is not None, reason=f"native {_native.unavailable()}")
+def test_ssim_of_values_far_beyond_the_data_range() -> None:
+    x, y = (torch.rand(1, 1, 20, 20, generator=torch.Generator().manual_seed(seed)) * 1e12 for seed in (0, 1))
+    exact = ops.ssim(x.double(), y.double(), backend="reference")
+    torch.testing.assert_close(ops.ssim(x, y, backend="native").double(), exact, rtol=1e-3, atol=1e-5)

@@ -2,13 +2,18 @@
 
 from torch import Tensor
 
-from fastgan.ops import _checks
+from fastgan.ops import _checks, _native, _triton
 from fastgan.ops._registry import Backend, register, select
-from fastgan.ops.fusion import reference
+from fastgan.ops.fusion import _op, reference
 
 MODES = ("additive", "convex", "adain")
 
-register(Backend("fuse", "reference", reference.fuse))
+register(
+    Backend("fuse", "reference", reference.fuse),
+    _native.backend("fuse", _op.native_fuse, devices=("cpu",)),
+    _triton.backend("fuse", _op.triton_fuse),
+    fastest={"cpu": ("native", "reference")},
+)
 
 
 def fuse(

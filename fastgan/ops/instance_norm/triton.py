@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fastgan.ops import _native, _triton
 from fastgan.ops._triton_tiles import ACTIVATIONS, activate, arrange, pixel_offsets, pointer, pull_back
-from fastgan.ops.instance_norm import triton_sweeps as sweeps
+from fastgan.ops.instance_norm import _triton_sweeps as sweeps
+from fastgan.ops.instance_norm._triton_sweeps import deviation_inverse, parameter
 from fastgan.ops.instance_norm.native import _TINY
-from fastgan.ops.instance_norm.triton_sweeps import deviation_inverse, parameter
 
 #: Where planes are held; a tile's other side is the plane itself. Those that hold it are tried, the evenest first.
 HELD_NCHW = (

@@ -11,7 +11,11 @@ from fastgan.ops.pixels import _op, reference
 register(
     Backend("from_pixels", "reference", reference.from_pixels, dtypes=(torch.uint8, *FLOATING)),
     _native.backend(
-        "from_pixels", _op.native_from_pixels, devices=("cpu",), dtypes={"cpu": (torch.uint8,)}, gradient_order=2
+        "from_pixels",
+        _op.native_from_pixels,
+        devices=("cpu",),
+        dtypes={"cpu": (torch.uint8, *_native.DTYPES["cpu"])},
+        gradient_order=2,
     ),
     _triton.backend("from_pixels", _op.triton_from_pixels, dtypes=(torch.uint8, *_triton.DTYPES), gradient_order=2),
     fastest={"cpu": ("native", "reference")},
