@@ -181,6 +181,16 @@ def test_a_second_differentiation_raises_or_goes_by_the_reference() -> None:
                 penalty("triton", loss)
 
 
+def test_the_gradients_beside_the_loss_cannot_be_differentiated() -> None:
+    registered, labels, leaf = torch.ops.fastgan, (1.0, 0.0), logits(5).requires_grad_()
+    for gradient in (
+        registered.triton_discriminator_loss(leaf, logits(3), "bce", 1.0, *labels, True, False)[1],
+        registered.triton_generator_loss(leaf, "bce", 1.0, True)[1],
+    ):
+        with pytest.raises(RuntimeError, match="second_order"):
+            gradient.sum().backward()
+
+
 def test_annealing_under_compile() -> None:
     real, fake = logits(2, 1, 3, 3), logits(2, 1, 3, 3, seed=1)
 
