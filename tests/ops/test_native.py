@@ -54,7 +54,10 @@ def every_op(x: Tensor, y: Tensor) -> list[Tensor]:
         result = op(leaf)
         made += [result.detach(), *torch.autograd.grad(result.square().sum(), leaf)]
     levels = ops.to_pixels(x, backend="native")
-    return [*made, levels, ops.from_pixels(levels, backend="native")]
+    param, found = x.flatten().to(torch.float32, copy=True), torch.zeros(1)
+    ops.check_finite(y.flatten(), found)
+    ops.optim_step(param, y.flatten(), (), kind="sgd", step=1, lr=0.1, beta1=0.0, beta2=0.0, found_inf=found)
+    return [*made, levels, ops.from_pixels(levels, backend="native"), param, found]
 
 
 @pytest.fixture
