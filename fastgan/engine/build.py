@@ -25,7 +25,7 @@ from fastgan.data import (
     list_images,
     read_image,
 )
-from fastgan.engine.optimizer import build_optimizer
+from fastgan.engine.optimizer import FlatOptimizer
 from fastgan.engine.state import TrainState, check_ownership
 from fastgan.engine.styles import MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.errors import InputError
@@ -153,8 +153,8 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
     for network in (generator, discriminator):
         network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = copy.deepcopy(generator).requires_grad_(False)
-    optimizer_g = build_optimizer(generator, config.optim.generator)
-    optimizer_d = build_optimizer(discriminator, config.optim.discriminator)
+    optimizer_g = FlatOptimizer(generator.parameters(), config.optim.generator, ema=ema.parameters())
+    optimizer_d = FlatOptimizer(discriminator.parameters(), config.optim.discriminator)
     check_ownership(optimizer_g, generator, "generator")
     check_ownership(optimizer_d, discriminator, "discriminator")
     scaled = dtype == torch.float16

@@ -19,12 +19,8 @@ _ALIGNMENT = 64
 _OTHER_RULES = ("weight_decay", "amsgrad", "maximize", "centered", "nesterov", "dampening", "differentiable")
 
 
-def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam, RMSprop or SGD over all parameters of ``network`` (SPEC S17)."""
-    return _torch_optimizer(network.parameters(), config)
-
-
-def _torch_optimizer(parameters: Iterable[Tensor], config: OptimizerConfig) -> torch.optim.Optimizer:
+def torch_optimizer(parameters: Iterable[Tensor], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """torch's Adam, RMSprop or SGD (SPEC S17): the rules that ``FlatOptimizer`` follows and the state that it shows."""
     if config.name == "adam":
         return torch.optim.Adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), foreach=True)
     if config.name == "rmsprop":
@@ -84,7 +80,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         _check("parameters", self._parameters, self._parameters)
         if self._averages is not None:
             _check("ema", self._averages, self._parameters)
-        template = _torch_optimizer(self._parameters, config)
+        template = torch_optimizer(self._parameters, config)
         super().__init__(self._parameters, template.defaults)
         self._built = True
 

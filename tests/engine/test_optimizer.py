@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.config.schema import OptimizerConfig
-from fastgan.engine.optimizer import FlatOptimizer, build_optimizer
+from fastgan.engine.optimizer import FlatOptimizer, torch_optimizer
 from fastgan.engine.state import _load_optimizer, check_ownership
 from fastgan.models import GENERATORS
 
@@ -60,7 +60,7 @@ def assert_same(have: nn.Module, want: nn.Module, rtol: float = 1e-6) -> None:
 def test_the_trajectory_of_torch(config: OptimizerConfig) -> None:
     """The gradients are the same: those of torch's network, so that a rounding is not led astray by the network."""
     ours, theirs = generator(), generator()
-    flat, usual = FlatOptimizer(ours.parameters(), config), build_optimizer(theirs, config)
+    flat, usual = FlatOptimizer(ours.parameters(), config), torch_optimizer(theirs.parameters(), config)
     for number in range(20):
         for each in (flat, usual):
             each.param_groups[0]["lr"] = config.lr * (1 - number / 40)
@@ -80,7 +80,7 @@ def test_the_trajectory_of_torch(config: OptimizerConfig) -> None:
 @every_rule
 def test_it_learns_as_torch_does(config: OptimizerConfig) -> None:
     ours, theirs = generator(), generator()
-    flat, usual = FlatOptimizer(ours.parameters(), config), build_optimizer(theirs, config)
+    flat, usual = FlatOptimizer(ours.parameters(), config), torch_optimizer(theirs.parameters(), config)
     for number in range(20):
         have, want = learn(ours, flat, number), learn(theirs, usual, number)
         # Biases before a norm have gradients that are rounding alone, which Adam and RMSprop scale up.
@@ -114,7 +114,7 @@ def test_clip_and_average_in_the_same_pass(config: OptimizerConfig) -> None:
     ours, theirs = generator(), generator()
     our_ema, their_ema = copy.deepcopy(ours), copy.deepcopy(theirs)
     flat = FlatOptimizer(ours.parameters(), config, ema=our_ema.parameters())
-    usual = build_optimizer(theirs, config)
+    usual = torch_optimizer(theirs.parameters(), config)
     for number in range(12):
         decay = min(0.95, (1 + number) / (10 + number))
         learn(theirs, usual, number)
@@ -138,7 +138,7 @@ def test_clip_and_average_in_the_same_pass(config: OptimizerConfig) -> None:
 def test_an_old_state_is_taken_up_and_given_back(config: OptimizerConfig) -> None:
     """Through a file, from torch.optim to FlatOptimizer and from there to torch.optim again."""
     theirs = generator()
-    usual = build_optimizer(theirs, config)
+    usual = torch_optimizer(theirs.parameters(), config)
     for number in range(5):
         learn(theirs, usual, number)
 
@@ -154,7 +154,7 @@ def test_an_old_state_is_taken_up_and_given_back(config: OptimizerConfig) -> Non
     _load_optimizer(flat, through_a_file(usual.state_dict()), "optimizer_g")
     again = generator()
     again.load_state_dict(theirs.state_dict())
-    back = build_optimizer(again, config)
+    back = torch_optimizer(again.parameters(), config)
     _load_optimizer(back, through_a_file(flat.state_dict()), "optimizer_g")
     assert set(flat.param_groups[0]) == set(usual.param_groups[0])
     if config.name != "sgd":
@@ -203,7 +203,7 @@ def test_states_that_do_not_fit_are_refused_and_change_nothing() -> None:
     uneven["state"][1]["step"] += 1
     shapes = copy.deepcopy(before)
     shapes["state"][2]["exp_avg"] = torch.zeros(3, 1)
-    fewer = build_optimizer(nn.Linear(2, 2), CONFIGS[0]).state_dict()
+    fewer = torch_optimizer(nn.Linear(2, 2).parameters(), CONFIGS[0]).state_dict()
     for values, text in ((uneven, "took 1, 2 steps"), (shapes, "exp_avg is"), (fewer, "size")):
         with pytest.raises(ValueError, match=text):
             optimizer.load_state_dict(values)
@@ -213,12 +213,12 @@ def test_states_that_do_not_fit_are_refused_and_change_nothing() -> None:
             assert all(torch.equal(after["state"][i][name], value) for name, value in entry.items())
     learn(network, optimizer, 1)
     with pytest.raises(ValueError, match="another kind"):
-        _load_optimizer(optimizer, build_optimizer(generator(), CONFIGS[2]).state_dict(), "optimizer_g")
+        _load_optimizer(optimizer, torch_optimizer(generator().parameters(), CONFIGS[2]).state_dict(), "optimizer_g")
 
 
 def test_a_parameter_torch_never_updated_starts_from_nothing() -> None:
     theirs, ours = nn.Linear(3, 2), nn.Linear(3, 2)
-    usual = build_optimizer(theirs, CONFIGS[0])
+    usual = torch_optimizer(theirs.parameters(), CONFIGS[0])
     theirs.weight.grad = torch.ones(2, 3)
     usual.step()
     flat = FlatOptimizer(ours.parameters(), CONFIGS[0])
@@ -238,7 +238,7 @@ def test_without_a_gradient_nothing_moves(config: OptimizerConfig) -> None:
             return nn.Sequential(*(nn.Linear(5, 5) for _ in range(4)))
 
     ours, theirs = layers(), layers()
-    flat, usual = FlatOptimizer(ours.parameters(), config), build_optimizer(theirs, config)
+    flat, usual = FlatOptimizer(ours.parameters(), config), torch_optimizer(theirs.parameters(), config)
     flat.step()
     assert flat.state_dict()["state"].get(0, {}).get("step", 0) == 0, "no gradient at all: no step"
     for number, used in enumerate([(0, 1, 2, 3), (0, 1, 2, 3), (1, 3), (0, 1)]):
@@ -336,7 +336,7 @@ def test_copies_are_whole_and_apart(by: str) -> None:
 @pytest.mark.parametrize("clip", [False, True])
 def test_a_scaler_hands_over_its_scale_and_finding(clip: bool) -> None:
     ours, theirs = generator(), generator()
-    flat, usual = FlatOptimizer(ours.parameters(), CONFIGS[0]), build_optimizer(theirs, CONFIGS[0])
+    flat, usual = FlatOptimizer(ours.parameters(), CONFIGS[0]), torch_optimizer(theirs.parameters(), CONFIGS[0])
     scalers = [torch.amp.GradScaler("cpu", init_scale=1024.0) for _ in range(2)]
     for number in range(4):
         seeds = torch.Generator().manual_seed(number)

@@ -82,8 +82,9 @@ class AdversarialStep:
             images = self.to_images(batch, state)  # refused before anything is changed
         self._set_schedules(state, progress)
         values = self.update(state, images)
-        with self.phases("optimizer"):
-            self._update_ema(state)
+        with torch.no_grad():
+            for average, buffer in zip(state.ema.buffers(), state.generator.buffers(), strict=True):
+                average.copy_(buffer)
         state.step += 1
         values["loss/total"] = self.adversarial.total(values["loss/adversarial"], values["loss/d"])
         # One transfer, so that a GPU is waited for once a step.
@@ -149,7 +150,7 @@ class AdversarialStep:
                 values["loss/r1"] = r1_penalty(state.discriminator, real)
                 # Taken every so many steps, it weighs so many times as much (Karras et al. 2020, lazy regularisation).
                 loss = loss + 0.5 * self.config.loss.r1 * every * values["loss/r1"]
-            state.optimizer_d.zero_grad(set_to_none=True)
+            state.optimizer_d.zero_grad()
             state.scaler_d.scale(loss).backward()
         with self.phases("optimizer"):
             _apply(state.discriminator, state.optimizer_d, state.scaler_d, self.config.optim.discriminator)
@@ -163,10 +164,12 @@ class AdversarialStep:
     def descend_generator(self, state: TrainState, loss: Tensor) -> None:
         """One step of G."""
         with self.phases("backward"):
-            state.optimizer_g.zero_grad(set_to_none=True)
+            state.optimizer_g.zero_grad()
             state.scaler_g.scale(loss).backward()
         with self.phases("optimizer"):
-            _apply(state.generator, state.optimizer_g, state.scaler_g, self.config.optim.generator)
+            # Short memory at first: the average must not keep the untrained network.
+            decay = min(self.config.optim.ema, (1 + state.step) / (10 + state.step))
+            _apply(state.generator, state.optimizer_g, state.scaler_g, self.config.optim.generator, ema_decay=decay)
 
     def _augmented(self, images: Tensor, state: TrainState) -> Tensor:
         return augment(images, self.config.loss.augment, state.rng)
@@ -183,14 +186,6 @@ class AdversarialStep:
             # A temperature is a scale: it moves by equal factors in equal times.
             ratio = loss.temperature_end / loss.temperature
             self.adversarial.temperature = loss.temperature * ratio ** min(1.0, progress)
-
-    def _update_ema(self, state: TrainState) -> None:
-        # Short memory at first: the average must not keep the untrained network.
-        decay = min(self.config.optim.ema, (1 + state.step) / (10 + state.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(state.ema.parameters()), list(state.generator.parameters()), 1 - decay)
-            for average, buffer in zip(state.ema.buffers(), state.generator.buffers(), strict=True):
-                average.copy_(buffer)
 
 
 def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
@@ -212,18 +207,17 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 
 
 def _apply(
-    network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, config: OptimizerConfig
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    config: OptimizerConfig,
+    **options: float,
 ) -> None:
-    parameters: list[Tensor] = list(network.parameters())
     if config.clip_grad is not None:
         scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(parameters, config.clip_grad)
-    scaler.step(optimizer)
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip_grad)
+    scaler.step(optimizer, **options)
     scaler.update()
-    if config.clip_weights is not None:
-        with torch.no_grad():
-            torch._foreach_clamp_min_(parameters, -config.clip_weights)
-            torch._foreach_clamp_max_(parameters, config.clip_weights)
 
 
 @contextmanager

@@ -26,6 +26,17 @@ CHANNELS_LAST = (
 
 
 @triton.jit
+def _tile(channels, pixels, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
+    """Image, channels and pixels of this program. The grid has one dimension: the others end at 65535."""
+    across = tl.cdiv(pixels, BLOCK_P)
+    blocks = tl.cdiv(channels, BLOCK_C)
+    plane = tl.program_id(0) // across
+    c = (plane % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = (tl.program_id(0) % across) * BLOCK_P + tl.arange(0, BLOCK_P)
+    return (plane // blocks).to(tl.int64), c, p
+
+
+@triton.jit
 def bias_act_fwd_kernel(
     x,
     bias,
@@ -51,10 +62,7 @@ def bias_act_fwd_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    blocks = tl.cdiv(channels, BLOCK_C)
-    image = (tl.program_id(0) // blocks).to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
+    image, c, p = _tile(channels, pixels, BLOCK_C, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     at = x + image * x_n + c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
     y = tl.load(at, mask=inside, other=0.0).to(tl.float32)
@@ -101,11 +109,7 @@ def bias_act_bwd_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    blocks = tl.cdiv(channels, BLOCK_C)
-    number = tl.program_id(0) // blocks
-    image = number.to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
+    image, c, p = _tile(channels, pixels, BLOCK_C, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     at = x + image * x_n + c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
     y = tl.load(at, mask=inside, other=0.0).to(tl.float32)
@@ -120,7 +124,7 @@ def bias_act_bwd_kernel(
         to = grad_x + image * to_n + c[:, None] * to_c + pixel_offsets(p, width, to_h, to_w, MERGED)[None, :]
         tl.store(to, g.to(grad_x.dtype.element_ty), mask=inside)
     if NEEDS_BIAS:
-        row = tl.program_id(1) * (tl.num_programs(0) // blocks) + number
+        row = image * tl.cdiv(pixels, BLOCK_P) + tl.program_id(0) % tl.cdiv(pixels, BLOCK_P)
         tl.store(partial + row * channels + c, tl.sum(g, axis=1), mask=c < channels)
 
 
@@ -133,7 +137,7 @@ def forward(
     n, c, h, w = x.shape
     _triton.launch(
         bias_act_fwd_kernel,
-        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]), _triton.cdiv(h * w, chosen["BLOCK_P"])),
+        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]) * _triton.cdiv(h * w, chosen["BLOCK_P"]),),
         (x, pointer(bias, x), out, *placed.strides, c, h * w, w, negative_slope, gain, clamp or 0.0),
         choices=CHANNELS_LAST if placed.channels_last else NCHW,
         key=_key(x, placed.channels_last),
@@ -162,12 +166,13 @@ def backward(
     strides = (*placed.strides[4:8], *placed.strides[:4], *placed.strides[8:])
     n, c, h, w = x.shape
     choices = CHANNELS_LAST if placed.channels_last else NCHW
-    partial = x.new_empty((max(_triton.cdiv(h * w, each["BLOCK_P"]) for each in choices), n, c), dtype=torch.float32)
+    partial = x.new_empty((n * max(_triton.cdiv(h * w, each["BLOCK_P"]) for each in choices), c), dtype=torch.float32)
     rows = [0]
 
-    def grid(chosen: _triton.Config) -> tuple[int, int]:
-        rows[0] = _triton.cdiv(h * w, chosen["BLOCK_P"])
-        return n * _triton.cdiv(c, chosen["BLOCK_C"]), rows[0]
+    def grid(chosen: _triton.Config) -> tuple[int]:
+        across = _triton.cdiv(h * w, chosen["BLOCK_P"])
+        rows[0] = n * across
+        return (n * _triton.cdiv(c, chosen["BLOCK_C"]) * across,)
 
     _triton.launch(
         bias_act_bwd_kernel,
@@ -195,7 +200,7 @@ def backward(
         NEEDS_BIAS=needs_bias,
         MERGED=placed.merged,
     )
-    grad_bias = partial[: rows[0]].sum((0, 1)) if needs_bias else x.new_empty(0, dtype=torch.float32)
+    grad_bias = partial[: rows[0]].sum(0) if needs_bias else x.new_empty(0, dtype=torch.float32)
     return grad_x, grad_bias
 
 

@@ -1,6 +1,6 @@
 """Additive and convex fusion in Triton: one launch forward, one backward and the sum of its partial sums for alpha.
 
-Bytes that must move a value, of e bytes each: 3 e forward; backward 3 e (the gradient in, two out), 4 e with alpha's
+Bytes that must move a value, of e bytes each: 3 e forward; backward 3 e (the gradient in, two out), 5 e with alpha's
 gradient (additive 3 e: the content's gradient is the result's own, and of the inputs the style alone is read).
 """
 

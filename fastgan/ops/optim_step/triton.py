@@ -1,7 +1,7 @@
 """An optimizer's update in Triton: one launch, and one of a single thread where a counter lies on the device.
 
-Bytes that must move a value, its gradient of e bytes: Adam 24 + e, RMSprop and SGD 16 + e and with one tensor of state
-less 8 less; the EMA 8 more. The check of the gradient: e.
+Bytes that must move a value, its gradient of e bytes: Adam and RMSprop with momentum 24 + e, RMSprop and SGD with
+momentum 16 + e, SGD 8 + e; the EMA 8 more. The check of the gradient: e.
 """
 
 from __future__ import annotations
