@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import multiprocessing
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +161,16 @@ def table(op: str, archs: Sequence[int] = ARCHS) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def tables(ops: Sequence[str], archs: Sequence[int] = ARCHS) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """``table`` of ops, each for one architecture at a time, by as many processes as there are processors."""
+    jobs = [(op, arch) for op in ops for arch in archs]
+    # Not forked: torch's threads would not be there.
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from zip((op for op, _ in jobs), pool.map(_one, jobs), strict=True)
+
+
+def _one(job: tuple[str, int]) -> list[dict[str, Any]]:
+    op, arch = job
+    return table(op, (arch,))
