@@ -104,6 +104,7 @@ def _package(name: str) -> str | None:
 
 
 def _print(facts: dict[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -134,12 +135,19 @@ def _print(facts: dict[str, Any]) -> None:
         archs = ", ".join(f"sm_{arch}" for arch in extension["cuda_archs"])
         cuda = f"CUDA {extension['cuda_version']} for {archs}, and PTX for what comes after" if archs else "not built"
         console.print(f"     CUDA kernels: {cuda}")
-    table = Table(header_style="bold", title="Backends by default", title_justify="left")
-    for title in ("op", "device", "forward", "with gradient", "the others"):
-        table.add_column(title)
+    table = Table(
+        header_style="bold", title="Backends by default", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for title in ("op", "device", "forward", "gradient", "the others"):
+        table.add_column(title, no_wrap=True)
+    reasons: dict[str, int] = {}  # few, and long: each is told once, below
     for row in facts["ops"]["ops"]:
-        others = "; ".join(f"{b['name']}: {b['reason']}" for b in row["backends"] if b["reason"] != "chosen")
-        table.add_row(row["op"], row["device"], row["forward"], row["gradient"], others)
+        others = [each for each in row["backends"] if each["reason"] != "chosen"]
+        numbers = [reasons.setdefault(each["reason"], len(reasons) + 1) for each in others]
+        named = ", ".join(f"{each['name']} ({number})" for each, number in zip(others, numbers, strict=True))
+        table.add_row(row["op"], row["device"], row["forward"], row["gradient"], named)
     console.print(table)
+    for reason, number in reasons.items():
+        console.print(f"  ({number}) {reason}")
     if facts["ops"]["forced"]:
         console.print(f"FASTGAN_BACKEND={facts['ops']['forced']} is in force")

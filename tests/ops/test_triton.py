@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,27 @@ INTERPRETED = sorted((ROOT / "tests" / "interpreted").glob("test_*.py"))
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
 
-@pytest.mark.parametrize("file", INTERPRETED, ids=lambda file: file.stem)
-def test_in_the_interpreter(file: Path) -> None:
-    """In a process of its own: Triton reads the variable when it is imported."""
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
-        cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def interpreted() -> dict[str, subprocess.CompletedProcess[str]]:
+    """Every file in a process of its own, since Triton reads the variable when it is imported; as many as there are
+    processors at a time."""
+
+    def run(file: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+            cwd=ROOT,
+            env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip((file.stem for file in INTERPRETED), pool.map(run, INTERPRETED), strict=True))
+
+
+@pytest.mark.parametrize("name", [file.stem for file in INTERPRETED])
+def test_in_the_interpreter(name: str, interpreted: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    result = interpreted[name]
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-1000:]
     assert " passed" in result.stdout and "skipped" not in result.stdout, result.stdout[-1000:]
 
