@@ -136,7 +136,12 @@ def _print(facts: dict[str, Any]) -> None:
         cuda = f"CUDA {extension['cuda_version']} for {archs}, and PTX for what comes after" if archs else "not built"
         console.print(f"     CUDA kernels: {cuda}")
     table = Table(
-        header_style="bold", title="Backends by default", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+        header_style="bold",
+        title="Backends by default",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     for title in ("op", "device", "forward", "gradient", "the others"):
         table.add_column(title, no_wrap=True)
