@@ -31,7 +31,9 @@ def rows_of(page: str) -> list[str]:
     if page == "docs/article.md":
         return [row for table in script("article.py")["tables"](RESULTS) for row in table.splitlines()]
     if page == "docs/performance.md":
-        return script("ops/table.py")["table"](json.loads((RESULTS / "ops-cpu.json").read_text())).splitlines()
+        measured = script("ops/table.py")["table"](json.loads((RESULTS / "ops-cpu.json").read_text()))
+        compiled = json.loads((RESULTS.parent / "triton-kernels.json").read_text())
+        return [*measured.splitlines(), *script("ops/triton_kernels.py")["table"](compiled).splitlines()]
     results = json.loads((RESULTS / "stability.json").read_text())
     return script("stability.py")["table"](results).splitlines()
 

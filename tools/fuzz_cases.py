@@ -19,6 +19,7 @@ from fuzz_memory import Finding, Memory
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from fastgan import ops
 from fastgan.ops import _native
 
 OPS = torch.ops.fastgan
@@ -218,6 +219,34 @@ def fuse(case: Case) -> None:
     case.run(OPS.fuse_backward, grad, content, style, alpha, moments, *options, *needs)
 
 
+def optim_step(case: Case) -> None:
+    length = case.random.randint(1, 60_000)
+    kind, states, momentum = case.random.choice(
+        (("adam", 2, 0.5), ("rmsprop", 2, 0.5), ("rmsprop", 1, 0.0), ("sgd", 1, 0.5), ("sgd", 0, 0.0))
+    )
+    param, *state = (case.memory.numbers(length).abs() for _ in range(1 + states))
+    averaged = {"ema": case.memory.numbers(length), "ema_decay": case.random.random()} if case.flag() else {}
+    grad = case.memory.numbers(length).to(case.memory.dtype())
+    found = torch.zeros(())
+    ops.check_finite(grad, found, backend="native")
+    ops.optim_step(
+        param,
+        grad,
+        tuple(state),
+        kind=kind,
+        step=case.random.randint(1, 100),
+        lr=case.random.uniform(0, 0.1),
+        beta1=momentum,
+        beta2=case.random.uniform(0.1, 0.99),
+        weight_clip=case.random.uniform(0.01, 3) if case.flag() else None,
+        found_inf=found,
+        backend="native",
+        **averaged,
+    )
+    if not param.isfinite().all() or found != 0:
+        raise Finding("optim_step made of finite numbers what is not")
+
+
 def module_itself(case: Case) -> None:
     module: Any = _native.extension()
     if module.fma_loop(case.random.choice((1, 2, 3)), 0.01) <= 0:
@@ -370,7 +399,7 @@ def wrong_calls(case: Case) -> None:
 
 
 KINDS = (ssim, psnr, gram, gram_style_loss, instance_norm, bias_act, fuse, pixels, wrong_calls)
-KINDS += (ssim, instance_norm, fuse, module_itself)
+KINDS += (ssim, instance_norm, fuse, optim_step, module_itself)
 
 
 def load(path: str) -> Spied:
