@@ -41,6 +41,21 @@ def check_compiled() -> None:
     torch.testing.assert_close(compiled(x, y), ops.ssim(x, y, backend="reference"))
 
 
+def check_triton() -> str:
+    """Every Triton kernel compiles for sm_90 with this environment's Triton."""
+    try:
+        import triton
+    except ImportError:
+        return "no Triton"
+    from fastgan.bench import ahead
+    from fastgan.bench.ahead_calls import CALLS as KERNELS
+
+    rows = [row for _, found in ahead.tables(sorted(KERNELS), (90,)) for row in found]
+    spilled = [row for row in rows if row["spilled"] and row["chosen"]]
+    assert rows and not spilled, f"spilled: {spilled}"
+    return f"Triton {triton.__version__} compiles {len(rows)} kernels for sm_90, none spilling"
+
+
 def openmp_runtimes() -> set[str]:
     maps = Path("/proc/self/maps")
     lines = maps.read_text().splitlines() if maps.exists() else []
@@ -55,10 +70,12 @@ def main() -> None:
     torch.manual_seed(0)
     check_values()
     check_compiled()
+    compiled = check_triton()
     torch.mm(torch.rand(300, 300), torch.rand(300, 300))
     runtimes = openmp_runtimes()
     assert len(runtimes) <= 1, f"several OpenMP runtimes: {runtimes}"
     print(f"torch {torch.__version__}: native equals reference on {', '.join(CALLS)}, forward and gradients;")
+    print(compiled)
     print(f"ssim compiles in one graph; one OpenMP runtime: {', '.join(runtimes) or 'not seen'}")
 
 

@@ -147,6 +147,8 @@ void dispatch_dtype(Dtype dtype, Function&& function) {
       return function(TypeTag<__nv_bfloat16>{});
     case Dtype::kFloat16:
       return function(TypeTag<__half>{});
+    case Dtype::kUInt8:
+      break;
   }
   throw std::invalid_argument("the kernels take float32, bfloat16 and float16");
 }

@@ -141,7 +141,9 @@ class FlatOptimizer(torch.optim.Optimizer):
             return
         self.flat_grad.zero_()
         for parameter, view in zip(self._parameters, self._views, strict=True):
-            if not _lies_at(parameter.grad, view):
+            if not parameter.requires_grad:
+                parameter.grad = None
+            elif not _lies_at(parameter.grad, view):
                 parameter.grad = view
 
     def state_dict(self) -> dict[str, Any]:
@@ -161,6 +163,10 @@ class FlatOptimizer(torch.optim.Optimizer):
                 others. Nothing is changed then.
         """
         kept, groups = self.state, self.param_groups
+        named = {name for each in state_dict["state"].values() for name in each} - {"step"}
+        options = {"adam": {"betas"}, "rmsprop": {"alpha", "momentum"}, "sgd": {"momentum"}}[self._config.name]
+        if not named <= set(self._names) or any(not options <= set(group) for group in state_dict["param_groups"]):
+            raise ValueError(f"the state is of another rule than {self._config.name} with beta1={self._config.beta1:g}")
         super().load_state_dict(state_dict)
         loaded = [self.state.get(parameter, {}) for parameter in self._parameters]
         try:
@@ -214,6 +220,8 @@ class FlatOptimizer(torch.optim.Optimizer):
                 continue
             base, size = buffer.data_ptr(), buffer.element_size()
             for number, (tensor, slot) in enumerate(zip(tensors, self._slots, strict=True)):
+                if tensor.numel() == 0:
+                    continue
                 if tensor.data_ptr() != base + slot.start * size or tensor.stride() != slot.strides:
                     raise RuntimeError(
                         f"{what} {number}, {tuple(tensor.shape)}, lies no longer where the optimiser put it: it was "
@@ -225,7 +233,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         """Brings gradients that lie elsewhere into the buffer; the runs of it whose parameters have one."""
         runs: list[tuple[int, int]] = []
         for parameter, view, slot in zip(self._parameters, self._views, self._slots, strict=True):
-            if parameter.grad is None:
+            if parameter.grad is None or slot.start == slot.end:
                 continue
             if not _lies_at(parameter.grad, view):
                 view.copy_(parameter.grad)

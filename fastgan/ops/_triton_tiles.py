@@ -28,8 +28,13 @@ class Arranged(NamedTuple):
 
 
 def arrange(*tensors: Tensor) -> Arranged:
-    """The strides of tensors of one shape (N, C, H, W), the first of which decides how threads lie."""
+    """The strides of tensors of one shape (N, C, H, W), the first of which decides how threads lie.
+
+    Raises:
+        ValueError: an image that spans 2^31 elements or more: offsets within one have 32 bits.
+    """
     _, _, h, w = tensors[0].shape
+    check_span(*tensors)
     strides: list[tuple[int, int, int, int]] = []
     for tensor in tensors:
         n, c, row, pixel = tensor.stride()
@@ -42,6 +47,17 @@ def arrange(*tensors: Tensor) -> Arranged:
     merged = all(row == pixel * w for _, _, row, pixel in strides)
     first = strides[0]
     return Arranged(tuple(s for each in strides for s in each), merged, first[1] < first[3])
+
+
+def check_span(*tensors: Tensor) -> None:
+    """Raises ValueError where 32 bits do not count the elements that one image spans."""
+    for tensor in tensors:
+        span = sum((size - 1) * stride for size, stride in zip(tensor.shape[1:], tensor.stride()[1:], strict=True))
+        if span >= 2**31:
+            raise ValueError(
+                f"Triton kernels take images that span less than 2^31 elements, got {tuple(tensor.shape)} with strides "
+                f"{tensor.stride()}; use backend='reference'"
+            )
 
 
 @triton.jit

@@ -406,3 +406,29 @@ def test_refusals() -> None:
     optimizer.param_groups[0]["weight_decay"] = 0.1
     with pytest.raises(ValueError, match=r"weight_decay=0\.1 is no part"):
         optimizer.step()
+
+
+def test_a_state_of_another_rule_is_refused_and_nothing_changed() -> None:
+    adam, sgd = CONFIGS[0], CONFIGS[5]
+    assert (adam.name, sgd.name) == ("adam", "sgd")
+    network, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    given = FlatOptimizer(other.parameters(), adam)
+    given.zero_grad()
+    given.step()
+    optimizer = FlatOptimizer(network.parameters(), sgd)
+    with pytest.raises(ValueError, match="another rule than sgd"):
+        optimizer.load_state_dict(given.state_dict())
+    optimizer.zero_grad()
+    optimizer.step()
+
+
+def test_a_parameter_that_is_frozen_stays_and_one_without_elements_is_passed_over() -> None:
+    network = nn.Linear(3, 2)
+    optimizer = FlatOptimizer([nn.Parameter(torch.empty(0, 3)), *network.parameters()], CONFIGS[0])
+    for frozen in (False, True, True):
+        network.weight.requires_grad_(not frozen)
+        before = network.weight.detach().clone()
+        optimizer.zero_grad()
+        network(torch.ones(1, 3)).square().sum().backward()
+        optimizer.step()
+        assert torch.equal(before, network.weight) == frozen

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan.models import ArticleDiscriminator, ArticleGenerator
+from fastgan.models.layers import ConvAct
 
 
 def convolve(x: Tensor, layer: nn.Conv2d, stride: int = 1) -> Tensor:
@@ -57,7 +58,8 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
 
 def test_the_layers_are_the_articles() -> None:
     convolutions = [m for m in layers_of(ArticleGenerator()) if hasattr(m, "weight")]
-    assert [(type(m).__name__, m.in_channels, m.out_channels, m.stride) for m in convolutions] == [
+    kinds = {nn.Conv2d: "Conv2d", ConvAct: "Conv2d", nn.ConvTranspose2d: "ConvTranspose2d"}
+    assert [(kinds[type(m)], m.in_channels, m.out_channels, m.stride) for m in convolutions] == [
         ("Conv2d", 3, 64, (1, 1)),
         ("Conv2d", 64, 64, (1, 1)),
         ("ConvTranspose2d", 64, 64, (2, 2)),

@@ -164,3 +164,17 @@ def test_bad_types(change: dict[str, Any], message: str) -> None:
     arguments = {"x": torch.zeros(2, 3, 4, 4), **change}
     with pytest.raises(TypeError, match=message):
         ops.bias_act(**arguments)
+
+
+def test_without_an_activation_nothing_is_kept(backend: str) -> None:
+    x = torch.ones(1, 1, 2, 2, requires_grad=True)
+    y = ops.bias_act(x, gain=2.0, backend=backend)
+    y.add_(1)
+    y.sum().backward()
+    assert x.grad is not None and (x.grad == 2).all()
+
+
+def test_a_gain_that_rounds_the_result_to_0_leaves_the_gradient(backend: str) -> None:
+    x = torch.full((1, 1, 1, 1), 1e-38, requires_grad=True)
+    ops.bias_act(x, activation="relu", gain=1e-9, backend=backend).sum().backward()
+    assert x.grad is not None and x.grad.item() == pytest.approx(1e-9)

@@ -261,3 +261,11 @@ def test_bad_arguments() -> None:
         ops.from_pixels(ALL_LEVELS, dtype=torch.int32)
     with pytest.raises(TypeError, match="floating"):
         ops.to_pixels(ALL_LEVELS)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 0), (0, 8, 8, 3), (2, 0, 8, 3), (2, 8, 0, 3)], ids=str)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_nothing_gives_nothing(shape: tuple[int, ...], channels_last: bool) -> None:
+    n, h, w, c = shape
+    x = torch.zeros(shape, dtype=torch.uint8)
+    assert ops.from_pixels(x, channels_last=channels_last).shape == (n, c, h, w)

@@ -36,14 +36,18 @@ def _registered(name: str, forward: Callable[..., Any], backward: Callable[..., 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         x, bias, *ctx.options = inputs
         activation, _, gain, clamp = ctx.options
-        if activation != "tanh" and gain > 0 and clamp is None:
-            # The output has the sign of what was activated and lives on as the next layer's input; x need not.
+        if activation is None and clamp is None:
+            x, bias = None, None  # the derivative is the gain
+        elif activation != "tanh" and gain >= 1 and clamp is None and x.dtype != torch.float16:
+            # The output has the sign of what was activated (but where it rounds to 0, as a smaller gain or float16 lets
+            # it), and lives on as the next layer's input; x need not.
             x, bias = output, None
         ctx.save_for_backward(x, bias)
 
     def pull_back(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         needs_x, needs_bias = ctx.needs_input_grad[:2]
-        grad_x, grad_bias = bias_act_backward(grad, *ctx.saved_tensors, *ctx.options, needs_x, needs_bias)
+        x, bias = ctx.saved_tensors
+        grad_x, grad_bias = bias_act_backward(grad, grad if x is None else x, bias, *ctx.options, needs_x, needs_bias)
         return grad_x if needs_x else None, grad_bias if needs_bias else None, None, None, None, None
 
     def setup_twice(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -1,5 +1,7 @@
 """Fusion of content and style features (SPEC S6): additive, convex and AdaIN."""
 
+import numbers
+
 from torch import Tensor
 
 from fastgan.ops import _checks, _native, _triton
@@ -57,6 +59,8 @@ def fuse(
         if alpha.shape != (n,):
             raise ValueError(f"alpha must be a number or ({n},) for this content, got shape {tuple(alpha.shape)}")
         given = alpha
-    elif isinstance(alpha, bool) or not isinstance(alpha, int | float):
+    elif isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
         raise TypeError(f"alpha must be a number or a torch.Tensor, got {type(alpha).__name__}")
+    else:
+        _checks.finite("alpha", alpha)
     return select("fuse", content, style, given, backend=backend)(content, style, mode, alpha)

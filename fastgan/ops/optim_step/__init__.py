@@ -73,7 +73,7 @@ def optim_step(
     count, counter = (0, step) if isinstance(step, Tensor) else (step, None)
     rate, rate_at = (0.0, lr) if isinstance(lr, Tensor) else (lr, None)
     decay, decay_at = (0.0, ema_decay) if isinstance(ema_decay, Tensor) else (ema_decay, None)
-    if counter is None and (isinstance(count, (bool, float)) or count < 1):
+    if counter is None and (isinstance(count, bool) or not isinstance(count, (int, torch.SymInt)) or count < 1):
         raise ValueError(f"step must be a whole number from 1 on, or a tensor, got {step!r}")
     _checks.slope("lr", rate)
     _checks.slope("eps", eps)

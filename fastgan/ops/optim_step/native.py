@@ -33,8 +33,10 @@ def forward(
     if found_inf is not None and found_inf.item() != 0:
         return
     if step is not None:
+        count = int(step.item()) + 1
+        if count < 1:
+            raise ValueError(f"step counts the updates so far: at least 0, got {count - 1}")
         step.add_(1)
-        count = int(step.item())
     rate = -(lr if lr_at is None else float(lr_at.item()))
     decay = ema_decay if ema_decay_at is None else float(ema_decay_at.item())
     root2 = 1.0

@@ -103,7 +103,7 @@ def _size(
             raise ValueError("top and left say where a cut begins: give its size too")
         return h, w
     pair = size if isinstance(size, (tuple, list)) else (size, size)
-    if len(pair) != 2 or not all(isinstance(each, (int, torch.SymInt)) for each in pair):
+    if len(pair) != 2 or any(isinstance(p, bool) or not isinstance(p, (int, torch.SymInt)) for p in pair):
         raise TypeError(f"size must be a whole number of pixels or two of them, (height, width), got {size!r}")
     if not 0 < pair[0] <= h or not 0 < pair[1] <= w:
         raise ValueError(f"size must be 1 to {h} x 1 to {w} for pictures of {h} x {w}, got {size!r}")

@@ -51,6 +51,8 @@ def from_pixels(
 ) -> Tensor:
     check(x, _native.DTYPES["cpu"], dtype, height, width, top, left, flip)
     out = _native.room(x, (x.shape[0], x.shape[3], height, width), dtype, memory_format(channels_last))
+    if out.numel() == 0:
+        return out
     corners = [None if corner is None else corner.long().contiguous() for corner in (top, left)]
     flip = None if flip is None else flip.contiguous()
     _native.call(

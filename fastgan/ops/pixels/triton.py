@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _triton
+from fastgan.ops._triton_tiles import check_span
 from fastgan.ops.pixels import native
 
 #: One image after another in rows of pixels, or each image as one row where its rows follow on from one another.
@@ -172,6 +173,7 @@ def from_pixels(
     )
     if out.numel() == 0:
         return out
+    check_span(x)
     x_n, x_h, x_w, x_c = x.stride()
     if w == 1:  # whose stride says nothing
         x_w = x_h
@@ -206,6 +208,7 @@ def to_pixels(x: Tensor) -> Tensor:
     """As `native.to_pixels`."""
     n, c, h, w = x.shape
     out = torch.empty((n, h, w, c), dtype=torch.uint8, device=x.device)
+    check_span(x)
     x_n, x_c, x_h, x_w = x.stride()
     if w == 1:  # whose stride says nothing
         x_w = x_h

@@ -59,6 +59,8 @@ def ssim(
         )
     _checks.positive("data_range", data_range)
     _checks.positive("sigma", sigma)
+    if sigma < 1e-6 or not 1e-30 <= data_range <= 1e30:  # float32 would lose the window, or the constants
+        raise ValueError(f"sigma must be at least 1e-6 and data_range 1e-30 to 1e30, got {sigma!r} and {data_range!r}")
     _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
     per_image = select("ssim", x, y, backend=backend)(x, y, float(data_range), window, window_size, float(sigma))
     return _checks.reduce(per_image, reduction)

@@ -81,6 +81,8 @@ def _backward(ctx: Any, grad: Tensor | None, *of_gradients: Tensor | None) -> tu
     if grad is not None and ctx.saved_tensors[0].is_cuda:
         grads = _ssim_backward(grad, *ctx.saved_tensors, *ctx.options, *needed)
     elif grad is not None:
+        if any(needs and not gradient.numel() for needs, gradient in zip(needed, ctx.saved_tensors, strict=True)):
+            raise RuntimeError("ssim was called with needs_x or needs_y False, and its gradient is asked for")
         grads = tuple(
             _ssim_scale_backward(grad, gradient, dtype) if needs else None
             for gradient, dtype, needs in zip(ctx.saved_tensors, ctx.dtypes, needed, strict=True)
