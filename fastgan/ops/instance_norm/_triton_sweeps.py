@@ -289,16 +289,20 @@ def instance_norm_bwd_apply_kernel(
     blocks = tl.cdiv(channels, BLOCK_C)
     image = (tl.program_id(0) // blocks).to(tl.int64)
     c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    sums = tl.zeros((BLOCK_C,), tl.float32)
-    products = tl.zeros((BLOCK_C,), tl.float32)
-    rests = tl.zeros((BLOCK_C,), tl.float32)
+    # Reduced after the loop: three reductions within it stop the compiler of Triton 3.6 at 32 channels on 4 warps.
+    all_sums = tl.zeros((BLOCK_C, BLOCK_M), tl.float32)
+    all_products = tl.zeros((BLOCK_C, BLOCK_M), tl.float32)
+    all_rests = tl.zeros((BLOCK_C, BLOCK_M), tl.float32)
     for first in range(0, chunks, BLOCK_M):
         m = first + tl.arange(0, BLOCK_M)
         there = (c < channels)[:, None] & (m < chunks)[None, :]
         part = work + image * work_n + ((c * work_c)[:, None] + (m * work_chunk)[None, :])
-        sums += tl.sum(tl.load(part, mask=there, other=0.0), axis=1)
-        products += tl.sum(tl.load(part + work_kind, mask=there, other=0.0), axis=1)
-        rests += tl.sum(tl.load(part + 2 * work_kind, mask=there, other=0.0), axis=1)
+        all_sums += tl.load(part, mask=there, other=0.0)
+        all_products += tl.load(part + work_kind, mask=there, other=0.0)
+        all_rests += tl.load(part + 2 * work_kind, mask=there, other=0.0)
+    sums = tl.sum(all_sums, axis=1)
+    products = tl.sum(all_products, axis=1)
+    rests = tl.sum(all_rests, axis=1)
     # What the mean kept lost to float32, which a sum over many pixels would add up.
     rest = rests * inverse
     inverse_deviation = tl.load(rstd + image * channels + c, mask=c < channels, other=0.0)
