@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastgan.ops import _checks
+from fastgan.ops import _checks, _triton
 
 #: By the names that the public functions take; the kernels compare with these numbers.
 ACTIVATIONS: dict[str | None, int] = {name: code for code, name in enumerate(_checks.ACTIVATIONS)}
@@ -104,3 +104,10 @@ def pull_back(g, y, negative_slope, ACTIVATION: tl.constexpr):
 def pointer(tensor: Tensor | None, instead: Tensor) -> Any:
     """A pointer for a kernel whose constants say whether it is read."""
     return instead if tensor is None else tensor
+
+
+def size_key(x: Tensor, channels_last: bool) -> tuple[object, ...]:
+    """What the best configuration for `x` (N, C, H, W) depends on: layout, sizes by powers of two, dtype."""
+    _, c, h, w = x.shape
+    layout = "channels_last" if channels_last else "nchw"
+    return layout, _triton.next_power_of_2(c), _triton.next_power_of_2(h * w), str(x.dtype).removeprefix("torch.")

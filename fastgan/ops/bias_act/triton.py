@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _native, _triton
-from fastgan.ops._triton_tiles import ACTIVATIONS, activate, arrange, pixel_offsets, pointer, pull_back
+from fastgan.ops._triton_tiles import ACTIVATIONS, activate, arrange, pixel_offsets, pointer, pull_back, size_key
 
 NCHW = (
     _triton.config(BLOCK_C=1, BLOCK_P=2048, num_warps=4),
@@ -140,7 +140,7 @@ def forward(
         lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]) * _triton.cdiv(h * w, chosen["BLOCK_P"]),),
         (x, pointer(bias, x), out, *placed.strides, c, h * w, w, negative_slope, gain, clamp or 0.0),
         choices=CHANNELS_LAST if placed.channels_last else NCHW,
-        key=_key(x, placed.channels_last),
+        key=size_key(x, placed.channels_last),
         ACTIVATION=ACTIVATIONS[activation],
         HAS_BIAS=bias is not None,
         HAS_CLAMP=clamp is not None,
@@ -192,7 +192,7 @@ def backward(
             clamp or 0.0,
         ),
         choices=choices,
-        key=_key(x, placed.channels_last),
+        key=size_key(x, placed.channels_last),
         ACTIVATION=ACTIVATIONS[activation],
         HAS_BIAS=bias is not None,
         HAS_CLAMP=clamp is not None,
@@ -202,9 +202,3 @@ def backward(
     )
     grad_bias = partial[: rows[0]].sum(0) if needs_bias else x.new_empty(0, dtype=torch.float32)
     return grad_x, grad_bias
-
-
-def _key(x: Tensor, channels_last: bool) -> tuple[object, ...]:
-    _, c, h, w = x.shape
-    layout = "channels_last" if channels_last else "nchw"
-    return layout, _triton.next_power_of_2(c), _triton.next_power_of_2(h * w), str(x.dtype).removeprefix("torch.")

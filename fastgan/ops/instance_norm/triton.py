@@ -7,7 +7,6 @@ many move where planes are held; else x is read twice forward (3 e, 4 e), x and 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import triton
@@ -15,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _native, _triton
-from fastgan.ops._triton_tiles import ACTIVATIONS, activate, arrange, pixel_offsets, pointer, pull_back
+from fastgan.ops._triton_tiles import ACTIVATIONS, activate, arrange, pixel_offsets, pointer, pull_back, size_key
 from fastgan.ops.instance_norm import _triton_sweeps as sweeps
 from fastgan.ops.instance_norm._triton_sweeps import deviation_inverse, parameter
 from fastgan.ops.instance_norm.native import _TINY
@@ -211,7 +210,7 @@ def forward(
     mean, rstd = (x.new_empty(x.shape[:2], dtype=torch.float32) for _ in range(2))
     placed = arrange(x, pointer(residual, x), out)
     n, c, h, w = x.shape
-    pixels, key = h * w, _key(x, placed.channels_last)
+    pixels, key = h * w, size_key(x, placed.channels_last)
     inputs = (x, pointer(weight, x), pointer(bias, x), pointer(residual, x), out, mean, rstd)
     numbers = (*strides_of, 1 / pixels, negative_slope, max(eps, _TINY))
     constants = {
@@ -278,7 +277,7 @@ def backward(
     placed = arrange(x, grad, grad_x if needs_x else x)
     of_x, of_grad, of_grad_x = placed.strides[:4], placed.strides[4:8], placed.strides[8:]
     n, c, h, w = x.shape
-    pixels, key = h * w, _key(x, placed.channels_last)
+    pixels, key = h * w, size_key(x, placed.channels_last)
     inputs = (grad, x, pointer(weight, x), pointer(bias, x), mean.contiguous(), rstd.contiguous())
     outputs = (grad_x, grad_weight, grad_bias)
     constants = {
@@ -392,9 +391,3 @@ class _Sweep:
 
     def grid(self, chosen: _triton.Config) -> tuple[int, int]:
         return self.images * _triton.cdiv(self.channels, chosen["BLOCK_C"]), self.chunks
-
-
-def _key(x: Tensor, channels_last: bool) -> tuple[Any, ...]:
-    _, c, h, w = x.shape
-    layout = "channels_last" if channels_last else "nchw"
-    return layout, _triton.next_power_of_2(c), _triton.next_power_of_2(h * w), str(x.dtype).removeprefix("torch.")
