@@ -9,6 +9,7 @@
 #include "dlpack.h"
 #include "kernels/bias_act.h"
 #include "kernels/buffers.h"
+#include "kernels/conv3x3.h"
 #include "kernels/fuse.h"
 #include "kernels/gram.h"
 #include "kernels/instance_norm.h"
@@ -82,6 +83,10 @@ InstanceNormOptions norm_options(Pointer weight, Index weight_stride, Pointer bi
 
 BiasActOptions bias_options(Pointer bias, int activation, float negative_slope, float gain, float clamp) {
   return {at(bias), static_cast<Activation>(activation), negative_slope, gain, clamp};
+}
+
+Conv3x3Options conv_options(int padding, bool upsample, Pointer bias, int activation, float negative_slope) {
+  return {static_cast<Padding>(padding), upsample, at(bias), static_cast<Activation>(activation), negative_slope};
 }
 
 py::capsule empty(Shape shape, Shape stride, int dtype) {
@@ -193,6 +198,32 @@ void bind_cpu(py::module_& m) {
          Tensor grad_out, Tensor grad_x, Pointer grad_bias, int threads) {
         bias_act_backward(x, shape, bias_options(bias, activation, negative_slope, gain, clamp), grad_out, grad_x,
                           at(grad_bias), threads);
+      },
+      Unlocked());
+  m.def(
+      "conv3x3_forward",
+      [](Pointer x, int dtype, Shape shape, Pointer weight, Index outputs, int padding, bool upsample, Pointer bias,
+         int activation, float negative_slope, Pointer out, int threads) {
+        conv3x3_forward(at<void>(x), static_cast<Dtype>(dtype), shape, at(weight), outputs,
+                        conv_options(padding, upsample, bias, activation, negative_slope), at<void>(out), threads);
+      },
+      Unlocked());
+  m.def(
+      "conv3x3_backward_input",
+      [](Pointer grad, Pointer out, int dtype, Shape shape, Pointer weight, Index outputs, int padding, bool upsample,
+         int activation, float negative_slope, Pointer grad_x, int threads) {
+        conv3x3_backward_input(at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, at(weight), outputs,
+                               conv_options(padding, upsample, 0, activation, negative_slope), at<void>(grad_x),
+                               threads);
+      },
+      Unlocked());
+  m.def(
+      "conv3x3_backward_weight",
+      [](Pointer x, Pointer grad, Pointer out, int dtype, Shape shape, Index outputs, int padding, bool upsample,
+         int activation, float negative_slope, Pointer grad_weight, int threads) {
+        conv3x3_backward_weight(at<void>(x), at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, outputs,
+                                conv_options(padding, upsample, 0, activation, negative_slope), at(grad_weight),
+                                threads);
       },
       Unlocked());
   m.def(

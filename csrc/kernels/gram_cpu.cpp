@@ -6,8 +6,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <vector>
+
+#include "scratch.h"
 
 namespace fastgan {
 namespace {
@@ -18,17 +19,6 @@ constexpr Index kSumFloats = 1 << 22;     // that all sums together may take, wh
 constexpr Index kBlockFloats = 1 << 16;   // of the pixels packed at a time, going backward: a share of L2
 
 constexpr Index kStreamedBytes = 1 << 24;  // a gradient so large leaves the caches before anyone reads it
-
-// Left as it comes: clearing it would touch pages that are not used.
-struct Buffer {
-  std::unique_ptr<float[]> memory;
-  float* data;
-
-  explicit Buffer(Index size) : memory(new float[size + 16]) {
-    const auto misplaced = reinterpret_cast<std::uintptr_t>(memory.get()) / sizeof(float) % 16;
-    data = memory.get() + (16 - misplaced) % 16;
-  }
-};
 
 // Partial sums of an image: never a matter of the thread count.
 Index count_splits(Index images, Index pixels, Index size) {

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan.models.layers import InstanceNorm, upsample_nearest, wide
+from fastgan.models.layers import Conv3x3, InstanceNorm, wide
 
 SIZES = tuple(2**power for power in range(3, 11))
 NORMS = ("batch", "instance", "none")
@@ -44,11 +44,11 @@ class DCGANGenerator(nn.Module):
         inputs = top
         for outputs in widths:
             layers: list[nn.Module] = []
-            for source in (inputs, *[outputs] * (depth - 1)):
-                layers += [nn.Conv2d(source, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            for number, source in enumerate((inputs, *[outputs] * (depth - 1))):
+                layers += [Conv3x3(source, outputs, upsample=number == 0), nn.BatchNorm2d(outputs), nn.ReLU()]
             self.stages.append(nn.Sequential(*layers))
             inputs = outputs
-        self.to_rgb = nn.Conv2d(inputs, 3, 3, padding=1)
+        self.to_rgb = Conv3x3(inputs, 3, bias=True, upsample=True)
         _init(self)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -61,8 +61,8 @@ class DCGANGenerator(nn.Module):
             raise ValueError(f"z must be (N, {self.z_dim}), got {tuple(z.shape)}")
         h = self.head(self.project(z).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
-            h = stage(upsample_nearest(h))
-        return torch.tanh(wide(self.to_rgb(upsample_nearest(h))))
+            h = stage(h)
+        return torch.tanh(wide(self.to_rgb(h)))
 
 
 class DCGANDiscriminator(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastgan.models.layers import InstanceNorm, conv, upsample_nearest
+from fastgan.models.layers import InstanceNorm, conv
 
 #: What the network halves its input by in all; other sizes are padded.
 STRIDE = 4
@@ -65,7 +65,7 @@ class FastGenerator(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(quarter) for _ in range(depth))
         self.up = nn.ModuleList()
         for inputs, outputs in ((quarter, half), (half, last)):
-            self.up.append(nn.Sequential(conv(inputs, outputs, 3), InstanceNorm(outputs, "relu")))
+            self.up.append(nn.Sequential(conv(inputs, outputs, 3, upsample=True), InstanceNorm(outputs, "relu")))
         self.to_rgb = conv(last, 3, kernel, bias=True)
 
     @property
@@ -96,5 +96,5 @@ class FastGenerator(nn.Module):
         for block in self.blocks:
             h = block(h)
         for stage in self.up:
-            h = stage(upsample_nearest(h))
+            h = stage(h)
         return torch.tanh(self.to_rgb(h).float())[..., :height, :width]

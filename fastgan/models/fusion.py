@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan import ops
-from fastgan.models.layers import EPS, HoldsMoments, InstanceNorm, conv, upsample_nearest, wide
+from fastgan.models.layers import EPS, HoldsMoments, InstanceNorm, conv, wide
+from fastgan.ops.conv3x3.reference import upsample_nearest
 
 FUSIONS = ("adain", "convex", "additive", "mlp")
 FUSION_LAYERS = ("relu2_1", "relu3_1", "relu4_1", "relu5_1")

@@ -153,6 +153,11 @@ def _reused(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) ->
     return made
 
 
+def code(dtype: torch.dtype) -> int:
+    """A dtype as the kernels take it."""
+    return _CODES[dtype]
+
+
 def view(tensor: Tensor | None) -> View | None:
     """A four-dimensional tensor as the kernels take it."""
     if tensor is None:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from fastgan.models.layers import HoldsMoments, InstanceNorm, conv, pad_to_multiple, spectral_norm, upsample_nearest
+from fastgan.models.layers import HoldsMoments, InstanceNorm, conv, pad_to_multiple, spectral_norm
+from fastgan.ops.conv3x3.reference import upsample_nearest
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
