@@ -9,7 +9,7 @@
 #include "dlpack.h"
 #include "kernels/bias_act.h"
 #include "kernels/buffers.h"
-#include "kernels/conv3x3.h"
+#include "kernels/conv2d.h"
 #include "kernels/fuse.h"
 #include "kernels/gram.h"
 #include "kernels/instance_norm.h"
@@ -85,8 +85,10 @@ BiasActOptions bias_options(Pointer bias, int activation, float negative_slope, 
   return {at(bias), static_cast<Activation>(activation), negative_slope, gain, clamp};
 }
 
-Conv3x3Options conv_options(int padding, bool upsample, Pointer bias, int activation, float negative_slope) {
-  return {static_cast<Padding>(padding), upsample, at(bias), static_cast<Activation>(activation), negative_slope};
+Conv2dOptions conv_options(int kernel, int stride, int padding, bool upsample, Pointer bias, int activation,
+                           float negative_slope) {
+  return {kernel,   stride,   static_cast<Padding>(padding),       upsample,
+          at(bias), static_cast<Activation>(activation), negative_slope};
 }
 
 py::capsule empty(Shape shape, Shape stride, int dtype) {
@@ -200,29 +202,30 @@ void bind_cpu(py::module_& m) {
                           at(grad_bias), threads);
       },
       Unlocked());
+  m.def("conv2d_serves", [](int dtype) { return conv2d_serves(static_cast<Dtype>(dtype)); });
   m.def(
-      "conv3x3_forward",
-      [](Pointer x, int dtype, Shape shape, Pointer weight, Index outputs, int padding, bool upsample, Pointer bias,
-         int activation, float negative_slope, Pointer out, int threads) {
-        conv3x3_forward(at<void>(x), static_cast<Dtype>(dtype), shape, at(weight), outputs,
-                        conv_options(padding, upsample, bias, activation, negative_slope), at<void>(out), threads);
+      "conv2d_forward",
+      [](Pointer x, int dtype, Shape shape, Pointer weight, Index outputs, int kernel, int stride, int padding,
+         bool upsample, Pointer bias, int activation, float negative_slope, Pointer out, int threads) {
+        conv2d_forward(at<void>(x), static_cast<Dtype>(dtype), shape, at(weight), outputs,
+                        conv_options(kernel, stride, padding, upsample, bias, activation, negative_slope), at<void>(out), threads);
       },
       Unlocked());
   m.def(
-      "conv3x3_backward_input",
-      [](Pointer grad, Pointer out, int dtype, Shape shape, Pointer weight, Index outputs, int padding, bool upsample,
-         int activation, float negative_slope, Pointer grad_x, int threads) {
-        conv3x3_backward_input(at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, at(weight), outputs,
-                               conv_options(padding, upsample, 0, activation, negative_slope), at<void>(grad_x),
+      "conv2d_backward_input",
+      [](Pointer grad, Pointer out, int dtype, Shape shape, Pointer weight, Index outputs, int kernel, int stride,
+         int padding, bool upsample, int activation, float negative_slope, Pointer grad_x, int threads) {
+        conv2d_backward_input(at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, at(weight), outputs,
+                               conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope), at<void>(grad_x),
                                threads);
       },
       Unlocked());
   m.def(
-      "conv3x3_backward_weight",
-      [](Pointer x, Pointer grad, Pointer out, int dtype, Shape shape, Index outputs, int padding, bool upsample,
-         int activation, float negative_slope, Pointer grad_weight, int threads) {
-        conv3x3_backward_weight(at<void>(x), at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, outputs,
-                                conv_options(padding, upsample, 0, activation, negative_slope), at(grad_weight),
+      "conv2d_backward_weight",
+      [](Pointer x, Pointer grad, Pointer out, int dtype, Shape shape, Index outputs, int kernel, int stride,
+         int padding, bool upsample, int activation, float negative_slope, Pointer grad_weight, int threads) {
+        conv2d_backward_weight(at<void>(x), at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, outputs,
+                                conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope), at(grad_weight),
                                 threads);
       },
       Unlocked());

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan.models.layers import Conv3x3, InstanceNorm, wide
+from fastgan.models.layers import Conv2d, InstanceNorm, wide
 
 SIZES = tuple(2**power for power in range(3, 11))
 NORMS = ("batch", "instance", "none")
@@ -45,10 +45,10 @@ class DCGANGenerator(nn.Module):
         for outputs in widths:
             layers: list[nn.Module] = []
             for number, source in enumerate((inputs, *[outputs] * (depth - 1))):
-                layers += [Conv3x3(source, outputs, upsample=number == 0), nn.BatchNorm2d(outputs), nn.ReLU()]
+                layers += [Conv2d(source, outputs, 3, upsample=number == 0), nn.BatchNorm2d(outputs), nn.ReLU()]
             self.stages.append(nn.Sequential(*layers))
             inputs = outputs
-        self.to_rgb = Conv3x3(inputs, 3, bias=True, upsample=True)
+        self.to_rgb = Conv2d(inputs, 3, 3, bias=True, upsample=True)
         _init(self)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -90,9 +90,9 @@ class DCGANDiscriminator(nn.Module):
         inputs = 3
         for outputs in reversed(_widths(width, size)):
             first = "none" if inputs == 3 else norm
-            layers = _down_layer(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=first == "none"), first)
+            layers = _down_layer(Conv2d(inputs, outputs, 4, stride=2, bias=first == "none"), first)
             for _ in range(depth - 1):
-                layers += _down_layer(nn.Conv2d(outputs, outputs, 3, padding=1, bias=norm == "none"), norm)
+                layers += _down_layer(Conv2d(outputs, outputs, 3, bias=norm == "none"), norm)
             self.stages.append(nn.Sequential(*layers))
             inputs = outputs
         self.to_logit = nn.Conv2d(inputs, 1, 4)

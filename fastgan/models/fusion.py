@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastgan import ops
 from fastgan.models.layers import EPS, HoldsMoments, InstanceNorm, conv, wide
-from fastgan.ops.conv3x3.reference import upsample_nearest
+from fastgan.ops.conv2d.reference import upsample_nearest
 
 FUSIONS = ("adain", "convex", "additive", "mlp")
 FUSION_LAYERS = ("relu2_1", "relu3_1", "relu4_1", "relu5_1")

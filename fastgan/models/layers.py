@@ -74,38 +74,40 @@ class InstanceNorm(HoldsMoments):
         return out if residual is None else out + residual
 
 
-class Conv3x3(nn.Conv2d):
-    """``ops.conv3x3`` with its weight and bias: a 3x3 convolution that keeps the size or, with ``upsample``, doubles it."""
+class Conv2d(nn.Conv2d):
+    """A convolution by ``ops.conv2d``: padded by (kernel - 1) // 2, of an input that ``upsample`` first doubles."""
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
+        kernel: int,
         *,
+        stride: int = 1,
         bias: bool = False,
         padding_mode: Literal["zeros", "reflect"] = "zeros",
         upsample: bool = False,
     ) -> None:
-        super().__init__(inputs, outputs, 3, padding=1, bias=bias, padding_mode=padding_mode)
+        super().__init__(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=bias, padding_mode=padding_mode)
         self.upsample = upsample
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, outputs, H, W) or (N, outputs, 2H, 2W)."""
-        return ops.conv3x3(x, self.weight, self.bias, padding=self.padding_mode, upsample=self.upsample)
+        """(N, C, H, W) to (N, outputs, H', W')."""
+        return ops.conv2d(
+            x, self.weight, self.bias, stride=self.stride[0], padding=self.padding_mode, upsample=self.upsample
+        )
 
 
 def conv(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, bias: bool = False, upsample: bool = False
-) -> nn.Conv2d:
-    """A reflection-padded convolution that keeps the size (divided by ``stride``, or doubled by repeating pixels before
-    a 3x3 one); no bias where a norm follows and would cancel it."""
-    if kernel == 3 and stride == 1:
-        return Conv3x3(inputs, outputs, bias=bias, padding_mode="reflect", upsample=upsample)
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode="reflect")
+) -> Conv2d:
+    """A reflection-padded convolution that keeps the size (divided by ``stride``, doubled by ``upsample``); no bias where
+    a norm follows and would cancel it."""
+    return Conv2d(inputs, outputs, kernel, stride=stride, bias=bias, padding_mode="reflect", upsample=upsample)
 
 
 class ConvAct(nn.Conv2d):
-    """A convolution with an activation after it: ``ops.conv3x3`` where that has a kernel of its own, else the bias is
+    """A convolution with an activation after it: ``ops.conv2d`` where that has a kernel of its own, else the bias is
     added in the activation's pass (``ops.bias_act``)."""
 
     def __init__(
@@ -121,12 +123,12 @@ class ConvAct(nn.Conv2d):
     ) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding, device=device)
         self.activation = activation
-        self._keeps_size = (kernel, stride, padding) == (3, 1, 1) and not (inputs % 16 or outputs % 16)
+        self._is_native = (kernel, stride, padding) == (3, 1, 1) and not (inputs % 16 or outputs % 16)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, outputs, H', W')."""
-        if self._keeps_size and x.device.type == "cpu":
-            return ops.conv3x3(x, self.weight, self.bias, activation=self.activation)
+        if self._is_native and x.device.type == "cpu":
+            return ops.conv2d(x, self.weight, self.bias, activation=self.activation)
         return ops.bias_act(self._conv_forward(x, self.weight, None), self.bias, activation=self.activation)
 
 

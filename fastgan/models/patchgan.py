@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fastgan.models.layers import ConvAct, InstanceNorm, wide
+from fastgan.models.layers import Conv2d, ConvAct, InstanceNorm, wide
 
 
 class PatchGAN(nn.Module):
@@ -32,7 +32,7 @@ class PatchGAN(nn.Module):
             if index == 0:
                 self.convs.append(ConvAct(inputs, outputs, 4, stride, 1, activation="leaky_relu"))
             else:
-                self.convs.append(nn.Conv2d(inputs, outputs, 4, stride, 1, bias=False))
+                self.convs.append(Conv2d(inputs, outputs, 4, stride=stride))
                 self.norms.append(InstanceNorm(outputs, "leaky_relu", affine=False))
         self.to_logit = nn.Conv2d(widths[-1], 1, 4, 1, 1)
 

@@ -7,7 +7,7 @@ by default, and why.
 from fastgan.ops._registry import report, second_order
 from fastgan.ops.adversarial import discriminator_loss, generator_loss
 from fastgan.ops.bias_act import bias_act
-from fastgan.ops.conv3x3 import conv3x3
+from fastgan.ops.conv2d import conv2d
 from fastgan.ops.fusion import fuse
 from fastgan.ops.gram import gram, gram_style_loss
 from fastgan.ops.instance_norm import instance_norm
@@ -19,7 +19,7 @@ from fastgan.ops.ssim import ssim
 __all__ = [
     "bias_act",
     "check_finite",
-    "conv3x3",
+    "conv2d",
     "discriminator_loss",
     "from_pixels",
     "fuse",

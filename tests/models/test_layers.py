@@ -10,7 +10,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fastgan.models.layers import HoldsMoments, InstanceNorm, conv, pad_to_multiple, spectral_norm
-from fastgan.ops.conv3x3.reference import upsample_nearest
+from fastgan.ops.conv2d.reference import upsample_nearest
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

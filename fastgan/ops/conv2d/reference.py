@@ -1,14 +1,15 @@
-"""3x3 convolution with its activation in plain torch."""
+"""Convolution with what stands around it, in plain torch."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def conv3x3(
+def conv2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    stride: int,
     padding: str,
     upsample: bool,
     activation: str | None,
@@ -16,10 +17,10 @@ def conv3x3(
 ) -> Tensor:
     if upsample:
         x = upsample_nearest(x)
-    around = 1
-    if padding == "reflect":
-        x, around = F.pad(x, (1, 1, 1, 1), mode="reflect"), 0
-    y = F.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), padding=around)
+    around = (weight.shape[-1] - 1) // 2
+    if padding == "reflect" and around:
+        x, around = F.pad(x, (around,) * 4, mode="reflect"), 0
+    y = F.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride, around)
     if activation == "relu":
         return F.relu(y)
     return F.leaky_relu(y, negative_slope) if activation == "leaky_relu" else y
