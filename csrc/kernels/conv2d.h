@@ -8,7 +8,8 @@ namespace fastgan {
 
 enum class Padding : int { kZeros = 0, kReflect = 1 };
 
-// By one pixel. 3x3 has stride 1 and may enlarge; 4x4 has stride 1 or 2 and zeros around.
+// Padding by (kernel - 1) / 2. 3x3 has stride 1 and may enlarge; 4x4 has stride 1 or 2 and zeros around. To three outputs
+// alone, without activation: any odd kernel of stride 1, without the gradient of its input.
 struct Conv2dOptions {
   int kernel, stride;
   Padding padding;
@@ -23,7 +24,7 @@ struct Conv2dOptions {
 
 // Of one side of the output.
 inline Index output_size(Index size, const Conv2dOptions& options) {
-  return options.upsample ? 2 * size : (size + 2 - options.kernel) / options.stride + 1;
+  return options.upsample ? 2 * size : (size + (options.kernel - 1) / 2 * 2 - options.kernel) / options.stride + 1;
 }
 
 // Whether this processor, at the chosen level, has kernels for a dtype; those below raise std::invalid_argument else.

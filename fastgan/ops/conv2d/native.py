@@ -10,6 +10,8 @@ PADDINGS = ("zeros", "reflect")
 ACTIVATIONS = (None, "relu", "leaky_relu")
 #: Channels: a vector of the widest instruction set.
 _MULTIPLE = 16
+#: The outputs of what makes a picture: those convolutions have kernels of their own, of any odd size.
+_FEW = 3
 #: Values of a 4x4 weight from which on torch's gradient of it is faster: the sums of 36 points no longer fit a cache. (4,
 #: 256, 32, 32) to 512, one thread: 92 and 152 ms.
 _LARGE_WEIGHT = 1 << 20
@@ -20,13 +22,15 @@ def refusal(
 ) -> str | None:
     """Why there is no kernel for a convolution, or None when there is."""
     k, c, kernel, _ = weight
-    if c % _MULTIPLE or k % _MULTIPLE:
-        return f"takes multiples of {_MULTIPLE} channels, not {c} to {k}"
-    if activation not in ACTIVATIONS:
-        return f"has no {activation}"
-    plain = padding == "zeros" and not upsample
-    if not (kernel == 3 and stride == 1 or kernel == 4 and stride in (1, 2) and plain):
-        return f"has no {kernel}x{kernel} of stride {stride} with padding={padding!r} and upsample={upsample}"
+    if c % _MULTIPLE or (k % _MULTIPLE and k != _FEW):
+        return f"takes multiples of {_MULTIPLE} channels, or these to {_FEW}, not {c} to {k}"
+    if k == _FEW:
+        known = kernel % 2 == 1 and stride == 1 and not upsample and activation is None
+    else:
+        known = kernel == 3 and stride == 1 or kernel == 4 and stride in (1, 2) and padding == "zeros" and not upsample
+    if not known or activation not in ACTIVATIONS:
+        options = f"stride={stride}, padding={padding!r}, upsample={upsample}, activation={activation!r}"
+        return f"has no {kernel}x{kernel} from {c} to {k} channels with {options}"
     if not _has_kernels(dtype):
         return f"has no {str(dtype).removeprefix('torch.')} convolutions for this processor"
     return None
@@ -116,8 +120,10 @@ def backward(
     pulled = 0 if out is None else out.data_ptr()
     outputs = weight.shape[0]
     grad_x, grad_weight, grad_bias = grad.new_empty(0), weight.new_empty(0), weight.new_empty(0)
-    if needs_x and padding == "reflect" and not upsample and (h % 2 or w % 2):
-        grad_x = _odd_reflected(_pulled_back(grad, out, slope), weight, h, w)
+    # The last tile of an odd side holds one output, whose reflection falls on a neighbour tile's.
+    odd = padding == "reflect" and not upsample and (h % 2 or w % 2)
+    if needs_x and (odd or outputs == _FEW):
+        grad_x = _input_by_torch(_pulled_back(grad, out, slope), weight, shape, padding)
     elif needs_x:
         grad_x = _native.room(grad, shape, grad.dtype, torch.channels_last)
         arguments = pointer, pulled, dtype, shape, _native.floats(weight), outputs, *options, grad_x.data_ptr()
@@ -168,15 +174,18 @@ def _pulled_back(grad: Tensor, out: Tensor | None, slope: float) -> Tensor:
     return grad if out is None else torch.where(out <= 0, grad * slope, grad)
 
 
-def _odd_reflected(grad: Tensor, weight: Tensor, height: int, width: int) -> Tensor:
-    # The last tile of an odd side holds one output, whose reflection falls on a neighbour tile's.
-    n, c = grad.shape[0], weight.shape[1]
-    padded = grad.new_empty(1).expand(n, c, height + 2, width + 2)  # their shapes are all that is read of them
-    grad_padded, _, _ = torch.ops.aten.convolution_backward(
-        grad, padded, weight.to(grad.dtype), None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, False, False]
-    )
-    x = grad.new_empty(1).expand(n, c, height, width)
-    return torch.ops.aten.reflection_pad2d_backward(grad_padded, x, [1, 1, 1, 1])
+def _input_by_torch(grad: Tensor, weight: Tensor, shape: tuple[int, ...], padding: str) -> Tensor:
+    around = weight.shape[2] // 2
+    beyond = around if padding == "reflect" else 0
+    n, c, h, w = shape
+    padded = grad.new_empty(1).expand(n, c, h + 2 * beyond, w + 2 * beyond)  # its shape is all that is read of it
+    options = [1, 1], [around - beyond] * 2, [1, 1], False, [0, 0], 1, [True, False, False]
+    grad_padded, _, _ = torch.ops.aten.convolution_backward(grad, padded, weight.to(grad.dtype), None, *options)
+    if not beyond:
+        return grad_padded.contiguous(memory_format=torch.channels_last)
+    x = grad.new_empty(1).expand(n, c, h, w)
+    grad_x = torch.ops.aten.reflection_pad2d_backward(grad_padded, x, [beyond] * 4)
+    return grad_x.contiguous(memory_format=torch.channels_last)
 
 
 def _weight_by_torch(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
