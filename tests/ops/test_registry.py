@@ -79,7 +79,7 @@ def test_a_bare_name_is_followed_by_the_ops_that_can(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sism:native", "unknown op 'sism'; the ops are bias_act, check_finite, discriminator_loss"),
+        ("sism:native", "unknown op 'sism'; the ops are bias_act, check_finite, conv2d, discriminator_loss"),
         ("fuse:native", "the backends of fuse are reference"),
         ("cuda", "backends are native, reference"),
     ],
