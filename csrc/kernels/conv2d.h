@@ -9,7 +9,8 @@ namespace fastgan {
 enum class Padding : int { kZeros = 0, kReflect = 1 };
 
 // Padding by (kernel - 1) / 2. 3x3 has stride 1 and may enlarge; 4x4 has stride 1 or 2 and zeros around. To three outputs
-// alone, without activation: any odd kernel of stride 1, without the gradient of its input.
+// (without activation) and from three inputs any odd kernel has stride 1; the first have no gradient of the input, the
+// second none of the weight, and one of the input for zeros around.
 struct Conv2dOptions {
   int kernel, stride;
   Padding padding;

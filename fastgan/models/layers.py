@@ -123,13 +123,13 @@ class ConvAct(nn.Conv2d):
     ) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding, device=device)
         self.activation = activation
-        self._is_native = (kernel, stride, padding) == (3, 1, 1) and not (inputs % 16 or outputs % 16)
+        self._is_native = (kernel, stride, padding) == (3, 1, 1) and inputs in (3, inputs // 16 * 16) and outputs % 16 == 0
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, outputs, H', W')."""
         if self._is_native and x.device.type == "cpu":
             return ops.conv2d(x, self.weight, self.bias, activation=self.activation)
-        return ops.bias_act(self._conv_forward(x, self.weight, None), self.bias, activation=self.activation)
+        return ops.bias_act(self._conv_forward(x, self.weight.to(x.dtype), None), self.bias, activation=self.activation)
 
 
 def pad_to_multiple(x: Tensor, stride: int) -> Tensor:

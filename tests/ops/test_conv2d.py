@@ -74,6 +74,9 @@ CASES = [
     Case((2, 16, 5, 6), 3, kernel=9, padding="reflect"),
     Case((1, 48, 19, 131), 3, kernel=5),
     Case((2, 32, 4, 3), 3, kernel=1),
+    Case((2, 3, 13, 20), 64, activation="relu"),
+    Case((1, 3, 9, 40), 48, kernel=9, padding="reflect"),
+    Case((1, 3, 1, 1), 16, activation="leaky_relu"),
 ]
 
 
@@ -270,7 +273,7 @@ def test_bad_input(error: type[Exception], message: str, tensors: tuple[Any, ...
 @pytest.mark.parametrize(
     ("message", "weight", "options"),
     [
-        ("multiples of 16 channels", (7, 16, 3, 3), {}),
+        ("multiples of 16 channels, of which one side may be 3, not 16 to 7", (7, 16, 3, 3), {}),
         ("has no 5x5", (16, 16, 5, 5), {}),
         ("has no 3x3 .* stride=2", (16, 16, 3, 3), {"stride": 2}),
         ("has no 4x4 .* padding='reflect'", (16, 16, 4, 4), {"padding": "reflect"}),

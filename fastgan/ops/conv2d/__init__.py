@@ -31,8 +31,8 @@ def conv2d(
     `native` has 3x3 of stride 1, with or without `upsample`, and zero-padded 4x4 of stride 1 and 2, for multiples of 16
     channels, in the transform domain (Winograd 1980; Lavin and Gray 2016): for an output and input channel 4 products in
     place of 9, 2.25 of 9 behind `upsample`, 9 of 16. In bfloat16 the transformed values are rounded once more: the error
-    is up to twice that of a direct convolution. It also has odd kernels of stride 1 to 3 channels without activation,
-    directly. Other convolutions go by `reference`.
+    is up to twice that of a direct convolution. It also has odd kernels of stride 1 from 3 channels and, without
+    activation, to 3, computed directly. Other convolutions go by `reference`.
 
     Args:
         x: (N, C, H, W), any strides. Under autocast it is cast to autocast's dtype.

@@ -1,6 +1,7 @@
 """Convolutions by the extension: in the transform domain, on CPU."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan.ops import _native
@@ -10,7 +11,7 @@ PADDINGS = ("zeros", "reflect")
 ACTIVATIONS = (None, "relu", "leaky_relu")
 #: Channels: a vector of the widest instruction set.
 _MULTIPLE = 16
-#: The outputs of what makes a picture: those convolutions have kernels of their own, of any odd size.
+#: A picture's: convolutions from and to it have kernels of their own, of any odd size.
 _FEW = 3
 #: Values of a 4x4 weight from which on torch's gradient of it is faster: the sums of 36 points no longer fit a cache. (4,
 #: 256, 32, 32) to 512, one thread: 92 and 152 ms.
@@ -22,10 +23,11 @@ def refusal(
 ) -> str | None:
     """Why there is no kernel for a convolution, or None when there is."""
     k, c, kernel, _ = weight
-    if c % _MULTIPLE or (k % _MULTIPLE and k != _FEW):
-        return f"takes multiples of {_MULTIPLE} channels, or these to {_FEW}, not {c} to {k}"
-    if k == _FEW:
-        known = kernel % 2 == 1 and stride == 1 and not upsample and activation is None
+    few = (c % _MULTIPLE == 0 and k == _FEW) or (c == _FEW and k % _MULTIPLE == 0)
+    if not few and (c % _MULTIPLE or k % _MULTIPLE):
+        return f"takes multiples of {_MULTIPLE} channels, of which one side may be {_FEW}, not {c} to {k}"
+    if few:
+        known = kernel % 2 == 1 and stride == 1 and not upsample and (activation is None or c == _FEW)
     else:
         known = kernel == 3 and stride == 1 or kernel == 4 and stride in (1, 2) and padding == "zeros" and not upsample
     if not known or activation not in ACTIVATIONS:
@@ -122,14 +124,15 @@ def backward(
     grad_x, grad_weight, grad_bias = grad.new_empty(0), weight.new_empty(0), weight.new_empty(0)
     # The last tile of an odd side holds one output, whose reflection falls on a neighbour tile's.
     odd = padding == "reflect" and not upsample and (h % 2 or w % 2)
-    if needs_x and (odd or outputs == _FEW):
+    inputs = weight.shape[1]
+    if needs_x and (odd or outputs == _FEW or (inputs == _FEW and padding == "reflect")):
         grad_x = _input_by_torch(_pulled_back(grad, out, slope), weight, shape, padding)
     elif needs_x:
         grad_x = _native.room(grad, shape, grad.dtype, torch.channels_last)
         arguments = pointer, pulled, dtype, shape, _native.floats(weight), outputs, *options, grad_x.data_ptr()
         _native.call("conv2d_backward_input", grad.device, *arguments)
-    if needs_weight and x is not None and weight.shape[2] == 4 and weight.numel() >= _LARGE_WEIGHT:
-        grad_weight = _weight_by_torch(_pulled_back(grad, out, slope), x, weight, stride)
+    if needs_weight and x is not None and (inputs == _FEW or (weight.shape[2] == 4 and weight.numel() >= _LARGE_WEIGHT)):
+        grad_weight = _weight_by_torch(_pulled_back(grad, out, slope), x, weight, stride, padding)
     elif needs_weight and x is not None:
         x = x.contiguous(memory_format=torch.channels_last)
         grad_weight = torch.empty_like(weight)
@@ -188,8 +191,11 @@ def _input_by_torch(grad: Tensor, weight: Tensor, shape: tuple[int, ...], paddin
     return grad_x.contiguous(memory_format=torch.channels_last)
 
 
-def _weight_by_torch(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+def _weight_by_torch(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: str) -> Tensor:
+    around = (weight.shape[2] - 1) // 2
+    if padding == "reflect" and around:
+        x, around = F.pad(x, (around,) * 4, mode="reflect"), 0
     weight = weight.to(x.dtype)
-    options = [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
+    options = [stride] * 2, [around] * 2, [1, 1], False, [0, 0], 1, [False, True, False]
     _, grad_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *options)
     return grad_weight.float().contiguous()
