@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal, overload
 import numpy as np
 from PIL import Image
 
+from fastgan.data import jpeg
 from fastgan.data.resize import reduced_size, resized, scaled_size
 from fastgan.data.shards import SHARD_SUFFIX, Photo, ShardImage, index_shard, is_compressed_tar
 from fastgan.errors import InputError
@@ -71,10 +72,10 @@ def read_image(path: PathLike | ShardImage, *, reduce_to: int | None = None) -> 
         InputError: the file is missing, a folder, no image, damaged, over ``MAX_PIXELS`` pixels, or has a side
             under ``MIN_SIDE`` pixels. Sizes are judged by the header, before anything is decoded.
     """
-    rgb, alpha = _read(path, reduce_to)
-    if alpha is not None:
-        rgb = _on_white(rgb, alpha)
-    pixels = np.array(rgb)
+    pixels = _read_jpeg(path, reduce_to) if jpeg.AVAILABLE else None
+    if pixels is None:
+        rgb, alpha = _read(path, reduce_to)
+        pixels = np.array(rgb if alpha is None else _on_white(rgb, alpha))
     return pixels if reduce_to is None else reduce_short_side(pixels, reduce_to)
 
 
@@ -240,6 +241,23 @@ def _in_shards(files: list[Path], *, alone: bool) -> list[Photo]:
     if compressed is not None and (found or alone):
         raise InputError(f"{_name(compressed)}: the shard is compressed; shards must be uncompressed tar archives")
     return found
+
+
+def _read_jpeg(path: PathLike | ShardImage, reduce_to: int | None) -> np.ndarray | None:
+    """A JPEG with nothing unusual about it; None for all else, broken files too."""
+    source = path if isinstance(path, ShardImage) else Path(path)
+    name = _name(source)
+    try:
+        with _open_member(source, name) if isinstance(source, ShardImage) else _open_file(source, name) as file:
+            content = file.read(len(jpeg.MAGIC))
+            if content != jpeg.MAGIC:
+                return None
+            content += file.read()
+    except (InputError, OSError, MemoryError):
+        return None
+    # From twice the wanted size on, the decoder may do a part of the reduction.
+    below = None if reduce_to is None else 2 * reduce_to
+    return jpeg.decode(content, below=below, max_pixels=MAX_PIXELS, min_side=MIN_SIDE)
 
 
 def _read(path: PathLike | ShardImage, reduce_to: int | None) -> tuple[Image.Image, Image.Image | None]:
