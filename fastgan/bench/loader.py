@@ -58,7 +58,7 @@ def run(
     result: Result = {"header": results.header(device), "rows": []}
     header = result["header"]
     header["versions"].update(
-        {name: found for name in ("pillow", "torchvision", "webdataset") if (found := _version(name))}
+        {name: found for name in ("pillow", "simplejpeg", "torchvision", "webdataset") if (found := _version(name))}
     )
     begin = time.monotonic()
     threads = torch.get_num_threads()

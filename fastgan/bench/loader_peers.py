@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from fastgan.data import Batches, ImageFolder, demo_content, demo_held_out, iterate, read_image
+from fastgan.data import Batches, ImageFolder, demo_content, demo_held_out, iterate, jpeg, read_image
 
 SIZE, SHORT_SIDE, BATCH = 256, 384, 16
 #: COCO's usual photograph.
@@ -78,6 +78,15 @@ def fastgan_thread(folder: Path, workers: int) -> Generator[Tensor, None, None]:
     return _ours(folder, 0, prefetch=2 if workers else 0)
 
 
+def fastgan_pillow(folder: Path, workers: int) -> Generator[Tensor, None, None]:
+    """As ``fastgan``, where simplejpeg is not installed."""
+    kept, jpeg.AVAILABLE = jpeg.AVAILABLE, False  # the processes are started from here
+    try:
+        yield from fastgan(folder, workers)
+    finally:
+        jpeg.AVAILABLE = kept
+
+
 def _ours(folder: Path, workers: int, *, prefetch: int) -> Generator[Tensor, None, None]:
     images = ImageFolder(folder / "photographs", size=SIZE, short_side=SHORT_SIDE, cache_bytes=0)
     return iterate(Batches(images, batch=BATCH, seed=0), prefetch=prefetch, workers=workers)
@@ -129,10 +138,11 @@ def webdataset(folder: Path, workers: int) -> Generator[Tensor, None, None]:
     return _endless(wds.WebLoader(batches, **_options(workers, batch_size=None)))
 
 
-#: The first is ours; peers by their packages' names.
+#: Ours, and peers by their packages' names.
 PIPELINES: dict[str, Pipeline] = {
     "fastgan": fastgan,
     "fastgan-thread": fastgan_thread,
+    "fastgan-pillow": fastgan_pillow,
     "torchvision": torchvision,
     "torchvision-v2": torchvision_v2,
     "webdataset": webdataset,
