@@ -145,11 +145,11 @@ class _Processes:
         reason = ""
         try:
             batch, error, broken = next(self._made)
-        except RuntimeError as problem:
+        except (RuntimeError, OSError, EOFError) as problem:  # it may be gone in the middle of handing over
             reason = first_line(problem)
         if reason:  # raised out here, or the error would keep the other workers alive
             raise LoaderError(
-                f"a process that reads photographs died ({reason}); memory may be short: try fewer data.workers, "
+                f"a process that reads photographs failed ({reason}); memory may be short: try fewer data.workers, "
                 "or 0 for none"
             )
         for path, why in broken:

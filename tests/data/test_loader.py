@@ -203,7 +203,7 @@ def test_a_dead_worker_is_told_in_one_line(folder: Path) -> None:
     victim = multiprocessing.active_children()[0].pid
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
-    with pytest.raises(LoaderError, match=r"process that reads photographs died[^\n]*data.workers[^\n]*$"):
+    with pytest.raises(LoaderError, match=r"process that reads photographs failed[^\n]*data.workers[^\n]*$"):
         for _ in stream:
             pass
     assert not multiprocessing.active_children() and not data_threads()
