@@ -135,7 +135,7 @@ class _Turns:
             for _ in islice(stream, count):
                 pass
             self.batch_seconds.append((time.perf_counter() - begin) / count)
-        alone = max(2, count // (2 * self._workers))
+        alone = max(2, count // self._workers)
         with contextlib.closing(self._make(self._folder, 0)) as stream:
             next(stream)
             used = time.process_time()

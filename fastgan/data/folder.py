@@ -156,8 +156,8 @@ class Batches:
         """The batch of ``step`` (from 0): uint8 (N, size, size, 3). Raises InputError as ``ImageFolder`` does."""
         if step < 0:
             raise ValueError(f"step must not be negative, got {step}")
-        crops = np.empty((self.batch, self.size, self.size, 3), np.uint8)
-        mirrored = []
+        batch = torch.empty((self.batch, self.size, self.size, 3), dtype=torch.uint8)
+        crops, planes = batch.numpy(), batch.permute(0, 3, 1, 2)
         for slot in range(self.batch):
             place = step * self.batch + slot
             image = self._image_at(place)
@@ -165,12 +165,10 @@ class Batches:
             left = across % (image.shape[1] - self.size + 1)
             top = down % (image.shape[0] - self.size + 1)
             crops[slot] = image[top : top + self.size, left : left + self.size]
-            if mirror & 1:
-                mirrored.append(slot)
-        batch = torch.from_numpy(crops)
-        if self.flip and mirrored:
-            # As planes in channels_last torch turns over whole pixels; NumPy goes byte by byte, four times slower.
-            batch[mirrored] = batch[mirrored].permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1)
+            if self.flip and mirror & 1:
+                # In channels_last torch turns over whole pixels; NumPy goes byte by byte, four times slower.
+                crop = planes[slot : slot + 1]
+                crop.copy_(crop.flip(3))
         return batch
 
     def _image_at(self, place: int) -> np.ndarray:
