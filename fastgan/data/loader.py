@@ -108,7 +108,7 @@ _Made = tuple[torch.Tensor | Any, str | None, list[tuple[Photo, str]]]
 class _Processes:
     """The batches of consecutive steps, asked for in order and by one thread, from a ``DataLoader``'s processes.
 
-    They start at the first ``batch_at``, in the thread that asks, while whoever waits for the first batch does
+    They start at the first ``batch_at``, from a thread, while whoever waits for the first batch does
     nothing that a fork could cut in two. In that thread torch also leaves the process's signal handlers alone, and a
     dead worker is found by asking for its batch.
     """
@@ -119,8 +119,15 @@ class _Processes:
         self._workers = workers
         self._per_worker = ahead
         self._made: Iterator[_Made] | None = None
+        self._refused = ""
 
-    def _start(self) -> Iterator[_Made]:
+    def _try_to_start(self) -> None:
+        try:
+            self._start()
+        except Exception as problem:  # OSError, or AssertionError in a process that may have none of its own
+            self._refused = first_line(problem)
+
+    def _start(self) -> None:
         most = self._workers * self._per_worker + 2
         shared = _has_room(3 * self._batches.size**2 * self._batches.batch * most)
         with warnings.catch_warnings():
@@ -136,12 +143,17 @@ class _Processes:
                 generator=torch.Generator(),
                 multiprocessing_context="fork",
             )
-            return iter(loader)
+            self._made = iter(loader)
 
     def batch_at(self, step: int) -> torch.Tensor:
         """The next batch; it is that of ``step`` where steps are asked for in order."""
         if self._made is None:
-            self._made = self._start()
+            # In a thread for this alone: the pool's would wait for itself in the processes that are forked from it.
+            starting = threading.Thread(target=self._try_to_start)
+            starting.start()
+            starting.join()
+        if self._made is None:
+            raise LoaderError(f"no processes to read photographs ({self._refused}); data.workers=0 takes none")
         reason = ""
         try:
             batch, error, broken = next(self._made)

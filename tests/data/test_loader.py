@@ -164,6 +164,13 @@ def test_processes_leave_signal_handlers_alone(folder: Path) -> None:
         assert [signal.getsignal(number) for number in numbers] == before
 
 
+def test_processes_end_in_order(folder: Path) -> None:
+    with contextlib.closing(iterate(batches(folder), workers=2)) as stream:
+        next(stream)
+        processes = multiprocessing.active_children()
+    assert len(processes) == 2 and [process.exitcode for process in processes] == [0, 0]
+
+
 def test_processes_tell_of_broken_files_once(folder: Path) -> None:
     with_broken(folder)
     told: list[tuple[Path, str, int]] = []
