@@ -33,7 +33,9 @@ def rows_of(page: str) -> list[str]:
     if page == "docs/performance.md":
         measured = script("ops/table.py")["table"](json.loads((RESULTS / "ops-cpu.json").read_text()))
         compiled = json.loads((RESULTS.parent / "triton-kernels.json").read_text())
-        return [*measured.splitlines(), *script("ops/triton_kernels.py")["table"](compiled).splitlines()]
+        loader = script("loader.py")["table"](json.loads((RESULTS / "loader.json").read_text()))
+        kernels = script("ops/triton_kernels.py")["table"](compiled)
+        return [line for table in (measured, kernels, loader) for line in table.splitlines()]
     results = json.loads((RESULTS / "stability.json").read_text())
     return script("stability.py")["table"](results).splitlines()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from fastgan.errors import InputError
 
 #: What can be measured.
-WHAT = ("ops", "all")
+WHAT = ("ops", "loader", "all")
 
 
 def bench(
@@ -28,12 +28,14 @@ def bench(
     if what not in WHAT:
         raise InputError(f"{what}: there is no such benchmark; expected one of {', '.join(WHAT)}")
 
-    from fastgan.bench import cases, ops, page, results
+    from fastgan.bench import cases, loader, ops, page, results
     from fastgan.bench import report as tables
     from fastgan.bench import tune as tuning
     from fastgan.files import write_text
 
-    ops.check(device, only)
+    ops.check(device, () if what == "loader" else only)
+    if what == "loader":
+        loader.check(only)
     old = None if compare is None else results.read(compare, "--compare")
     if old is not None and not any(row["device"] == device for row in old["rows"]):
         raise InputError(f"--compare {compare}: has nothing that was measured on {device}; give another --device")
@@ -52,7 +54,8 @@ def bench(
             write_text(report / "bench.json", results.to_text(result))
             write_text(report / "bench.html", page.page(result, comparison))
 
-    result = ops.run(device, only=only, quick=quick, compiled=compiled, tell=_tell, keep=keep)
+    suite = loader.run if what == "loader" else ops.run
+    result = suite(device, only=only, quick=quick, compiled=compiled, tell=_tell, keep=keep)
     for table in tables.tables(result):
         tables.show(table)
     if old is not None:

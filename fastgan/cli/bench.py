@@ -9,7 +9,7 @@ import typer
 
 
 def bench(
-    what: Annotated[str, typer.Argument(metavar="[ops|all]", help="What to measure.")] = "all",
+    what: Annotated[str, typer.Argument(metavar="[ops|loader|all]", help="What to measure.")] = "all",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json_: Annotated[Path | None, typer.Option("--json", help="Write header and rows to this file.")] = None,
     report: Annotated[Path | None, typer.Option(help="A folder for bench.html and bench.json.")] = None,

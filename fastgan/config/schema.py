@@ -50,7 +50,7 @@ class ModelConfig(_Section):
 
 
 class DataConfig(_Section):
-    """What is trained on."""
+    """What is trained on. ``workers`` None takes as many processes as suit the device."""
 
     content: str = "demo"
     style: str | None = "demo"
@@ -60,6 +60,7 @@ class DataConfig(_Section):
     held_out: int = Field(8, ge=1, le=1000)
     max_broken: float = Field(0.5, ge=0, le=1)
     prefetch: int = Field(2, ge=0, le=64)
+    workers: int | None = Field(None, ge=0, le=64)
 
 
 class LossConfig(_Section):

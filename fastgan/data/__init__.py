@@ -2,7 +2,7 @@
 
 from fastgan.data.augment import AUGMENTATIONS, augment
 from fastgan.data.demo import demo_content, demo_held_out, demo_style
-from fastgan.data.folder import Batches, ImageFolder, iterate
+from fastgan.data.folder import Batches, ImageFolder
 from fastgan.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -17,6 +17,7 @@ from fastgan.data.images import (
     reduce_short_side,
     write_image,
 )
+from fastgan.data.loader import LoaderError, default_workers, iterate
 from fastgan.data.shards import Photo, ShardImage
 from fastgan.data.split import Split, hold_out
 
@@ -27,10 +28,12 @@ __all__ = [
     "MIN_SIDE",
     "Batches",
     "ImageFolder",
+    "LoaderError",
     "Photo",
     "ShardImage",
     "Split",
     "augment",
+    "default_workers",
     "demo_content",
     "demo_held_out",
     "demo_style",

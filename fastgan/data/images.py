@@ -16,6 +16,8 @@ from typing import BinaryIO, Literal, overload
 import numpy as np
 from PIL import Image
 
+from fastgan.data import jpeg
+from fastgan.data.resize import reduced_size, resized, scaled_size
 from fastgan.data.shards import SHARD_SUFFIX, Photo, ShardImage, index_shard, is_compressed_tar
 from fastgan.errors import InputError
 from fastgan.files import write_whole
@@ -70,12 +72,11 @@ def read_image(path: PathLike | ShardImage, *, reduce_to: int | None = None) -> 
         InputError: the file is missing, a folder, no image, damaged, over ``MAX_PIXELS`` pixels, or has a side
             under ``MIN_SIDE`` pixels. Sizes are judged by the header, before anything is decoded.
     """
-    rgb, alpha = _read(path, reduce_to)
-    if alpha is not None:
-        rgb = _on_white(rgb, alpha)
-    if reduce_to is not None:
-        rgb = _resized(rgb, _reduced_size(rgb.size, reduce_to))
-    return np.array(rgb)
+    pixels = _read_jpeg(path, reduce_to) if jpeg.AVAILABLE else None
+    if pixels is None:
+        rgb, alpha = _read(path, reduce_to)
+        pixels = np.array(rgb if alpha is None else _on_white(rgb, alpha))
+    return pixels if reduce_to is None else reduce_short_side(pixels, reduce_to)
 
 
 def read_picture(path: PathLike | ShardImage) -> tuple[np.ndarray, np.ndarray | None]:
@@ -110,7 +111,7 @@ def from_pil(image: Image.Image) -> np.ndarray:
 
 def reduce_short_side(image: np.ndarray, side: int) -> np.ndarray:
     """Make the short side of an (H, W, 3) uint8 image at most ``side`` pixels; smaller images come back as they are."""
-    return _resized_array(image, _reduced_size((image.shape[1], image.shape[0]), side))
+    return resized(image, reduced_size((image.shape[1], image.shape[0]), side))
 
 
 def enlarge_to(image: np.ndarray, side: int) -> np.ndarray:
@@ -121,7 +122,7 @@ def enlarge_to(image: np.ndarray, side: int) -> np.ndarray:
 
 def fit_short_side(image: np.ndarray, side: int) -> np.ndarray:
     """Make the short side of an (H, W, 3) uint8 image exactly ``side`` pixels, keeping the aspect ratio."""
-    return _resized_array(image, _scaled_size((image.shape[1], image.shape[0]), side))
+    return resized(image, scaled_size((image.shape[1], image.shape[0]), side))
 
 
 @overload
@@ -242,6 +243,23 @@ def _in_shards(files: list[Path], *, alone: bool) -> list[Photo]:
     return found
 
 
+def _read_jpeg(path: PathLike | ShardImage, reduce_to: int | None) -> np.ndarray | None:
+    """A JPEG with nothing unusual about it; None for all else, broken files too."""
+    source = path if isinstance(path, ShardImage) else Path(path)
+    name = _name(source)
+    try:
+        with _open_member(source, name) if isinstance(source, ShardImage) else _open_file(source, name) as file:
+            content = file.read(len(jpeg.MAGIC))
+            if content != jpeg.MAGIC:
+                return None
+            content += file.read()
+    except (InputError, OSError, MemoryError):
+        return None
+    # From twice the wanted size on, the decoder may do a part of the reduction.
+    below = None if reduce_to is None else 2 * reduce_to
+    return jpeg.decode(content, below=below, max_pixels=MAX_PIXELS, min_side=MIN_SIDE)
+
+
 def _read(path: PathLike | ShardImage, reduce_to: int | None) -> tuple[Image.Image, Image.Image | None]:
     source = path if isinstance(path, ShardImage) else Path(path)
     name = _name(source)
@@ -251,7 +269,7 @@ def _read(path: PathLike | ShardImage, reduce_to: int | None) -> tuple[Image.Ima
             _check_size(image.size, name)
             if reduce_to is not None:
                 # The JPEG decoder can halve for free; twice the wanted size leaves the fine work to the good filter.
-                wanted = _reduced_size(image.size, reduce_to)
+                wanted = reduced_size(image.size, reduce_to)
                 image.draft(None, (2 * wanted[0], 2 * wanted[1]))
             image.load()
             # Read after loading: some formats turn the picture themselves while they load, and drop the tag.
@@ -339,7 +357,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if image.has_transparency_data:
         full = image.convert("RGBA")
         return full.convert("RGB"), full.getchannel("A")
-    return image.convert("RGB"), None
+    return image if image.mode == "RGB" else image.convert("RGB"), None
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
@@ -359,29 +377,6 @@ def _on_white(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
     canvas = Image.new("RGB", rgb.size, (255, 255, 255))
     canvas.paste(rgb, mask=alpha)
     return canvas
-
-
-def _scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    if side < 1:
-        raise ValueError(f"side must be at least 1 pixel, got {side}")
-    width, height = size
-    short = min(size)
-    return max(side, round(width * side / short)), max(side, round(height * side / short))
-
-
-def _reduced_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    return size if min(size) <= side else _scaled_size(size, side)
-
-
-def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    # Lanczos in Pillow widens with the reduction, so nothing aliases.
-    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
-
-
-def _resized_array(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if (image.shape[1], image.shape[0]) == size:
-        return image
-    return np.array(_resized(Image.fromarray(np.ascontiguousarray(image)), size))
 
 
 def _reason(error: OSError, missing: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,14 @@ from fastgan.data import (
     ImageFolder,
     Photo,
     Split,
+    default_workers,
     demo_content,
     demo_held_out,
     demo_style,
     enlarge_to,
     hold_out,
     is_readable,
+    iterate,
     list_images,
     read_image,
 )
@@ -86,6 +88,16 @@ def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) ->
         except InputError:
             continue  # shared with the training set, which has reported it
     return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
+
+
+def read_ahead(
+    config: Config, batches: Batches, step: int, device: torch.device
+) -> Generator[torch.Tensor, None, None]:
+    """The batches from ``step`` on, made ahead as ``data.prefetch`` and ``data.workers`` say."""
+    workers = config.data.workers
+    if workers is None:
+        workers = default_workers(device)
+    return iterate(batches, step, prefetch=config.data.prefetch, workers=workers, pin=device.type == "cuda")
 
 
 def open_styles(style: str, on_broken: Callable[[Photo, str], None]) -> list[np.ndarray]:

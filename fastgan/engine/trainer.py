@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastgan.data import Photo, iterate, write_image
+from fastgan.data import Photo, write_image
 from fastgan.engine import build, callbacks, checkpoint
 from fastgan.engine.budget import Budget
 from fastgan.engine.compile import compile_verified
@@ -273,7 +273,7 @@ class Trainer:
             source = self._source
         else:
             assert self.photographs is not None
-            source = iterate(self.photographs.batches, self.state.step, prefetch=self.config.data.prefetch)
+            source = build.read_ahead(self.config, self.photographs.batches, self.state.step, self.device)
         try:
             while True:
                 begin = time.perf_counter()

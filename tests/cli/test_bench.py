@@ -43,8 +43,9 @@ def test_without_files(fastgan: Command) -> None:
 
 BAD = {
     "device": (["--device", "tpu"], ["--device tpu", "cpu", "cuda"]),
-    "what": (["opps"], ["opps", "ops", "all"]),
+    "what": (["opps"], ["opps", "ops", "loader", "all"]),
     "op": (["--only", "ssim,sim"], ["--only sim", "no such op", "ssim"]),
+    "loader": (["loader", "--only", "dali"], ["--only dali", "no such loader", "webdataset"]),
     "json in no folder": (["--json", "{p}/none/result.json"], ["{p}/none/result.json", "folder that exists"]),
     "json is a folder": (["--json", "{p}"], ["--json {p}", "cannot be written"]),
     "report under a file": (["--report", "{p}/text.json/report"], ["{p}/text.json/report", "cannot be created"]),

@@ -1,12 +1,9 @@
 """Training data: batches are a function of (seed, step); broken files are counted, named once and replaced."""
 
-import contextlib
 import logging
 import random
-import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,7 @@ import pytest
 import torch
 from picture_files import coordinates, noise, save, smooth
 
-from fastgan.data import Batches, ImageFolder, iterate
+from fastgan.data import Batches, ImageFolder
 from fastgan.errors import InputError
 
 SIZE = 16
@@ -140,66 +137,6 @@ def test_bad_arguments(folder: Path) -> None:
             batches(folder, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="step"):
         batches(folder).batch_at(-1)
-    with pytest.raises(ValueError, match="prefetch"):
-        iterate(batches(folder), prefetch=-1)
-
-
-# --- reading ahead
-
-
-@pytest.mark.parametrize("prefetch", [0, 1, 2, 5])
-@pytest.mark.parametrize("start", [0, 11])
-def test_iterate_gives_the_steps_in_order(folder: Path, prefetch: int, start: int) -> None:
-    with contextlib.closing(iterate(batches(folder), start, prefetch=prefetch)) as stream:
-        for step, batch in enumerate(islice(stream, 12), start):
-            assert torch.equal(batch, batches(folder).batch_at(step)), step
-
-
-def data_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("fastgan-data")]
-
-
-def test_closing_ends_the_thread(folder: Path) -> None:
-    stream = iterate(batches(folder))
-    assert not data_threads()
-    next(stream)
-    assert len(data_threads()) == 1
-    stream.close()
-    assert not data_threads()
-    assert next(stream, None) is None
-
-
-class Numbered:
-    """Batches that tell how far ahead they were asked for, and fail at one step."""
-
-    def __init__(self, bad: int = -1) -> None:
-        self.bad = bad
-        self.asked: list[int] = []
-
-    def batch_at(self, step: int) -> torch.Tensor:
-        self.asked.append(step)
-        if step == self.bad:
-            raise InputError("step 4 is bad")
-        return torch.tensor(step)
-
-
-@pytest.mark.parametrize("prefetch", [0, 1, 3])
-def test_errors_come_at_their_own_step(prefetch: int) -> None:
-    stream = iterate(Numbered(bad=4), prefetch=prefetch)
-    assert [int(batch) for batch in islice(stream, 4)] == [0, 1, 2, 3]
-    with pytest.raises(InputError, match="step 4 is bad"):
-        next(stream)
-    assert not data_threads()
-
-
-@pytest.mark.parametrize("prefetch", [0, 1, 3])
-def test_no_further_ahead_than_told(prefetch: int) -> None:
-    source = Numbered()
-    stream = iterate(source, prefetch=prefetch)
-    for _ in range(5):
-        next(stream)
-    stream.close()
-    assert set(range(5)) <= set(source.asked) <= set(range(5 + prefetch))
 
 
 # --- sizes
@@ -284,12 +221,6 @@ def test_nothing_but_broken_files(folder: Path) -> None:
     images = ImageFolder(folder, size=SIZE, max_broken=1.0, on_broken=lambda *_: None)
     with pytest.raises(InputError, match="7 of 7 images cannot be read"):
         Batches(images, batch=2, seed=0).batch_at(0)
-
-
-def test_too_many_broken_files_stop_the_reader_ahead(folder: Path) -> None:
-    spoil(folder, *range(COUNT))
-    with pytest.raises(InputError, match="images cannot be read"):
-        next(iterate(Batches(ImageFolder(folder, size=SIZE, on_broken=lambda *_: None), batch=2, seed=0)))
 
 
 def test_vanished_and_tiny_files_are_broken_files(folder: Path) -> None:

@@ -1,0 +1,102 @@
+"""Decoding and resizing by faster libraries: their pixels are Pillow's."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from picture_files import noise, save, smooth
+from PIL import Image
+
+from fastgan.data import jpeg, read_image, resize
+from fastgan.errors import InputError
+
+SIZES = [((480, 640), 384), ((427, 640), 384), ((3000, 2000), 384), ((61, 47), 80), ((11, 900), 16)]
+
+
+@pytest.mark.skipif(not resize.HAS_TORCH_LANCZOS, reason="this torch has no Lanczos")
+@pytest.mark.parametrize(("size", "side"), SIZES)
+def test_resizing_gives_the_pixels_of_pillow(size: tuple[int, int], side: int) -> None:
+    for picture in (noise(*size), smooth(*size)):
+        width, height = resize.scaled_size((size[1], size[0]), side)
+        ours = resize.resized(picture, (width, height))
+        theirs = resize._by_pillow(picture, height, width)
+        off = np.abs(ours.astype(int) - theirs)
+        assert ours.shape == theirs.shape and ours.flags.c_contiguous and ours.flags.writeable
+        assert off.max() <= 2 and (off > 0).mean() < 0.02 and (off > 1).mean() < 1e-3
+
+
+def test_resizing_takes_any_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = noise(60, 80)
+    whole.flags.writeable = False
+    part = whole[3:43, 70:10:-1]
+    wanted = resize.resized(np.array(part), (30, 20))
+    assert np.array_equal(resize.resized(part, (30, 20)), wanted)
+    assert resize.resized(part, (60, 40)) is part
+    monkeypatch.setattr(resize, "HAS_TORCH_LANCZOS", False)
+    assert np.abs(resize.resized(part, (30, 20)).astype(int) - wanted).max() <= 2
+
+
+needs_simplejpeg = pytest.mark.skipif(not jpeg.AVAILABLE, reason="simplejpeg, or a Pillow on libjpeg-turbo, is missing")
+KINDS = {
+    "plain": {"quality": 90},
+    "fine colours": {"quality": 95, "subsampling": 0},
+    "progressive": {"quality": 80, "progressive": True},
+    "restarts": {"quality": 80, "restart_marker_rows": 1},
+}
+
+
+def by_pillow(path: Path, monkeypatch: pytest.MonkeyPatch, reduce_to: int | None = None) -> np.ndarray:
+    with monkeypatch.context() as patch:
+        patch.setattr(jpeg, "AVAILABLE", False)
+        return read_image(path, reduce_to=reduce_to)
+
+
+@needs_simplejpeg
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(48, 64), (97, 131), (1700, 1601)])
+def test_decoders_agree(kind: str, size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, picture in enumerate((noise(*size), smooth(*size))):
+        path = save(picture, tmp_path / f"{number}.jpg", **KINDS[kind])
+        assert jpeg.decode(path.read_bytes(), below=None, max_pixels=10**8, min_side=1) is not None
+        for reduce_to in (None, 40, 400):
+            assert np.array_equal(read_image(path, reduce_to=reduce_to), by_pillow(path, monkeypatch, reduce_to))
+
+
+@needs_simplejpeg
+def test_what_is_unusual_is_left_to_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pictures = {
+        "turned": save(smooth(40, 60), tmp_path / "turned.jpg", exif=exif),
+        "cmyk": tmp_path / "cmyk.jpg",
+        "rgb": save(smooth(40, 60), tmp_path / "rgb.jpg", keep_rgb=True),
+    }
+    Image.fromarray(smooth(40, 60)).convert("CMYK").save(pictures["cmyk"])
+    for path in pictures.values():
+        assert jpeg.decode(path.read_bytes(), below=None, max_pixels=10**8, min_side=1) is None
+        assert np.array_equal(read_image(path), by_pillow(path, monkeypatch))
+    assert read_image(pictures["turned"]).shape == (60, 40, 3)
+    grey = tmp_path / "grey.jpg"
+    Image.fromarray(smooth(40, 60)).convert("L").save(grey)
+    assert np.array_equal(read_image(grey), by_pillow(grey, monkeypatch))
+
+
+@needs_simplejpeg
+def test_what_is_broken_is_told_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = io.BytesIO()
+    Image.fromarray(noise(64, 80)).save(whole, "JPEG")
+    content = whole.getvalue()
+    path = tmp_path / "cut.jpg"
+    told = 0
+    for length in (2, 3, 20, 200, len(content) // 2, len(content) - 40, len(content) - 2):
+        path.write_bytes(content[:length])
+        results = []
+        for read in (read_image, lambda path: by_pillow(path, monkeypatch)):
+            try:
+                results.append(read(path).tobytes())
+            except InputError as error:
+                results.append(str(error))
+        assert results[0] == results[1], length
+        told += isinstance(results[0], str)
+    assert told >= 5

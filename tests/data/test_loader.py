@@ -1,0 +1,280 @@
+"""Reading ahead: the same batches from a thread and from processes, which tell what is broken and leave no orphans."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from picture_files import coordinates, noise, save
+
+from fastgan.data import Batches, ImageFolder, LoaderError, default_workers, iterate, loader
+from fastgan.errors import InputError
+
+SIZE = 16
+COUNT = 7
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(COUNT):
+        save(coordinates(20 + number, 40 - 3 * number, number), tmp_path / f"{number:012}.png")
+    return tmp_path
+
+
+def batches(folder: Path) -> Batches:
+    return Batches(ImageFolder(folder, size=SIZE), batch=3, seed=5)
+
+
+def test_bad_arguments(folder: Path) -> None:
+    with pytest.raises(ValueError, match="prefetch"):
+        iterate(batches(folder), prefetch=-1)
+    with pytest.raises(ValueError, match="workers"):
+        iterate(batches(folder), workers=-1)
+    with pytest.raises(ValueError, match="need a Batches"):
+        iterate(Numbered(), workers=1)
+
+
+# --- a thread
+
+
+# --- reading ahead
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 2, 5])
+@pytest.mark.parametrize("start", [0, 11])
+def test_iterate_gives_the_steps_in_order(folder: Path, prefetch: int, start: int) -> None:
+    with contextlib.closing(iterate(batches(folder), start, prefetch=prefetch)) as stream:
+        for step, batch in enumerate(islice(stream, 12), start):
+            assert torch.equal(batch, batches(folder).batch_at(step)), step
+
+
+def data_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("fastgan-data")]
+
+
+def test_closing_ends_the_thread(folder: Path) -> None:
+    stream = iterate(batches(folder))
+    assert not data_threads()
+    next(stream)
+    assert len(data_threads()) == 1
+    stream.close()
+    assert not data_threads()
+    assert next(stream, None) is None
+
+
+class Numbered:
+    """Batches that tell how far ahead they were asked for, and fail at one step."""
+
+    def __init__(self, bad: int = -1) -> None:
+        self.bad = bad
+        self.asked: list[int] = []
+
+    def batch_at(self, step: int) -> torch.Tensor:
+        self.asked.append(step)
+        if step == self.bad:
+            raise InputError("step 4 is bad")
+        return torch.tensor(step)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+def test_errors_come_at_their_own_step(prefetch: int) -> None:
+    stream = iterate(Numbered(bad=4), prefetch=prefetch)
+    assert [int(batch) for batch in islice(stream, 4)] == [0, 1, 2, 3]
+    with pytest.raises(InputError, match="step 4 is bad"):
+        next(stream)
+    assert not data_threads()
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+def test_no_further_ahead_than_told(prefetch: int) -> None:
+    source = Numbered()
+    stream = iterate(source, prefetch=prefetch)
+    for _ in range(5):
+        next(stream)
+    stream.close()
+    assert set(range(5)) <= set(source.asked) <= set(range(5 + prefetch))
+
+
+def test_too_many_broken_files_stop_the_reader_ahead(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.write_text("no picture")
+    with pytest.raises(InputError, match="images cannot be read"):
+        next(iterate(Batches(ImageFolder(folder, size=SIZE, on_broken=lambda *_: None), batch=2, seed=0)))
+
+
+# --- processes
+
+
+def with_broken(folder: Path, count: int = 4) -> Path:
+    """The folder's seven pictures, and some that are broken."""
+    for number in range(count):
+        (folder / f"{number:012}-broken.jpg").write_text("no picture")
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("start", [0, 11])
+@pytest.mark.parametrize("prefetch", [0, 9])
+def test_processes_give_the_same_batches(folder: Path, workers: int, start: int, prefetch: int) -> None:
+    with contextlib.closing(iterate(batches(folder), start, prefetch=prefetch, workers=workers)) as stream:
+        for step, batch in enumerate(islice(stream, 14), start):
+            assert batch.dtype == torch.uint8
+            assert torch.equal(batch, batches(folder).batch_at(step)), step
+    assert not multiprocessing.active_children() and not data_threads()
+
+
+def test_processes_give_the_same_batches_of_photographs(tmp_path: Path) -> None:
+    for number, (height, width) in enumerate([(480, 640), (427, 640), (640, 480), (1700, 2000), (60, 90)]):
+        save(noise(height, width, number), tmp_path / f"{number}.jpg", quality=90)
+
+    def source() -> Batches:
+        return Batches(ImageFolder(tmp_path, size=64, short_side=96, cache_bytes=100_000), batch=4, seed=0)
+
+    with contextlib.closing(iterate(source(), workers=3)) as stream:
+        assert all(torch.equal(batch, source().batch_at(step)) for step, batch in enumerate(islice(stream, 9)))
+
+
+def test_without_room_in_shared_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_SHARED_MEMORY", folder / "nowhere")
+    with contextlib.closing(iterate(batches(folder), workers=2)) as stream:
+        assert all(torch.equal(batch, batches(folder).batch_at(step)) for step, batch in enumerate(islice(stream, 5)))
+
+
+def test_processes_leave_the_global_random_state_alone(folder: Path) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    with contextlib.closing(iterate(batches(folder), workers=2)) as stream:
+        next(stream)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_processes_leave_signal_handlers_alone(folder: Path) -> None:
+    numbers = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    with contextlib.closing(iterate(batches(folder), workers=1)) as stream:
+        next(stream)
+        assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_processes_end_in_order(folder: Path) -> None:
+    with contextlib.closing(iterate(batches(folder), workers=2)) as stream:
+        next(stream)
+        processes = multiprocessing.active_children()
+    assert len(processes) == 2 and [process.exitcode for process in processes] == [0, 0]
+
+
+def test_processes_tell_of_broken_files_once(folder: Path) -> None:
+    with_broken(folder)
+    told: list[tuple[Path, str, int]] = []
+    images = ImageFolder(folder, size=SIZE, on_broken=lambda path, reason: told.append((path, reason, os.getpid())))
+    alone = Batches(ImageFolder(folder, size=SIZE, on_broken=lambda *_: None), batch=3, seed=5)
+    with contextlib.closing(iterate(Batches(images, batch=3, seed=5), workers=3)) as stream:
+        for step, batch in enumerate(islice(stream, 14)):
+            assert torch.equal(batch, alone.batch_at(step)), step
+    broken = sorted(folder.glob("*.jpg"))
+    assert sorted(path for path, *_ in told) == broken and sorted(map(str, images.broken)) == sorted(map(str, broken))
+    assert all(path.name in reason and process == os.getpid() for path, reason, process in told)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_too_many_broken_files_stop_at_the_same_step(folder: Path, workers: int) -> None:
+    with_broken(folder)
+    images = ImageFolder(folder, size=SIZE, max_broken=0.3, on_broken=lambda *_: None)
+    with contextlib.closing(iterate(Batches(images, batch=1, seed=5), workers=workers)) as stream:
+        seen = 0
+        with pytest.raises(InputError, match=r"^4 of 11 images cannot be read, at most 30%[^\n]*$"):
+            for _ in stream:
+                seen += 1
+    assert seen == 5
+    assert not multiprocessing.active_children()
+
+
+def test_nothing_but_broken_files_stops_processes(tmp_path: Path) -> None:
+    images = ImageFolder(sorted(with_broken(tmp_path).iterdir()), size=SIZE, on_broken=lambda *_: None)
+    with pytest.raises(InputError, match=r"of 4 images cannot be read"):
+        next(iterate(Batches(images, batch=2, seed=0), workers=2))
+    assert not multiprocessing.active_children()
+
+
+def test_a_dead_worker_is_told_in_one_line(folder: Path) -> None:
+    stream = iterate(batches(folder), workers=2)
+    next(stream)
+    victim = multiprocessing.active_children()[0].pid
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+    with pytest.raises(LoaderError, match=r"process that reads photographs failed[^\n]*data.workers[^\n]*$"):
+        for _ in stream:
+            pass
+    assert not multiprocessing.active_children() and not data_threads()
+
+
+CHILD = """
+import sys, time
+from itertools import islice
+from multiprocessing import active_children
+from fastgan.data import Batches, ImageFolder, iterate
+stream = iterate(Batches(ImageFolder(sys.argv[1], size=16), batch=3, seed=5), workers=2)
+next(stream)
+print(*(child.pid for child in active_children()), flush=True)
+{then}
+"""
+THEN = {
+    "error": "raise SystemExit(3)",
+    "unclosed": "",
+    "killed": "time.sleep(60)",
+    "interrupted": "[time.sleep(0.01) for _ in stream]",
+}
+
+
+@pytest.mark.parametrize("how", THEN)
+def test_no_orphans(folder: Path, how: str) -> None:
+    command = [sys.executable, "-c", CHILD.format(then=THEN[how]), str(folder)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+    ) as child:
+        assert child.stdout is not None
+        workers = [int(number) for number in child.stdout.readline().split()]
+        assert len(workers) == 2
+        if how == "killed":
+            child.kill()
+        elif how == "interrupted":
+            os.killpg(child.pid, signal.SIGINT)  # as a terminal does
+        child.wait(30)
+    end = time.monotonic() + 20
+    while any(map(is_alive, workers)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(is_alive, workers))
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_processes_outlive_signals_to_the_group(folder: Path) -> None:
+    # A scheduler's SIGTERM reaches all of them; the trainer wants its next batches until it has saved.
+    with contextlib.closing(iterate(batches(folder), workers=2)) as stream:
+        next(stream)
+        for process in multiprocessing.active_children():
+            for name in ("TERM", "INT"):  # by another process: the trainer's own ends them
+                subprocess.run(["kill", f"-{name}", str(process.pid)], check=True)
+        for step, batch in enumerate(islice(stream, 12), 1):
+            assert torch.equal(batch, batches(folder).batch_at(step))
+
+
+def test_default_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, workers in ((1, 0), (2, 1), (16, 15), (17, 16), (128, 16)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert default_workers(torch.device("cuda")) == workers
+        assert default_workers(torch.device("cpu")) == 0
