@@ -28,6 +28,7 @@ from fastgan.data import (
     read_image,
 )
 from fastgan.engine.optimizer import FlatOptimizer
+from fastgan.engine.precision import place
 from fastgan.engine.state import TrainState, check_ownership
 from fastgan.engine.styles import MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.errors import InputError
@@ -163,7 +164,7 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
     """Fresh networks and optimisers. Raises InputError as ``build_networks`` does."""
     generator, discriminator = build_networks(config)
     for network in (generator, discriminator):
-        network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        place(network, device)
     ema = copy.deepcopy(generator).requires_grad_(False)
     optimizer_g = FlatOptimizer(generator.parameters(), config.optim.generator, ema=ema.parameters())
     optimizer_d = FlatOptimizer(discriminator.parameters(), config.optim.discriminator)

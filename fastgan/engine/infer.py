@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fastgan import ops
 from fastgan.data import MIN_SIDE, enlarge_to, from_pil, reduce_short_side
-from fastgan.engine.precision import autocast
+from fastgan.engine.precision import autocast, place
 from fastgan.engine.styles import MIN_FEATURES_SIDE, SHORT_SIDE, style_code, style_tensor
 from fastgan.models import FusionGenerator, VGGEncoder
 from fastgan.models.fusion import Window
@@ -45,7 +45,7 @@ class Stylizer:
         encoder: VGGEncoder | None = None,
         styles: Callable[[], Sequence[np.ndarray]] | None = None,
     ) -> None:
-        self.generator: Any = generator.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.generator: Any = place(generator, device).eval()
         self.device = device
         self.dtype = dtype
         self.features = features

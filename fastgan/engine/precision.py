@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
 
 from fastgan.errors import InputError
 
@@ -37,6 +38,13 @@ def select_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "fp16" and device.type == "cpu":
         raise InputError("--precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
     return _DTYPES[precision]
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network, in place, with its weights in the layout that the device's convolutions read: channels_last on a
+    GPU; on CPU as they come, since ``ops.conv2d`` transforms them anyway."""
+    layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
 def cpu_has_bf16() -> bool:

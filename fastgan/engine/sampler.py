@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.engine.precision import autocast
+from fastgan.engine.precision import autocast, place
 from fastgan.models import DCGANGenerator
 
 
@@ -27,7 +27,7 @@ class Sampler:
         self, generator: DCGANGenerator, device: torch.device, dtype: torch.dtype, features: str = "vgg19"
     ) -> None:
         self.features = features
-        self.generator: Any = generator.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.generator: Any = place(generator, device).eval()
         self.device = device
         self.dtype = dtype
 

@@ -65,15 +65,18 @@ class VGGEncoder(nn.Module):
         self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1))
         self.register_buffer("shift", torch.tensor(shift).view(1, 3, 1, 1))
         self.requires_grad_(False)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype that the convolutions compute in."""
-        return next(self.parameters()).dtype
+        #: What the convolutions compute in.
+        self.dtype = torch.float32
 
     def to_compute(self, dtype: torch.dtype, memory_format: torch.memory_format) -> VGGEncoder:
-        """Cast the frozen weights once to ``dtype`` and ``memory_format``; the input affine stays in float32."""
-        self.convs.to(dtype=dtype).to(memory_format=memory_format)
+        """Compute in ``dtype`` from now on; the input affine stays in float32.
+
+        On a GPU the frozen weights are cast once. On CPU they stay in float32: ``ops.conv2d`` rounds them after its
+        transform, which is once less.
+        """
+        self.dtype = dtype
+        if self.scale.device.type != "cpu":
+            self.convs.to(dtype=dtype).to(memory_format=memory_format)
         return self
 
     def forward(self, x: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:

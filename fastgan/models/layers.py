@@ -123,7 +123,9 @@ class ConvAct(nn.Conv2d):
     ) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding, device=device)
         self.activation = activation
-        self._is_native = (kernel, stride, padding) == (3, 1, 1) and inputs in (3, inputs // 16 * 16) and outputs % 16 == 0
+        self._is_native = (
+            (kernel, stride, padding) == (3, 1, 1) and inputs in (3, inputs // 16 * 16) and outputs % 16 == 0
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, outputs, H', W')."""

@@ -29,7 +29,9 @@ def refusal(
     if few:
         known = kernel % 2 == 1 and stride == 1 and not upsample and (activation is None or c == _FEW)
     else:
-        known = kernel == 3 and stride == 1 or kernel == 4 and stride in (1, 2) and padding == "zeros" and not upsample
+        known = (kernel == 3 and stride == 1) or (
+            kernel == 4 and stride in (1, 2) and padding == "zeros" and not upsample
+        )
     if not known or activation not in ACTIVATIONS:
         options = f"stride={stride}, padding={padding!r}, upsample={upsample}, activation={activation!r}"
         return f"has no {kernel}x{kernel} from {c} to {k} channels with {options}"
@@ -110,7 +112,7 @@ def backward(
     expected = {"grad": (grad, output_shape(shape, weight.shape, stride, upsample)), "x": (x, shape)}
     expected["out"] = out, expected["grad"][1]
     for name, (tensor, wanted) in expected.items():
-        if tensor is None and (name == "out" and activation is not None or name == "x" and needs_weight):
+        if tensor is None and ((name == "out" and activation is not None) or (name == "x" and needs_weight)):
             raise ValueError(f"{name} is needed")
         if tensor is not None and (tuple(tensor.shape) != wanted or tensor.dtype != grad.dtype or tensor.is_cuda):
             raise ValueError(f"{name} must be {grad.dtype} {wanted} on cpu, got {tensor.dtype} {tuple(tensor.shape)}")
@@ -131,7 +133,11 @@ def backward(
         grad_x = _native.room(grad, shape, grad.dtype, torch.channels_last)
         arguments = pointer, pulled, dtype, shape, _native.floats(weight), outputs, *options, grad_x.data_ptr()
         _native.call("conv2d_backward_input", grad.device, *arguments)
-    if needs_weight and x is not None and (inputs == _FEW or (weight.shape[2] == 4 and weight.numel() >= _LARGE_WEIGHT)):
+    if (
+        needs_weight
+        and x is not None
+        and (inputs == _FEW or (weight.shape[2] == 4 and weight.numel() >= _LARGE_WEIGHT))
+    ):
         grad_weight = _weight_by_torch(_pulled_back(grad, out, slope), x, weight, stride, padding)
     elif needs_weight and x is not None:
         x = x.contiguous(memory_format=torch.channels_last)
