@@ -95,10 +95,9 @@ def _show(report: dict[str, Any]) -> None:
         whole, forward, backward = (_ms(seconds) for seconds in times)
         flop = (f"{each['conv_gflop']:.2f}", f"{each['conv_gflop_per_s']:.0f}") if each["conv_gflop"] else ("", "")
         phases.add_row(_TITLES[name], whole, f"{each['share']:.1%}", forward, backward, *flop)
-    rate = floor["gflop"] / step["seconds_median"]
-    phases.add_row(
-        "step", _ms(step["seconds_median"]), "", "", "", f"{floor['gflop']:.2f}", f"{rate:.0f}", style="bold"
-    )
+    median = step["seconds_median"]
+    flop = f"{floor['gflop']:.2f}", f"{floor['gflop'] / median:.0f}"
+    phases.add_row("step", _ms(median), "", "", "", *flop, style="bold")
     kind = "kernels" if head["device"] == "cuda" else "ops, under the profiler"
     ops = table(f"\n{kind}", "", "self ms", "share", "calls")
     for each in report["ops"][:_SHOWN]:

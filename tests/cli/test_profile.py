@@ -1,6 +1,5 @@
 """``fastgan profile``."""
 
-import inspect
 import json
 import math
 import os
@@ -13,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from command_line import Command
 from tiny_runs import fingerprint
 
-from fastgan.cli.profile import profile
-from fastgan.cli.train import train
+from fastgan.cli.app import app
 
 EFFORT = ("--warmup", 0, "--measure", 3, "--trace", 1)
 
@@ -63,7 +62,7 @@ def test_profile(fastgan: Command, given: list[object], tmp_path: Path) -> None:
     assert attributed > 0.5 * report["ranges"]["backward"]
 
     lines = done.out.splitlines()
-    assert max(map(len, lines)) <= 80 or max(len(line) for line in lines[:-1]) <= 80
+    assert max(len(line) for line in lines[:-1]) <= 80  # the last names files
     for told in ("VGG-19", "optimiser", "img/s", "floor", "aten::convolution_backward", "ui.perfetto.dev"):
         assert told in done.out
     assert str(out / "trace.json") in lines[-1]
@@ -123,11 +122,17 @@ def test_a_large_trace_is_packed(
 
 
 def test_it_takes_the_options_of_train() -> None:
-    of_train, own = (inspect.signature(command, eval_str=True).parameters for command in (train, profile))
-    assert set(own) - set(of_train) == {"warmup", "measure", "trace"}
-    assert set(of_train) - set(own) == {"resume"}
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    of_train, own = (
+        {
+            each.name: (each.opts, each.secondary_opts, each.help, each.default, each.multiple, str(each.bare_type))
+            for each in command.params
+        }
+        for command in (commands["train"], commands["profile"])
+    )
+    assert set(own) - set(of_train) == {"warmup", "measure", "trace"} and set(of_train) - set(own) == {"resume"}
     shared = set(of_train) - {"out", "resume"}
-    assert len(shared) > 15 and all(own[name].annotation == of_train[name].annotation for name in shared)
+    assert len(shared) > 15 and all(own[name] == of_train[name] for name in shared)
 
 
 BAD = {
@@ -180,7 +185,7 @@ def test_a_signal_leaves_nothing(given: list[object], tmp_path: Path, number: si
     time.sleep(0.5)
     process.send_signal(number)
     _, told = process.communicate(timeout=120)
-    assert process.returncode == 130 and told.splitlines()[-1] == "fastgan: interrupted" and "Traceback" not in told
+    assert process.returncode == 130 and "Traceback" not in told
     assert list(tmp_path.iterdir()) == []
 
 
