@@ -1,157 +1,120 @@
-"""The floor of a training step: its convolutions alone, each pass of each timed by itself in plain torch.
+"""The convolution floor: how long torch takes for nothing but the convolutions that a step or a picture needs.
 
-A step has to compute these; all else in it (norms, losses, copies, Python) comes on top. It is no bound to an engine
-that computes convolutions in fewer operations than torch does: a fraction above 1 says so.
+The shapes are those of the plain networks. A forward convolution, the gradient of its input and that of its weight are
+one each, where they are needed: VGG-19 is frozen, nobody asks for the gradient of a photograph, and the generator's
+update needs no gradient of the discriminator's weights. What takes less than the floor does fewer operations.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from fastgan.bench.measure import _cuda_clock, _wall_clock
+from fastgan.bench.ceilings import best_seconds
+from fastgan.bench.plain_networks import PlainDiscriminator, PlainEncoder, PlainGenerator
 
-_KINDS = (nn.Conv2d, nn.ConvTranspose2d)
-#: What a convolution is made to do: the pass, and which of (input, weight) it gives the gradient of.
-_GRADIENTS = {"input": [True, False, False], "weight": [False, True, False]}
+Pass = Literal["forward", "input", "weight"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Convolution:
-    """One call of a convolution in a step, and which gradients of it the step takes.
+    """One pass of one convolution; the shape is of what it reads, reflected border included."""
 
-    A convolution that enlarges its input before (``upsample``) stands for the one on the enlarged input.
-
-    Attributes:
-        network: whose it is.
-        input: (N, C, H, W).
-        output: (N, K, H', W').
-        weight: (K, C / groups, kh, kw); transposed: (C, K / groups, kh, kw).
-    """
-
-    network: str
-    input: tuple[int, ...]
-    output: tuple[int, ...]
+    shape: tuple[int, ...]
     weight: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    output_padding: tuple[int, ...]
-    groups: int
-    transposed: bool
-    of_input: bool
-    of_weight: bool
+    kind: Pass
 
     @property
-    def passes(self) -> tuple[str, ...]:
-        """``forward``, and ``input`` and ``weight`` for the gradients taken."""
-        return ("forward", *(["input"] if self.of_input else []), *(["weight"] if self.of_weight else []))
+    def output(self) -> tuple[int, ...]:
+        """(N, C, H, W) of the forward pass."""
+        sides = zip(self.shape[2:], self.weight[2:], self.stride, self.padding, strict=True)
+        return self.shape[0], self.weight[0], *((n + 2 * p - k) // s + 1 for n, k, s, p in sides)
 
     @property
-    def flop(self) -> float:
-        """Operations of one pass, all have as many: 2 a product of the direct convolution."""
-        n, c = self.input[:2]
-        kernel = self.weight[2] * self.weight[3]
-        if self.transposed:
-            return 2.0 * n * c * self.weight[1] * kernel * self.input[2] * self.input[3]
-        return 2.0 * n * self.weight[0] * self.weight[1] * kernel * self.output[2] * self.output[3]
+    def operations(self) -> float:
+        """A multiply-add is two; each pass has as many."""
+        n, c, h, w = self.output
+        return 2.0 * n * c * h * w * self.weight[1] * self.weight[2] * self.weight[3]
 
 
-@contextmanager
-def recorded(networks: Mapping[str, nn.Module]) -> Iterator[list[Convolution]]:
-    """Lists the convolutions that run meanwhile in ``networks``, eager ones: a compiled network shows none.
-
-    The gradient of a gradient (R1) is not seen.
-    """
-    found: list[Convolution] = []
-
-    def hook(network: str) -> Any:
-        def note(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            found.append(_of(network, module, inputs[0], output))
-
-        return note
-
-    handles = []
-    try:
-        for name, network in networks.items():
-            for module in network.modules():
-                if isinstance(module, _KINDS):
-                    handles.append(module.register_forward_hook(hook(name)))
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+def of_step(size: int, batch: int) -> Counter[Convolution]:
+    """What one training step needs (DESIGN: the step), with how often."""
+    with torch.device("meta"):
+        images = torch.empty(batch, 3, size, size)
+        generator, discriminator, encoder = PlainGenerator(), PlainDiscriminator(), PlainEncoder()
+    needed: Counter[Convolution] = Counter()
+    needed += _of(encoder, images, ("forward",))
+    needed += _of(generator, images, ("forward", "weight", "input"), from_photograph=True)
+    for _ in ("real", "fake"):
+        needed += _of(discriminator, images, ("forward", "weight", "input"), from_photograph=True)
+    needed += _of(discriminator, images, ("forward", "input"))
+    needed += _of(encoder, images, ("forward", "input"))
+    return needed
 
 
-def least_seconds(
-    convolutions: list[Convolution], device: torch.device, dtype: torch.dtype, *, repeats: int = 5
-) -> dict[str, float]:
-    """Seconds of all passes of ``convolutions`` by network: of each the best of ``repeats`` after one that warms up."""
-    totals = dict.fromkeys((each.network for each in convolutions), 0.0)
-    alike = Counter(dataclasses.replace(each, network="", of_input=False, of_weight=False) for each in convolutions)
-    for kind in alike:
-        times: dict[str, float] = {}
-        for each in convolutions:
-            if dataclasses.replace(each, network="", of_input=False, of_weight=False) != kind:
-                continue
-            for name in each.passes:
-                if name not in times:
-                    times[name] = _seconds(each, name, device, dtype, repeats)
-                totals[each.network] += times[name]
-    return totals
+def of_picture(size: int) -> Counter[Convolution]:
+    """What stylising one picture needs."""
+    with torch.device("meta"):
+        return _of(PlainGenerator(), torch.empty(1, 3, size, size), ("forward",))
 
 
-def _of(network: str, module: Any, x: Tensor, output: Tensor) -> Convolution:
-    n, c, h, w = x.shape
-    scale = 2 if getattr(module, "upsample", False) else 1
-    padding = module.padding
-    if isinstance(padding, str):
-        same = tuple(d * (k - 1) // 2 for d, k in zip(module.dilation, module.kernel_size, strict=True))
-        padding = same if padding == "same" else (0, 0)
-    learning = torch.is_grad_enabled()
-    return Convolution(
-        network=network,
-        input=(n, c, scale * h, scale * w),
-        output=tuple(output.shape),
-        weight=tuple(module.weight.shape),
-        stride=tuple(module.stride),
-        padding=tuple(padding),
-        dilation=tuple(module.dilation),
-        output_padding=tuple(module.output_padding),
-        groups=module.groups,
-        transposed=isinstance(module, nn.ConvTranspose2d),
-        of_input=learning and x.requires_grad,
-        of_weight=learning and module.weight.requires_grad,
+def operations(needed: Counter[Convolution]) -> float:
+    """Of all of them."""
+    return sum(convolution.operations * count for convolution, count in needed.items())
+
+
+def seconds(needed: Counter[Convolution], dtype: torch.dtype, device: str, *, quick: bool = False) -> float:
+    """The time of all of them by torch in channels_last, each the best of some, one after another."""
+    times = 1 if quick else 20 if device == "cuda" else 4
+    return sum(
+        best_seconds(_call(convolution, dtype, device), device, times) * count for convolution, count in needed.items()
     )
 
 
-def _seconds(each: Convolution, name: str, device: torch.device, dtype: torch.dtype, repeats: int) -> float:
-    def drawn(shape: tuple[int, ...]) -> Tensor:
-        rng = torch.Generator(device).manual_seed(0)
-        made = torch.randn(shape, generator=rng, device=device).to(dtype)
-        return made.contiguous(memory_format=torch.channels_last)
+def _call(convolution: Convolution, dtype: torch.dtype, device: str) -> Callable[[], Any]:
+    def random(shape: Sequence[int]) -> Tensor:
+        return torch.randn(tuple(shape), device=device).to(dtype).contiguous(memory_format=torch.channels_last)
 
-    x, weight = drawn(each.input), drawn(each.weight)
-    options = (each.stride, each.padding, each.dilation, each.transposed, each.output_padding, each.groups)
+    x, weight = random(convolution.shape), random(convolution.weight)
+    stride, padding = list(convolution.stride), list(convolution.padding)
+    if convolution.kind == "forward":
+        return lambda: torch.ops.aten.convolution(x, weight, None, stride, padding, [1, 1], False, [0, 0], 1)
+    gradient = random(convolution.output)
+    mask = [convolution.kind == "input", convolution.kind == "weight", False]
+    return lambda: torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, mask
+    )
 
-    def forward() -> Any:
-        return torch.ops.aten.convolution(x, weight, None, *options)
 
-    work = forward
-    if name != "forward":
-        grad = drawn(tuple(forward().shape))
+def _of(
+    network: nn.Module, images: Tensor, passes: Sequence[Pass], *, from_photograph: bool = False
+) -> Counter[Convolution]:
+    """The passes of every convolution that a forward meets; the first one's input may need no gradient."""
+    found: Counter[Convolution] = Counter()
+    met = 0
 
-        def backward() -> Any:
-            return torch.ops.aten.convolution_backward(grad, x, weight, None, *options, _GRADIENTS[name])
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal met
+        assert isinstance(module, nn.Conv2d)
+        border = tuple(int(side) for side in module.padding)
+        n, c, h, w = inputs[0].shape
+        if module.padding_mode == "reflect":
+            h, w, border = h + 2 * border[0], w + 2 * border[1], (0, 0)
+        for kind in passes:
+            if not (kind == "input" and from_photograph and met == 0):
+                found[Convolution((n, c, h, w), tuple(module.weight.shape), module.stride, border, kind)] += 1
+        met += 1
 
-        work = backward
-    clock = _cuda_clock if device.type == "cuda" else _wall_clock
+    hooks = [module.register_forward_pre_hook(note) for module in network.modules() if isinstance(module, nn.Conv2d)]
     with torch.no_grad():
-        work()
-        return min(clock(work) for _ in range(repeats))
+        network(images)
+    for hook in hooks:
+        hook.remove()
+    return found
