@@ -15,6 +15,7 @@ import secrets
 import shutil
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, record_function, schedule
 
 from fastgan.bench import attribution, floor
+from fastgan.bench.convolutions import Needed, recorded
 from fastgan.bench.measure import _quantile
 from fastgan.bench.results import header
 from fastgan.data import iterate
@@ -84,7 +86,7 @@ def run(config: Config, effort: Effort, tell: Tell = lambda line: None) -> Profi
         tell(f"{_FIRST + effort.warmup} steps to warm up, {effort.measured} to measure, {effort.profiled} to profile")
         for _ in range(_FIRST - 1):
             trainer.step(next(source))
-        with floor.recorded(_networks(trainer)) as convolutions:
+        with recorded(_networks(trainer)) as needed:
             trainer.step(next(source))
         if config.train.compile is True:
             trainer._compile()
@@ -95,9 +97,9 @@ def run(config: Config, effort: Effort, tell: Tell = lambda line: None) -> Profi
     finally:
         source.close()
     attributed = attribution.attribute(attribution.events_of(profiler))
-    tell(f"{len(convolutions)} convolutions, one by one")
-    least = floor.least_seconds(convolutions, trainer.device, trainer.dtype)
-    return Profile(_report(trainer, effort, steps, attributed, convolutions, least), profiler)
+    tell(f"{sum(map(len, needed.values()))} passes of convolutions, one by one")
+    least = {name: floor.seconds(of, trainer.dtype, trainer.device.type) for name, of in needed.items()}
+    return Profile(_report(trainer, effort, steps, attributed, needed, least), profiler)
 
 
 def check_out(out: Path) -> None:
@@ -237,7 +239,7 @@ def _report(
     effort: Effort,
     steps: _Steps,
     attributed: attribution.Attribution,
-    convolutions: list[floor.Convolution],
+    needed: Needed,
     least: Mapping[str, float],
 ) -> dict[str, Any]:
     median = statistics.median(steps.seconds)
@@ -246,9 +248,7 @@ def _report(
     honest = {name: seconds * scale for name, seconds in steps.phases.items()}
     on_gpu = trainer.device.type == "cuda"
     parts = _gpu_parts(median, honest[_WAIT], attributed) if on_gpu else attribution.split(honest, attributed)
-    flop = {name: 0.0 for name in parts}
-    for each in convolutions:
-        flop[each.network] += each.flop * len(each.passes)
+    flop = {name: floor.operations(needed.get(name, Counter())) for name in parts}
     phases = {}
     for name, directions in parts.items():
         seconds = sum(directions.values())
@@ -295,7 +295,7 @@ def _report(
             "seconds": sum(least.values()),
             "fraction": sum(least.values()) / median,
             "gflop": sum(flop.values()) / 1e9,
-            "convolutions": len(convolutions),
+            "passes": sum(sum(of.values()) for of in needed.values()),
         },
     }
 
