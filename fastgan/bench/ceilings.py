@@ -65,20 +65,26 @@ class Ceilings:
         self.values[name] = max(value, self.values.get(name, 0.0))
 
     def _best(self, work: Callable[[], object]) -> float:
-        work()
-        return min(self._once(work) for _ in range(2 if self._quick else 5))
+        return best_seconds(work, self.device, 2 if self._quick else 5)
 
-    def _once(self, work: Callable[[], object]) -> float:
-        if self.device == "cuda":
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()
-            work()
-            end.record()
-            torch.cuda.synchronize()
-            return begin.elapsed_time(end) / 1e3
-        start = time.perf_counter()
+
+def best_seconds(work: Callable[[], object], device: str, times: int) -> float:
+    """The shortest time of `work`, warmed up before: another process can only make it longer."""
+    work()
+    return min(_once(work, device) for _ in range(times))
+
+
+def _once(work: Callable[[], object], device: str) -> float:
+    if device == "cuda":
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
         work()
-        return time.perf_counter() - start
+        end.record()
+        torch.cuda.synchronize()
+        return begin.elapsed_time(end) / 1e3
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def _short(dtype: torch.dtype) -> str:

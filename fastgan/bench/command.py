@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fastgan.errors import InputError
 
-#: What can be measured.
-WHAT = ("ops", "loader", "all")
+#: What can be measured; ``all`` is the others, one after another.
+WHAT = ("ops", "train", "infer", "loader", "all")
 
 
 def bench(
@@ -27,6 +29,10 @@ def bench(
     """Run the benchmarks; 0. Raises InputError for bad input, before anything is measured or written."""
     if what not in WHAT:
         raise InputError(f"{what}: there is no such benchmark; expected one of {', '.join(WHAT)}")
+
+    for option, given in (("--only", only if what != "loader" else ()), ("--tune", tune)):
+        if given and what not in ("ops", "all"):
+            raise InputError(f"{option}: is for the ops; leave it out or give bench ops {option}")
 
     from fastgan.bench import cases, loader, ops, page, results
     from fastgan.bench import report as tables
@@ -54,8 +60,28 @@ def bench(
             write_text(report / "bench.json", results.to_text(result))
             write_text(report / "bench.html", page.page(result, comparison))
 
-    suite = loader.run if what == "loader" else ops.run
-    result = suite(device, only=only, quick=quick, compiled=compiled, tell=_tell, keep=keep)
+    # The names of ops choose among the ops, and leave the rest out.
+    suites = ["ops"] if only and what == "all" else [name for name in WHAT[:-1] if what in (name, "all")]
+    whole = {name: module for name in suites if name not in ("ops", "loader") and (module := _whole(name, required=what != "all"))}
+    result: results.Result = {"header": results.header(device), "rows": []}
+    for number, name in enumerate(suites):
+
+        def keep_part(result: results.Result, more: bool = number + 1 < len(suites)) -> None:
+            result["header"]["complete"] &= not more
+            keep(result)
+
+        options: dict[str, Any] = {"quick": quick, "compiled": compiled, "tell": _tell, "keep": keep_part}
+        if name == "ops":
+            ops.run(device, only=only, result=result, **options)
+        elif name == "loader":
+            loader.run(device, only=only, result=result, **options)
+        elif name in whole:
+            whole[name].run(device, result=result, **options)
+        else:
+            result["header"]["skipped"].append(f"{name}: needs the packages of fastgan's own pip install")
+            _tell(f"left out: {result['header']['skipped'][-1]}")
+            result["header"]["complete"] = True
+            keep_part(result)
     for table in tables.tables(result):
         tables.show(table)
     if old is not None:
@@ -64,6 +90,16 @@ def bench(
     written += [str(report / "bench.html"), str(report / "bench.json")] if report is not None else []
     print(f"results in {', '.join(written)}" if written else "results kept nowhere; give --json FILE or --report DIR")
     return 0
+
+
+def _whole(name: str, *, required: bool) -> Any:
+    """The module of a suite that needs more than torch; None where something is missing and it is not required."""
+    try:
+        return importlib.import_module(f"fastgan.bench.{name}")
+    except ImportError as error:
+        if required:
+            raise InputError(f"bench {name}: needs the package {error.name}; pip install fastgan") from None
+        return None
 
 
 def _check_writable(json_file: Path | None, report: Path | None) -> None:

@@ -36,6 +36,7 @@ def run(
     workers: int | None = None,
     tell: Tell = lambda _: None,
     keep: Callable[[Result], None] = lambda _: None,
+    result: Result | None = None,
 ) -> Result:
     """Measure the loaders; the header and rows of ``bench --json``.
 
@@ -55,7 +56,7 @@ def run(
     """
     check(only)
     workers = workers or max(1, default_workers(torch.device("cuda")))
-    result: Result = {"header": results.header(device), "rows": []}
+    result = result or {"header": results.header(device), "rows": []}
     header = result["header"]
     header["versions"].update(
         {name: found for name in ("pillow", "simplejpeg", "torchvision", "webdataset") if (found := _version(name))}
@@ -95,15 +96,14 @@ def run(
                 )
         finally:
             torch.set_num_threads(threads)
-    header["ceilings"] = {"jpeg_decode_ms": rounded(1e3 * _median(decode))}
-    result["rows"] = [_row(name, turn, device, workers, _median(decode)) for name, turn in turns.items()]
-    best = min(
-        (row["ms_median"] for row in result["rows"] if row["correct"] and not is_ours(row["provider"])), default=None
-    )
-    for row in result["rows"]:
+    header["ceilings"]["jpeg_decode_ms"] = rounded(1e3 * _median(decode))
+    rows = [_row(name, turn, device, workers, _median(decode)) for name, turn in turns.items()]
+    best = min((row["ms_median"] for row in rows if row["correct"] and not is_ours(row["provider"])), default=None)
+    for row in rows:
         if row["correct"] and best is not None:
             row["ratio_to_best_peer"] = rounded(best / row["ms_median"], 4)
-    header["seconds"] = round(time.monotonic() - begin, 1)
+    result["rows"] += rows
+    header["seconds"] = round(header.get("seconds", 0.0) + time.monotonic() - begin, 1)
     header["complete"] = True
     keep(result)
     return result

@@ -120,12 +120,20 @@ def interleaved(case: Case, functions: dict[str, Function], sets: list[InputSet]
 
         return clock(loop) / count
 
-    names = list(functions)
+    return in_turns(list(functions), seconds, effort, sample_seconds=_SAMPLE_SECONDS)
+
+
+def in_turns(
+    names: Sequence[str], seconds: Callable[[str, int], float], effort: Effort, *, sample_seconds: float
+) -> dict[str, Sample]:
+    """The rounds themselves. `seconds(name, count)` runs a provider that often and gives the seconds of one time; it is
+    called once before the first round. A sample takes at least `sample_seconds`.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
         once = {name: seconds(name, 1) for name in names}
-        repeats = {name: min(500, max(1, math.ceil(_SAMPLE_SECONDS / once[name]))) for name in names}
+        repeats = {name: min(500, max(1, math.ceil(sample_seconds / once[name]))) for name in names}
         times: dict[str, list[float]] = {name: [] for name in names}
         end = time.monotonic() + effort.seconds
         for turn in range(effort.most):

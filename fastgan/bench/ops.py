@@ -29,6 +29,7 @@ def run(
     compiled: bool | None = None,
     tell: Tell = lambda _: None,
     keep: Callable[[Result], None] = lambda _: None,
+    result: Result | None = None,
 ) -> Result:
     """Measure the ops; the header and rows of ``bench --json``.
 
@@ -38,6 +39,7 @@ def run(
         compiled: whether torch.compile takes part; by default unless quick.
         tell: gets a line for each case.
         keep: gets the unfinished result after each op, so that one who is stopped has something.
+        result: what the rows are added to; by default a new one.
 
     Raises:
         InputError: an unknown device or op, or no GPU.
@@ -45,7 +47,7 @@ def run(
     check(device, only)
     effort = effort or (measure.QUICK if quick else Effort())
     compiled = not quick if compiled is None else compiled
-    result: Result = {"header": results.header(device), "rows": []}
+    result = result or {"header": results.header(device), "rows": []}
     ceilings = Ceilings(device, quick=quick)
     works: list[tuple[Row, tuple[int, float, bool], torch.dtype]] = []
     begin = time.monotonic()

@@ -23,7 +23,8 @@ _READING = (
     "Medians of interleaved rounds. “vs peer” is the best peer's time over this row's: above 1 is faster. Peers are "
     "eager torch, torch.compile of the reference, and other packages; a wrong result gets no ratio. “limit” is the "
     "time that the ceilings below allow over the time taken: the bytes that must move at the copy's rate, or the "
-    "operations at the arithmetic's."
+    "operations at the arithmetic's. “floor”, of whole networks, is the time of their convolutions by themselves "
+    "over the time taken."
 )
 
 
@@ -34,7 +35,7 @@ def page(result: Result, comparison: Table | None = None) -> str:
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>fastgan op benchmark</title><style>{_STYLE}</style><main><h1>Op benchmark</h1>",
+        f"<title>fastgan benchmark</title><style>{_STYLE}</style><main><h1>Benchmark</h1>",
         f"<div class='dim'>{html.escape(header['machine'])}</div><p>{_READING}</p>",
         *(_table(table) for table in [*tables(result), *([comparison] if comparison else [])]),
         _facts("Ceilings", header["ceilings"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fastgan.bench.providers import is_ours
@@ -12,6 +12,13 @@ from fastgan.bench.results import Result, Row, key
 
 _COLUMNS = ("case", "provider", "vs peer", "ms", "p20-p80", "GB/s", "GFLOP/s", "limit")
 _READING = "vs peer: time of the fastest right peer over this; limit: share of what the machine's ceilings allow"
+_WHOLE_COLUMNS = ("case", "provider", "vs peer", "ms", "p20-p80", "img/s", "peak MB", "GFLOP/s", "floor")
+_WHOLE_READING = (
+    "vs peer: time of the fastest right peer, of the same dtype or float32, over this; peak MB: of the provider's own "
+    "process, or of the GPU; floor: time of the bare convolutions over this"
+)
+#: Suites of whole networks: all dtypes of a case side by side, and other columns.
+WHOLE = ("train", "infer")
 _COMPARED = ("case", "provider", "ms then", "ms now", "now / then")
 _WIDTH = 100
 
@@ -35,11 +42,20 @@ class Table:
 
 
 def tables(result: Result) -> list[Table]:
-    """One an op: a section a case, its fastest provider first."""
+    """One an op: a section a case, its fastest provider first; and one for each of ``train`` and ``infer``."""
     made = []
-    for op, rows in itertools.groupby(result["rows"], lambda row: row["case"].partition("-")[0]):
-        sections = [_section(list(of_case)) for _, of_case in itertools.groupby(rows, lambda row: key(row)[:4])]
-        made.append(Table(f"{op} on {result['header']['machine']}", _COLUMNS, sections, _READING))
+    for op, of_op in itertools.groupby(result["rows"], lambda row: row["case"].partition("-")[0]):
+        rows, title = list(of_op), f"{op} on {result['header']['machine']}"
+        if rows[0]["suite"] in WHOLE:
+            sections = [
+                _section(list(of_case), _whole_cells) for _, of_case in itertools.groupby(rows, lambda row: row["case"])
+            ]
+            made.append(Table(title, _WHOLE_COLUMNS, sections, _WHOLE_READING))
+        else:
+            sections = [
+                _section(list(of_case), _cells) for _, of_case in itertools.groupby(rows, lambda row: key(row)[:4])
+            ]
+            made.append(Table(title, _COLUMNS, sections, _READING))
     return made
 
 
@@ -114,14 +130,16 @@ def _plain(table: Table) -> str:
     return "\n".join([*out, *([table.caption] if table.caption else []), ""])
 
 
-def _section(rows: list[Row]) -> list[list[Cell]]:
+def _section(rows: list[Row], cells: Callable[[Row | None], list[Cell]]) -> list[list[Cell]]:
     ordered = sorted(rows, key=lambda row: row["ms_median"])
-    return [[Cell(label), *_cells(row)] for label, row in _labelled(ordered, rows[0])]
+    return [[Cell(label), *cells(row)] for label, row in _labelled(ordered, rows[0])]
 
 
 def _labelled(rows: list[Row], first: Row) -> Iterator[tuple[str, Row | None]]:
     # The case's parts go down the first column, so that the table keeps to a terminal's width.
-    labels = [*first["case"].split("-")[1:], f"{first['dtype']} {first['suite'].removeprefix('ops-')}"]
+    labels = first["case"].split("-")[1:]
+    if first["suite"] not in WHOLE:
+        labels.append(f"{first['dtype']} {first['suite'].removeprefix('ops-')}")
     for number in range(max(len(labels), len(rows))):
         yield labels[number] if number < len(labels) else "", rows[number] if number < len(rows) else None
 
@@ -129,17 +147,34 @@ def _labelled(rows: list[Row], first: Row) -> Iterator[tuple[str, Row | None]]:
 def _cells(row: Row | None) -> list[Cell]:
     if row is None:
         return [Cell("")] * 7
-    ratio = row["ratio_to_best_peer"]
-    if not row["correct"]:
-        versus = Cell("wrong", "bad")
-    elif ratio is None:
-        versus = Cell("no peer")
-    else:
-        versus = Cell(f"{ratio:.2f}x", ("good" if ratio >= 1 else "bad") if is_ours(row["provider"]) else "")
     name = f"{row['provider']} ({row['backend']})" if row.get("backend") else row["provider"]
     spread = f"{_short(row['ms_p20'])}-{_short(row['ms_p80'])}"
     rates = [Cell(_short(row["gb_per_s"])), Cell(_short(row["gflop_per_s"])), Cell(f"{row['fraction_of_limit']:.0%}")]
-    return [Cell(name), versus, Cell(_short(row["ms_median"])), Cell(spread), *rates]
+    return [Cell(name), _versus(row), Cell(_short(row["ms_median"])), Cell(spread), *rates]
+
+
+def _whole_cells(row: Row | None) -> list[Cell]:
+    if row is None:
+        return [Cell("")] * (len(_WHOLE_COLUMNS) - 1)
+    return [
+        Cell(f"{row['provider']} {row['dtype']}"),
+        _versus(row),
+        Cell(_short(row["ms_median"])),
+        Cell(f"{_short(row['ms_p20'])}-{_short(row['ms_p80'])}"),
+        Cell(_short(row["img_per_s"])),
+        Cell(f"{row['peak_mb']:.0f}"),
+        Cell(_short(row["gflop_per_s"])),
+        Cell(f"{row['fraction_of_limit']:.0%}"),
+    ]
+
+
+def _versus(row: Row) -> Cell:
+    ratio = row["ratio_to_best_peer"]
+    if not row["correct"]:
+        return Cell("wrong", "bad")
+    if ratio is None:
+        return Cell("no peer")
+    return Cell(f"{ratio:.2f}x", ("good" if ratio >= 1 else "bad") if is_ours(row["provider"]) else "")
 
 
 def _short(value: float) -> str:

@@ -13,6 +13,7 @@ from fastgan.cli.bench import bench
 from fastgan.cli.evaluate import evaluate
 from fastgan.cli.generate import generate
 from fastgan.cli.info import info
+from fastgan.cli.profile import profile
 from fastgan.cli.stylize import stylize
 from fastgan.cli.train import train
 from fastgan.errors import FastganError, InputError
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, stylize, generate, evaluate, bench, info):
+for command in (train, stylize, generate, evaluate, bench, profile, info):
     app.command()(command)
 
 

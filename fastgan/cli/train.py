@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastgan.cli import STARTED
-from fastgan.config import load_config, parse_set
+from fastgan.config import Config, load_config, parse_set
 from fastgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,16 +77,6 @@ def train(
 ) -> int:
     """Train a model; its pictures, metrics and report lie in --out."""
     given: dict[str, Any] = dict(locals())
-    overrides = [
-        (f"--{name.replace('_', '-')}", field, given[name])
-        for name, field in _FIELDS.items()
-        if given[name] is not None
-    ]
-    for alternatives in _ALTERNATIVES:
-        chosen = [name for name in alternatives if given[name] is not None]
-        if len(chosen) == 1:  # an option replaces what a file, or the run that is resumed, says in another way
-            overrides += [(f"--{chosen[0]}", _FIELDS[name], None) for name in alternatives if name not in chosen]
-    overrides += [parse_set(text) for text in set_ or ()]
     base = None
     if resume and (out / "config.yaml").is_file():
         base = load_config(out / "config.yaml").model_dump(mode="json")
@@ -94,7 +85,7 @@ def train(
                 raise InputError(
                     f"--{option} {given[option]}: the run in {out} has {was}; leave it out, or give another --out"
                 )
-    settings = load_config(config, overrides, base)
+    settings = load_settings(given, base)
 
     stop = _StopOnSignal()
 
@@ -110,6 +101,25 @@ def train(
         stop.trainer.request_stop()
     stop.trainer.fit()
     return 0
+
+
+def load_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Config:
+    """The config that options of ``train`` give, by their Python names, over that of a run, ``base``.
+
+    Raises:
+        InputError: an option or a file that cannot be used.
+    """
+    overrides = [
+        (f"--{name.replace('_', '-')}", field, given[name])
+        for name, field in _FIELDS.items()
+        if given[name] is not None
+    ]
+    for alternatives in _ALTERNATIVES:
+        chosen = [name for name in alternatives if given[name] is not None]
+        if len(chosen) == 1:  # an option replaces what a file, or the run that is resumed, says in another way
+            overrides += [(f"--{chosen[0]}", _FIELDS[name], None) for name in alternatives if name not in chosen]
+    overrides += [parse_set(text) for text in given["set_"] or ()]
+    return load_config(given["config"], overrides, base)
 
 
 class _StopOnSignal:

@@ -1,0 +1,160 @@
+"""``fastgan bench infer``: a picture through the network of Johnson et al., beside plain PyTorch and ONNX Runtime."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.bench import floor, plain, results, suite
+from fastgan.bench.measure import QUICK, Effort
+from fastgan.bench.plain_networks import PlainGenerator, copy_weights
+from fastgan.bench.results import Result, rounded
+from fastgan.bench.setting import pictures
+from fastgan.bench.suite import Plan, Provider, Tell, Verdict
+from fastgan.bench.workers import Opened
+from fastgan.engine import Stylizer
+from fastgan.engine.precision import autocast, select_device, select_dtype
+from fastgan.models import FastGenerator
+
+SUITE = "infer"
+_EFFORT = {"cpu": Effort(seconds=60.0, least=5, most=25), "cuda": Effort(seconds=10.0, least=5, most=30)}
+#: Of fresh weights, which stand for trained ones.
+SEED = 0
+#: A picture nearer than this to eager float32's is right: the peak is the range of the pictures.
+LEAST_PSNR = 48.0
+#: What is written for the same picture to the bit.
+_SAME = 200.0
+_PICTURES = 4
+
+
+def run(
+    device: str = "cpu",
+    *,
+    quick: bool = False,
+    effort: Effort | None = None,
+    compiled: bool | None = None,
+    tell: Tell = lambda _: None,
+    keep: Callable[[Result], None] = lambda _: None,
+    result: Result | None = None,
+) -> Result:
+    """Measure the network; the header and rows of ``bench --json``. Takes what ``ops.run`` takes."""
+    begin = time.monotonic()
+    result = result or {"header": results.header(device), "rows": []}
+    size = 64 if quick else 512
+    suite.allow_tf32(device)
+    providers = _providers(device, size, not quick if compiled is None else compiled)
+    name, needed = f"stylise-{size}-b1", floor.of_picture(size)
+    limits = suite.add_floor(result, name, needed, providers, device, quick=quick, tell=tell)
+    plan = Plan(
+        SUITE,
+        name,
+        device,
+        __name__,
+        providers,
+        images=1,
+        operations=floor.operations(needed),
+        floor=limits,
+        judge=judge,
+    )
+    header = result["header"]
+    result["rows"] += suite.measured(plan, effort or (QUICK if quick else _EFFORT[device]), tell, header["skipped"])
+    header["infer"] = {"weights": f"fresh, seed {SEED}", "least_psnr_db": LEAST_PSNR, "tf32": device == "cuda"}
+    suite.finish(result, begin)
+    keep(result)
+    return result
+
+
+def judge(have: dict[str, Tensor], truth: dict[str, Tensor], dtype: str) -> Verdict:
+    """The first picture against eager float32's: PSNR, dB, of images in [-1, 1]."""
+    if have["picture"].shape != truth["picture"].shape:
+        return Verdict(False, {"psnr_db": None})
+    off = (have["picture"].double() - truth["picture"].double()).square().mean().item()
+    psnr = _SAME if off == 0 else min(_SAME, 10 * math.log10(4 / off)) if math.isfinite(off) else -math.inf
+    return Verdict(psnr > LEAST_PSNR, {"psnr_db": rounded(psnr, 4) if math.isfinite(psnr) else None})
+
+
+def generators() -> tuple[FastGenerator, PlainGenerator]:
+    """fastgan's network and the plain one with the same weights, drawn from ``SEED``.
+
+    As drawn by torch they would give pictures that are almost grey, and grey is easily right: norms get gains and
+    shifts of their own, and the last layer is scaled to a contrast like that of trained networks.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(SEED)
+        ours = FastGenerator(32, 5, stem="conv9")
+        theirs = PlainGenerator(32, 5)
+        for name, parameter in ours.named_parameters():
+            if parameter.dim() == 1 and not name.startswith("to_rgb"):
+                parameter += 0.2 * torch.randn_like(parameter)
+        copy_weights(ours, theirs)
+        before = torch.atanh(theirs(next(_inputs(64, "cpu"))))
+        ours.to_rgb.weight /= before.std()
+        copy_weights(ours, theirs)
+    return ours, theirs
+
+
+def open_provider(options: dict[str, Any]) -> Opened:
+    """One provider, in the worker's process, after its first picture. See ``fastgan.bench.workers``."""
+    device, size = options["device"], options["size"]
+    suite.allow_tf32(device)
+    ours, theirs = generators()
+    source = _inputs(size, device)
+    if "precision" in options:
+        target = select_device(device)
+        run = Stylizer(ours, target, select_dtype(options["precision"], target)).run
+    elif options["by"] == "onnxruntime":
+        run = _onnxruntime(theirs, next(source))
+        source = _inputs(size, device)
+    else:
+        run = _torch(theirs, device, getattr(torch, options["dtype"]), options["by"] == "compiled")
+    picture = run(next(source)).float().cpu()
+    return Opened({"picture": picture}, lambda: run(next(source)))
+
+
+def _torch(network: nn.Module, device: str, dtype: torch.dtype, compiled: bool) -> Callable[[Tensor], Tensor]:
+    layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
+    network.to(device=device, memory_format=layout).eval().requires_grad_(False)  # type: ignore[call-overload]
+    forward = torch.compile(network, dynamic=False) if compiled else network
+
+    @torch.inference_mode()
+    def run(x: Tensor) -> Tensor:
+        with autocast(torch.device(device), dtype):
+            return forward(x.contiguous(memory_format=layout))
+
+    return run
+
+
+def _onnxruntime(network: nn.Module, example: Tensor) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
+        torch.onnx.export(network.eval(), (example,), file, input_names=["x"], output_names=["y"], dynamo=True)
+        wanted = onnxruntime.SessionOptions()
+        wanted.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(str(file), wanted, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(["y"], {"x": x.numpy()})[0])
+
+
+def _inputs(size: int, device: str) -> Iterator[Tensor]:
+    made = [plain.from_pixels(pictures(1, size, seed), torch.float32, False).to(device) for seed in range(_PICTURES)]
+    return itertools.cycle(made)
+
+
+def _providers(device: str, size: int, compiled: bool) -> list[Provider]:
+    known = {"size": size}
+    found = [Provider(p.name, p.dtype, {**p.options, **known}) for p in suite.ours(device)]
+    peers = [("eager", "float32"), ("eager", "bfloat16")]
+    if compiled:
+        peers += [("compiled", "float32"), ("compiled", "bfloat16")]
+    if device == "cpu":
+        peers += [("onnxruntime", "float32")]
+    return found + [Provider(name, dtype, {"by": name, **known}) for name, dtype in peers]

@@ -1,0 +1,119 @@
+"""The networks of the step as people write them in plain torch: what the peers ``eager`` and ``compiled`` run.
+
+Parameters come in the order of fastgan's own networks, so that weights and gradients can be laid side by side.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Convolutions of VGG-19 up to relu4_1, with what is asked of each; a max-pool comes before the first of a block.
+_VGG = (
+    ("relu1_1", 3, 64),
+    ("relu1_2", 64, 64),
+    ("relu2_1", 64, 128),
+    ("relu2_2", 128, 128),
+    ("relu3_1", 128, 256),
+    ("relu3_2", 256, 256),
+    ("relu3_3", 256, 256),
+    ("relu3_4", 256, 256),
+    ("relu4_1", 256, 512),
+)
+
+
+def _reflecting(inputs: int, outputs: int, kernel: int, stride: int = 1, *, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode="reflect")
+
+
+def _normed(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        _reflecting(inputs, outputs, kernel, stride), nn.InstanceNorm2d(outputs, affine=True), nn.ReLU()
+    )
+
+
+class PlainResidual(nn.Module):
+    """Two 3x3 convolutions with instance norm, added to the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = _reflecting(channels, channels, 3)
+        self.norm1 = nn.InstanceNorm2d(channels, affine=True)
+        self.conv2 = _reflecting(channels, channels, 3)
+        self.norm2 = nn.InstanceNorm2d(channels, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+
+
+class PlainGenerator(nn.Module):
+    """Johnson et al. 2016 with instance norm: ``FastGenerator(width, depth, stem="conv9")``."""
+
+    def __init__(self, width: int = 32, depth: int = 5) -> None:
+        super().__init__()
+        half, quarter = 2 * width, 4 * width
+        self.down = nn.Sequential(_normed(3, width, 9), _normed(width, half, 3, 2), _normed(half, quarter, 3, 2))
+        self.blocks = nn.Sequential(*(PlainResidual(quarter) for _ in range(depth)))
+        self.up1, self.up2 = _normed(quarter, half, 3), _normed(half, width, 3)
+        self.to_rgb = _reflecting(width, 3, 9, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1], H and W multiples of 4, to the same shape, float32."""
+        h = self.blocks(self.down(x))
+        h = self.up1(F.interpolate(h, scale_factor=2, mode="nearest"))
+        h = self.up2(F.interpolate(h, scale_factor=2, mode="nearest"))
+        return torch.tanh(self.to_rgb(h).float())
+
+
+class PlainDiscriminator(nn.Module):
+    """PatchGAN (Isola et al. 2017) with three halvings: ``PatchGAN(width, 3)``."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for inputs, outputs, stride in ((width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 8 * width, 1)):
+            layers += [nn.Conv2d(inputs, outputs, 4, stride, 1, bias=False), nn.InstanceNorm2d(outputs)]
+            layers.append(nn.LeakyReLU(0.2))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1] to (N, 1, H', W') logits, float32."""
+        return self.layers(x).float()
+
+
+class PlainEncoder(nn.Module):
+    """VGG-19 to relu4_1, frozen; ``scale`` and ``shift`` (1, 3, 1, 1) take [-1, 1] to what the weights expect."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for _, inputs, outputs in _VGG)
+        self.register_buffer("scale", torch.ones(1, 3, 1, 1))
+        self.register_buffer("shift", torch.zeros(1, 3, 1, 1))
+        self.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, 3, H, W) in [-1, 1] to the features of relu1_1, relu2_1, relu3_1 and relu4_1."""
+        x = x * self.scale + self.shift
+        features = {}
+        for number, ((name, _, _), conv) in enumerate(zip(_VGG, self.convs, strict=True)):
+            if number and name.endswith("_1"):
+                x = F.max_pool2d(x, 2)
+            x = F.relu(conv(x))
+            if name.endswith("_1"):
+                features[name] = x
+        return features
+
+
+@torch.no_grad()
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Parameters of ``source`` into ``target``, one after another. Raises ValueError where shapes differ."""
+    theirs, own = list(source.parameters()), list(target.parameters())
+    if [p.shape for p in theirs] != [p.shape for p in own]:
+        raise ValueError(f"{type(target).__name__} has other parameters than {type(source).__name__}")
+    for mine, given in zip(own, theirs, strict=True):
+        mine.copy_(given)
