@@ -25,7 +25,7 @@ from fastgan.engine.precision import autocast, select_device, select_dtype
 from fastgan.models import FastGenerator
 
 SUITE = "infer"
-_EFFORT = {"cpu": Effort(seconds=60.0, least=5, most=25), "cuda": Effort(seconds=10.0, least=5, most=30)}
+_EFFORT = {"cpu": Effort(seconds=60.0, least=5, most=25), "cuda": Effort(seconds=5.0, least=5, most=30)}
 #: Of the weights, which stand for trained ones.
 SEED = 0
 #: A picture nearer than this to eager float32's is right: the peak is the range of the pictures.
@@ -48,17 +48,17 @@ def run(
     """Measure the network; the header and rows of ``bench --json``. Takes what ``ops.run`` takes."""
     begin = time.monotonic()
     result = result or {"header": results.header(device), "rows": []}
-    size = 64 if quick else 512
+    size = size_of(quick=quick)
     suite.allow_tf32(device)
-    providers = _providers(device, size, not quick if compiled is None else compiled)
-    name, needed = f"stylise-{size}-b1", floor.of_picture(size)
-    limits = suite.add_floor(result, name, needed, providers, device, quick=quick, tell=tell)
+    chosen = providers(device, size, not quick if compiled is None else compiled)
+    name, needed = case_of(size), floor.of_picture(size)
+    limits = suite.add_floor(result, name, needed, chosen, device, quick=quick, tell=tell)
     plan = Plan(
         SUITE,
         name,
         device,
         __name__,
-        providers,
+        chosen,
         images=1,
         operations=floor.operations(needed),
         floor=limits,
@@ -70,6 +70,16 @@ def run(
     suite.finish(result, begin)
     keep(result)
     return result
+
+
+def size_of(*, quick: bool = False) -> int:
+    """Pixels a side of the picture."""
+    return 64 if quick else 512
+
+
+def case_of(size: int) -> str:
+    """``stylise-512-b1``."""
+    return f"stylise-{size}-b1"
 
 
 def judge(have: dict[str, Tensor], truth: dict[str, Tensor], dtype: str) -> Verdict:
@@ -155,7 +165,8 @@ def _inputs(size: int, device: str) -> Iterator[Tensor]:
     return itertools.cycle(made)
 
 
-def _providers(device: str, size: int, compiled: bool) -> list[Provider]:
+def providers(device: str, size: int, compiled: bool) -> list[Provider]:
+    """Who takes part; ONNX Runtime on a CPU alone."""
     known = {"size": size}
     ours = [Provider(p.name, p.dtype, {**p.options, **known}) for p in suite.ours(device)]
     peers = [(name, dtype) for name in ("eager", "compiled")[: 1 + compiled] for dtype in ("float32", "bfloat16")]
