@@ -46,11 +46,6 @@ class Run:
         benchmark.pedantic(once, rounds=5, warmup_rounds=1)  # type: ignore[attr-defined]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.addoption("--quick", action="store_true", help="tiny sizes, no compiler")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     device, quick = metafunc.config.getoption("--device", "cpu"), metafunc.config.getoption("--quick", False)
     case = train.case_of(device, quick=quick)

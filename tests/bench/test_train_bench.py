@@ -98,7 +98,7 @@ def test_weights_of_other_networks_are_refused() -> None:
 def test_step_runs_on_a_fresh_batch_each_time() -> None:
     step = fastgan.bench.step(size=32, batch=1)
     first, second = step(), step()
-    assert {first["step"], second["step"]} == {1, 2} if "step" in first else first["loss/g"] != second["loss/g"]
+    assert first["loss/g"] != second["loss/g"]
     assert first["loss/g"] > 0 and first["time/step"] > 0
 
 
