@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# On a machine with an NVIDIA GPU: build for it in place, test the ops, measure them. Nine minutes at most, and eight files
-# in OUT (by default benchmarks/results/<GPU>). Needs torch and pytest; the build needs nvcc, setuptools and pybind11.
+# On a machine with an NVIDIA GPU: build for it in place, test the ops, measure them, the training step and a
+# picture. Nine minutes at most, and eight files in OUT (by default benchmarks/results/<GPU>). Needs torch and pytest; the
+# build needs nvcc, setuptools and pybind11; the step and the picture need what pip installs with fastgan.
 # What it cannot do it says, and goes on. Exit code 1 if the build or a test failed.
 #
 #   bash benchmarks/gpu.sh
@@ -29,17 +30,28 @@ if [[ -z ${machine:-} ]]; then
 fi
 OUT=${OUT:-benchmarks/results/$machine}
 mkdir -p "$OUT" || exit 1
+: >"$OUT/log.txt"
 
 cannot() {
   echo "COULD NOT: $*" | tee -a "$OUT/machine.txt"
 }
 
-# part SECONDS LOG COMMAND...: its output goes to the log and its end to the terminal.
+# Seconds to the end of the nine minutes, less what stopping takes and what is to be kept for later parts; 20 at least.
+left() {
+  local rest=$((525 - SECONDS - $1))
+  echo $((rest > 20 ? rest : 20))
+}
+
+least() {
+  echo $(($1 < $2 ? $1 : $2))
+}
+
+# part SECONDS LOG COMMAND...: its output goes to the log's end, and its own end to the terminal.
 part() {
   local limit=$1 log=$OUT/$2 begin=$SECONDS status
   shift 2
   echo "== $*"
-  timeout -k 10 "$limit" "$@" >"$log" 2>&1
+  timeout -k 10 "$limit" "$@" >>"$log" 2>&1
   status=$?
   tail -n 15 "$log"
   [[ $status == 124 || $status == 137 ]] && echo "stopped after $limit s" | tee -a "$log"
@@ -70,8 +82,8 @@ if ! "$PYTHON" -c 'import setuptools, pybind11' 2>/dev/null; then
 elif ! { command -v "${FASTGAN_NVCC:-nvcc}" || command -v "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc"; } >/dev/null; then
   cannot "build the extension: no nvcc"
 elif ! FASTGAN_CUDA=1 FASTGAN_CUDA_ARCHS=${FASTGAN_CUDA_ARCHS:-$arch} \
-  part 130 build.txt "$PYTHON" setup.py build_ext --inplace --force; then
-  cannot "build the extension: see build.txt"
+  part 130 log.txt "$PYTHON" setup.py build_ext --inplace --force; then
+  cannot "build the extension: see log.txt"
   failed=1
 fi
 
@@ -95,22 +107,27 @@ class Missing:
 pytest.main(["tests/ops", "--collect-only", "-q", "-p", "no:cacheprovider"], plugins=[Missing()])
 PY
   )
-  part 120 tests.txt "$PYTHON" -m pytest tests/ops "${options[@]}" || failed=1
+  : >"$OUT/tests.txt"
+  part 110 tests.txt "$PYTHON" -m pytest tests/ops "${options[@]}" || failed=1
 fi
 
-if ! part 70 tune.txt env FASTGAN_CACHE="$OUT" "$PYTHON" - <<'PY'; then
+if ! part 70 log.txt env FASTGAN_CACHE="$OUT" "$PYTHON" - <<'PY'; then
 from fastgan.bench import cases, tune
 tune.tune((case for op in cases.op_names() for case in cases.cases(op, "cuda")), tell=lambda line: print(line, flush=True))
 PY
-  cannot "tune the Triton kernels: see tune.txt"
+  cannot "tune the Triton kernels: see log.txt"
 fi
 export FASTGAN_CACHE=$OUT
 
 # Results are written after each op, so a run that is stopped leaves what it had.
-if ! part 200 bench.txt "$PYTHON" -m fastgan.bench ops --device cuda --report "$OUT"; then
-  cannot "finish the benchmark: see bench.txt"
+if ! part "$(least 190 "$(left 170)")" log.txt "$PYTHON" -m fastgan.bench ops --device cuda --report "$OUT"; then
+  cannot "finish the benchmark of the ops: see log.txt"
   [[ -f $OUT/bench.json ]] || failed=1
 fi
+part "$(least 110 "$(left 70)")" log.txt "$PYTHON" -m fastgan.bench train --device cuda --json "$OUT/train.json" ||
+  cannot "finish the benchmark of the step: see log.txt"
+part "$(least 90 "$(left 0)")" log.txt "$PYTHON" -m fastgan.bench infer --device cuda --json "$OUT/infer.json" ||
+  cannot "finish the benchmark of a picture: see log.txt"
 
 echo "results in $OUT: $(cd "$OUT" && echo *)"
 exit $failed

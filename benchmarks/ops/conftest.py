@@ -49,11 +49,6 @@ class Run:
         benchmark(once)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.addoption("--quick", action="store_true", help="tiny sizes")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     device, quick = metafunc.config.getoption("--device", "cpu"), metafunc.config.getoption("--quick", False)
     op = metafunc.function.__name__.removeprefix("test_")

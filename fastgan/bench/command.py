@@ -62,7 +62,11 @@ def bench(
 
     # The names of ops choose among the ops, and leave the rest out.
     suites = ["ops"] if only and what == "all" else [name for name in WHAT[:-1] if what in (name, "all")]
-    whole = {name: module for name in suites if name not in ("ops", "loader") and (module := _whole(name, required=what != "all"))}
+    whole = {
+        name: module
+        for name in suites
+        if name not in ("ops", "loader") and (module := _whole(name, required=what != "all"))
+    }
     result: results.Result = {"header": results.header(device), "rows": []}
     for number, name in enumerate(suites):
 

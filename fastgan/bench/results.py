@@ -41,7 +41,7 @@ Result = dict[str, Any]
 
 def header(device: str) -> dict[str, Any]:
     """Where and with what a result is made; the ceilings come in as they are measured."""
-    packages = ("triton", "numpy", *PACKAGES)
+    packages = ("triton", "numpy", "onnxruntime", *PACKAGES)
     versions = {"fastgan": __version__, "python": platform.python_version(), "torch": torch.__version__}
     return {
         "machine": machine(device),

@@ -118,7 +118,7 @@ class Worker:
         assert self._child.stdin is not None
         try:
             print(json.dumps(request), file=self._child.stdin, flush=True)
-        except OSError:
+        except (OSError, ValueError):  # the pipe is broken, or closed from this side
             raise WorkerError(self._death()) from None
         return self._answer()
 

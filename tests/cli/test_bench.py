@@ -41,9 +41,34 @@ def test_without_files(fastgan: Command) -> None:
     assert "from_pixels" in done.out and "to_pixels" in done.out
 
 
+@pytest.mark.parametrize("what,case", [("train", "step-64-b2"), ("infer", "stylise-64-b1")])
+def test_whole_networks(what: str, case: str, fastgan: Command, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    done = fastgan("bench", what, "--quick", "--json", file)
+    assert done.code == 0, done
+    result = json.loads(file.read_text())
+    header, rows = result["header"], result["rows"]
+    assert header["complete"] and header["seconds"] > 0 and f"{case}_convolutions_float32_ms" in header["ceilings"]
+    assert {("fastgan", "float32"), ("eager", "float32"), ("eager", "bfloat16")} <= {
+        (row["provider"], row["dtype"]) for row in rows
+    }
+    for row in rows:
+        assert row["suite"] == what and row["case"] == case and row["device"] == "cpu" and row["gb_per_s"] is None
+        assert row["correct"] is True and row["ratio_to_best_peer"] > 0, row
+        assert 0 < row["ms_p20"] <= row["ms_median"] <= row["ms_p80"]
+        assert row["gflop_per_s"] > 0 and row["fraction_of_limit"] > 0
+        assert row["img_per_s"] > 0 and row["peak_mb"] > 100
+        assert ("ratio_to" in row) == (row["provider"] == "fastgan")
+    assert "fastgan float32" in done.out and max(map(len, done.out.split("vs peer:")[0].splitlines())) <= 100
+    assert f"{case}: opening eager float32" in done.err
+
+
 BAD = {
     "device": (["--device", "tpu"], ["--device tpu", "cpu", "cuda"]),
     "what": (["opps"], ["opps", "ops", "loader", "all"]),
+    "op of the step": (["train", "--only", "ssim"], ["--only", "for the ops"]),
+    "tuning the step": (["infer", "--tune"], ["--tune", "for the ops"]),
+    "device of the step": (["train", "--device", "tpu"], ["--device tpu", "cpu", "cuda"]),
     "op": (["--only", "ssim,sim"], ["--only sim", "no such op", "ssim"]),
     "loader": (["loader", "--only", "dali"], ["--only dali", "no such loader", "webdataset"]),
     "json in no folder": (["--json", "{p}/none/result.json"], ["{p}/none/result.json", "folder that exists"]),
