@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,18 @@ if TYPE_CHECKING:
 
 #: Steps before the collapse alarm counts; images from noise are all alike for the first 150 to 200, and recover.
 _ALARM_WARMUP = {False: 50, True: 200}
+
+
+def as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
+    """A config from what ``Trainer`` takes for one. Raises InputError for bad fields."""
+    # Only here does the engine need pydantic: a Config may be any object with its fields.
+    if config is None or isinstance(config, Mapping | str | Path):
+        from fastgan.config import load_config
+
+        return (
+            load_config(base=config) if isinstance(config, Mapping) else load_config(Path(config) if config else None)
+        )
+    return config
 
 
 @dataclass

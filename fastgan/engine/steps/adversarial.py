@@ -15,6 +15,7 @@ from torch.profiler import record_function
 
 from fastgan import ops
 from fastgan.data import MIN_SIDE, augment
+from fastgan.engine.compile import Use
 from fastgan.engine.precision import autocast
 from fastgan.engine.state import TrainState
 from fastgan.losses import AdversarialLoss
@@ -155,6 +156,12 @@ class AdversarialStep:
         with self.phases("optimizer"):
             _apply(state.discriminator, state.optimizer_d, state.scaler_d, self.config.optim.discriminator)
         return values
+
+    def uses_of_discriminator(self, real: Tensor, fake: Tensor) -> list[Use]:
+        """What the updates of both networks do with D, on images like these."""
+        rng = torch.Generator().manual_seed(0)
+        real, fake = (augment(images, self.config.loss.augment, rng) for images in (real, fake))
+        return [Use((real,), of_parameters=True), Use((fake,), of_parameters=True), Use((fake,), of_input=True)]
 
     def generator_loss(self, state: TrainState, fake: Tensor) -> Tensor:
         """The adversarial loss of G, by D as it now is; its gradient reaches ``fake`` and no parameter of D."""

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastgan import ops
 from fastgan.engine.precision import autocast
@@ -50,12 +50,20 @@ class StylizeStep(AdversarialStep):
         self.ssim = SSIMLoss()
         self.psnr = PSNRLoss()
         self.tv = TotalVariation()
-        self.layers = tuple(dict.fromkeys((*styles.layers, config.loss.content_layer)))
+        content = (config.loss.content_layer,) if config.loss.content else ()
+        #: What the encoder is asked for of results.
+        self.judged_layers = tuple(dict.fromkeys((*styles.layers, *content)))
 
     @property
     def max_side(self) -> int | None:
         """See ``AdversarialStep``: D sees crops of the style of the batch's size."""
         return self.styles.min_side
+
+    def content_layers(self, generator: nn.Module) -> tuple[str, ...]:
+        """What the encoder is asked for of photographs."""
+        layers = generator.layers if isinstance(generator, FusionGenerator) else ()
+        weights = self.config.loss
+        return tuple(dict.fromkeys((*layers, weights.content_layer))) if weights.content else layers
 
     def update(self, state: TrainState, images: Tensor) -> dict[str, Tensor]:
         """See ``AdversarialStep``."""
@@ -63,10 +71,7 @@ class StylizeStep(AdversarialStep):
         content = images
         with self.phases("data"):
             real, chosen = self._style_crops(state, content)
-        weights = self.config.loss
-        wanted = state.generator.layers if fusing else ()
-        if weights.content:
-            wanted = tuple(dict.fromkeys((*wanted, weights.content_layer)))
+        wanted = self.content_layers(state.generator)
         content_features: dict[str, Tensor] = {}
         if wanted:
             with self.phases("features"), torch.no_grad():
@@ -97,7 +102,7 @@ class StylizeStep(AdversarialStep):
         weights = self.config.loss
         structure = 1.0 if state.controller is None else state.controller.weight
         with self.phases("features"):
-            features = self.encoder(result, self.layers if weights.content else self.styles.layers)
+            features = self.encoder(result, self.judged_layers)
         with self.phases("losses"):
             zero = result.new_zeros(())
             nothing = result.new_full((), math.nan)
