@@ -27,6 +27,7 @@ from fastgan.data import (
     read_image,
 )
 from fastgan.engine.optimizer import FlatOptimizer
+from fastgan.engine.recompute import recompute_stages
 from fastgan.engine.state import TrainState, check_ownership
 from fastgan.engine.styles import MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.errors import InputError
@@ -170,6 +171,8 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
     optimizer_d = FlatOptimizer(discriminator.parameters(), config.optim.discriminator)
     check_ownership(optimizer_g, generator, "generator")
     check_ownership(optimizer_d, discriminator, "discriminator")
+    if config.train.checkpointing:
+        recompute_stages(generator)
     scaled = dtype == torch.float16
     rng = torch.Generator()
     rng.manual_seed(config.train.seed)

@@ -18,6 +18,7 @@ from fastgan.engine import build, callbacks, checkpoint
 from fastgan.engine.budget import Budget
 from fastgan.engine.compile import Compiler
 from fastgan.engine.evaluate import Measures
+from fastgan.engine.graphs import open_graphs
 from fastgan.engine.infer import Stylizer
 from fastgan.engine.model_files import save_model
 from fastgan.engine.precision import select_device, select_dtype
@@ -81,6 +82,8 @@ class Trainer:
         self._source: Iterator[Tensor] | None = None if data is None else iter(data)
         self.photographs = None if data is not None else build.open_photographs(self.config, self._note_broken)
         self.task = self._build_task()
+        step = self.task.step
+        step.graphs = open_graphs(self.config, self.state.generator, step.compute, self.device, self._messages.append)
         batches = None if self.photographs is None else self.photographs.batches
         self.budget = Budget.of(self.config.train, None if batches is None else batches.steps_per_epoch)
         self.stop_requested = False
@@ -197,6 +200,8 @@ class Trainer:
                 self.state.elapsed = time.monotonic() - epoch
                 if self.budget.done(self.state.step, self.state.elapsed) or self._has_had_enough():
                     break
+                if self.task.step.graphs is not None:
+                    self.task.step.graphs.waiting = not compiler.settled
                 batch, waited = next(batches, (None, 0.0))
                 if batch is None:
                     break

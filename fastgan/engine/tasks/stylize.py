@@ -62,7 +62,7 @@ class StylizeTask(Task):
         if not self.fuses:
             _ = self.styles.mean_targets  # a style that cannot be used is told before anything is written
         self.encoder.to_compute(dtype, torch.channels_last)
-        self.step: StylizeStep = StylizeStep(config, self.encoder, self.styles, device, dtype)
+        self.step: StylizeStep = StylizeStep(config, self.encoder, self.styles, device, dtype, fused=deeper)
 
     def model(self, state: TrainState) -> Stylizer:
         """See ``Task``; live: it changes with each step."""
@@ -74,18 +74,19 @@ class StylizeTask(Task):
 
     def networks(self, state: TrainState) -> dict[str, Network]:
         """See ``Task``; the decoder of ``fusion`` is left as it is."""
-        count = self.config.data.batch
+        count = -(-self.config.data.batch // self.config.train.accumulate)
         images = random_images(count, self.config.data.size).to(self.device)
         # Of a batch that is fused, D sees the images of full strength: the first, and of the others every third.
         real = images[: 1 + (count - 1) // 3] if self.fuses else images
         networks: dict[str, Network] = {}
         fake = real
         if not self.fuses:
-            networks["generator"] = (state.generator, [Use((images,), of_parameters=True)])
+            sketched = [Use((images,))] if self.config.train.accumulate > 1 else []
+            networks["generator"] = (state.generator, [*sketched, Use((images,), of_parameters=True)])
             fake = output_of(state.generator, images, self.device, self.dtype)
         if self.config.loss.adversarial:
             networks["discriminator"] = (state.discriminator, self.step.uses_of_discriminator(real, fake))
-        wanted, judged = self.step.content_layers(state.generator), self.step.judged_layers
+        wanted, judged = self.step.content_layers, self.step.judged_layers
         seen = [Use((images, wanted), autocast=False)] if wanted else []
         networks["encoder"] = (self.encoder, [*seen, Use((images, judged), of_input=True, autocast=False)])
         return networks
