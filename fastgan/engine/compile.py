@@ -24,8 +24,12 @@ _FLOOR = {torch.float32: 1e-3, torch.bfloat16: 2e-3, torch.float16: 5e-4}
 #: Gradients this much smaller than the network's largest are sums that cancel: what is left of them is rounding.
 _LEAST = 1e-3
 #: The share of a network's time that compiling it may win, for the guess before it is measured. On CPU the kernels of
-#: fastgan.ops have done that work already (docs/tuning.md has the figures); no GPU was measured.
-_HOPE = {"cpu": 0.05, "cuda": 0.3}
+#: fastgan.ops have done that work already: D and VGG-19 were slower compiled (docs/tuning.md has the figures). No GPU
+#: was measured.
+_HOPE = {
+    "cpu": {"generator": 0.04},
+    "cuda": {"generator": 0.3, "discriminator": 0.3, "encoder": 0.3},
+}
 #: Seconds that compiling one network takes, before one was.
 _COST = 30.0
 #: A smaller share than this is no gain but noise.
@@ -113,7 +117,7 @@ class Compiler:
             return
         step = min(self._steps[1:])
         left = steps_left(step)
-        if _HOPE[self._device.type] * step * left < self._cost:
+        if max(_HOPE[self._device.type].values()) * step * left < self._cost:
             self.finish()
             return
         self._settle({name: self._judge(name, network, left) for name, network in self._networks().items()})
@@ -128,8 +132,11 @@ class Compiler:
         self._state.decisions["compile"] = decisions
 
     def _judge(self, name: str, network: Network, left: float) -> dict[str, Any]:
+        hope = _HOPE[self._device.type].get(name, 0.0)
+        if not hope:
+            return {"compiled": False}
         eager = self._seconds(network)
-        if _HOPE[self._device.type] * eager * left < self._cost:
+        if hope * eager * left < self._cost:
             return {"compiled": False, "time/eager": eager}
         made = self._compile(name, network, eager=eager)
         self._cost = made.get("time/compile", self._cost)

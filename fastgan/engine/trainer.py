@@ -208,7 +208,10 @@ class Trainer:
                 metrics = self.step(batch)
                 metrics["time/data_wait"] = waited
                 step = self.state.step
-                compiler.observe(metrics["time/step"], partial(self.budget.steps_left, step, time.monotonic() - epoch))
+                if not self.stop_requested:  # compiling could not be interrupted
+                    compiler.observe(
+                        metrics["time/step"], partial(self.budget.steps_left, step, time.monotonic() - epoch)
+                    )
                 keeping = any(step % every == 0 for every in (config.quality.every, config.checkpoint.every))
                 # The update may be what is not finite, under losses that are: looked at before it is kept anywhere.
                 watched = [metrics[name] for name in self.task.step.guarded()]
