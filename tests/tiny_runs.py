@@ -28,6 +28,7 @@ TINY: dict[str, Any] = {
     "train.steps": 4,
     "train.precision": "fp32",
     "train.device": "cpu",
+    "train.compile": False,
     "quality.every": 2,
     "checkpoint.every": 1000,
     "log.samples_every": 1000,

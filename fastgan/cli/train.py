@@ -69,7 +69,7 @@ def train(
     target_psnr: Annotated[float | None, typer.Option(help="Hold this PSNR (dB) to the photographs.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16. [default: auto]")] = None,
     compile: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="torch.compile the networks. [default: no-compile]")
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile the networks. [default: where it pays]")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of fields, as config.yaml of a run.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, any field of config.yaml.")] = None,

@@ -14,7 +14,7 @@ _PERCEPTUAL = ("content", "style", "ssim", "psnr", "tv")
 
 def check_combinations(config: Config) -> None:
     """Raise ValueError, in one line that says what would work, for fields that do not go together."""
-    for check in (_model, _discriminator, _noise, _adversarial):
+    for check in (_model, _discriminator, _noise, _adversarial, _memory):
         check(config)
 
 
@@ -97,3 +97,20 @@ def _noise(config: Config) -> None:
             )
     if not config.loss.adversarial:
         raise ValueError("loss.adversarial: is all that the model dcgan learns from; give it a weight above 0")
+
+
+def _memory(config: Config) -> None:
+    train, model = config.train, config.model
+    if train.accumulate > 1 and (model.name == "dcgan" or model.discriminator.norm == "batch"):
+        raise ValueError(
+            "train.accumulate: batch norm takes its moments from the whole batch; leave it at 1 or use --model fast"
+        )
+    if train.accumulate > 1 and model.name == "fusion":
+        raise ValueError(
+            "train.accumulate: the strengths of a batch of the model fusion go together; leave it at 1 or give a "
+            "smaller --batch"
+        )
+    if train.checkpointing and model.name == "dcgan":
+        raise ValueError(
+            "train.checkpointing: batch norm would count each batch twice; leave it false or use --model fast"
+        )

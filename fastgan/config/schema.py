@@ -138,7 +138,12 @@ class QualityConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """How long, from what seed and in which arithmetic. Without a length a run has 2,000 steps."""
+    """How long, from what seed and in which arithmetic. Without a length a run has 2,000 steps.
+
+    ``compile``: networks by ``torch.compile``; ``auto`` where that is won back within the run. ``graphs``: a
+    step replayed as a CUDA graph, where there is a GPU. ``accumulate``: parts
+    that a batch is cut into, and ``checkpointing``: the generator's activations computed twice; both for less memory.
+    """
 
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
@@ -146,7 +151,10 @@ class TrainConfig(_Section):
     seed: int = Field(0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    compile: bool = False
+    compile: Literal["auto", True, False] = "auto"
+    graphs: Literal["auto", True, False] = "auto"
+    accumulate: int = Field(1, ge=1, le=1024)
+    checkpointing: bool = False
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:

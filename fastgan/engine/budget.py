@@ -46,6 +46,13 @@ class Budget:
         assert self.seconds is not None
         return min(1.0, elapsed / max(self.seconds, 1e-9))
 
+    def steps_left(self, step: int, elapsed: float, seconds: float) -> float:
+        """How many steps are still to come after ``step`` and ``elapsed`` seconds, if each takes ``seconds``."""
+        if self.steps is not None:
+            return max(0, self.steps - step)
+        assert self.seconds is not None
+        return max(0.0, self.seconds - elapsed) / max(seconds, 1e-9)
+
     def done(self, step: int, elapsed: float) -> bool:
         """True once no further step is due."""
         if self.steps is not None:

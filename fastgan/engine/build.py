@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from fastgan.data import (
 )
 from fastgan.engine.optimizer import FlatOptimizer
 from fastgan.engine.precision import place
+from fastgan.engine.recompute import recompute_stages
 from fastgan.engine.state import TrainState, check_ownership
 from fastgan.engine.styles import MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.errors import InputError
@@ -41,6 +43,18 @@ if TYPE_CHECKING:
 
 #: Steps before the collapse alarm counts; images from noise are all alike for the first 150 to 200, and recover.
 _ALARM_WARMUP = {False: 50, True: 200}
+
+
+def as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
+    """A config from what ``Trainer`` takes for one. Raises InputError for bad fields."""
+    # Only here does the engine need pydantic: a Config may be any object with its fields.
+    if config is None or isinstance(config, Mapping | str | Path):
+        from fastgan.config import load_config
+
+        return (
+            load_config(base=config) if isinstance(config, Mapping) else load_config(Path(config) if config else None)
+        )
+    return config
 
 
 @dataclass
@@ -170,6 +184,8 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
     optimizer_d = FlatOptimizer(discriminator.parameters(), config.optim.discriminator)
     check_ownership(optimizer_g, generator, "generator")
     check_ownership(optimizer_d, discriminator, "discriminator")
+    if config.train.checkpointing:
+        recompute_stages(generator)
     scaled = dtype == torch.float16
     rng = torch.Generator()
     rng.manual_seed(config.train.seed)

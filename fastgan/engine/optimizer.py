@@ -102,9 +102,15 @@ class FlatOptimizer(torch.optim.Optimizer):
         self._show_state()
 
     def step(  # type: ignore[override]
-        self, closure: Callable[[], Any] | None = None, *, ema_decay: float | Tensor | None = None
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        lr: float | Tensor | None = None,
+        ema_decay: float | Tensor | None = None,
     ) -> Any:
         """One update; with ``ema_decay``, of the averages too: ``ema_decay * ema + (1 - ema_decay) * parameter``.
+
+        ``lr`` takes the place of the group's: a CUDA graph replays with what a tensor holds then.
 
         Raises:
             RuntimeError: a parameter or an average was replaced since the optimiser was built.
@@ -125,7 +131,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         for start, end in runs:
             # Only the last run counts, so that every run sees the same number.
             step = self._step if end == runs[-1][1] else self._step.clone()
-            self._update(group, start, end, step, ema_decay)
+            self._update(group if lr is None else {**group, "lr": lr}, start, end, step, ema_decay)
         if not runs:
             return loss
         # The parameters have version counters of their own, by which autograd sees that they changed.
@@ -145,6 +151,11 @@ class FlatOptimizer(torch.optim.Optimizer):
                 parameter.grad = None
             elif not _lies_at(parameter.grad, view):
                 parameter.grad = view
+
+    def changed(self) -> list[Tensor]:
+        """The tensors that a step changes; they stay where they are, and ``load_state_dict`` writes into them."""
+        averages = [] if self.flat_ema is None else [self.flat_ema]
+        return [self.flat, *averages, *self._flat_state, self._step]
 
     def state_dict(self) -> dict[str, Any]:
         """As of the optimiser of this name in ``torch.optim``; its tensors are views of the live state, steps aside."""

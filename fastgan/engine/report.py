@@ -85,6 +85,7 @@ def _gather(
         "control_weight": None if state.controller is None else state.controller.weight,
         "rollbacks": state.rollbacks,
         "best": None if state.best is None else {"step": state.best.step, "score": state.best.score},
+        "decisions": state.decisions,
         "alarms": [{"step": step, "text": text} for step, text in state.alarms],
         "photographs": _measured(trainer.start),
         "result": _measured(result),

@@ -27,7 +27,7 @@ class Best:
 @dataclass
 class TrainState:
     """Networks, EMA, optimisers, scalers, controller, alarm, random state, step and time spent; how many
-    threads the run has, for whoever sets torch's (nothing here does).
+    threads the run has, for whoever sets torch's (nothing here does); what was decided by timing.
 
     A training step is a function of this and a batch.
     """
@@ -49,6 +49,7 @@ class TrainState:
     best: Best | None = None
     alarms: list[tuple[int, str]] = field(default_factory=list)
     threads: int = field(default_factory=torch.get_num_threads)
+    decisions: dict[str, Any] = field(default_factory=dict)
     kept: Any = field(default=None, repr=False)
     _parts: tuple[str, ...] = field(
         default=("generator", "discriminator", "ema", "optimizer_g", "optimizer_d", "scaler_g", "scaler_d"), repr=False
@@ -67,6 +68,7 @@ class TrainState:
         values["alarms"] = list(self.alarms)
         values["best"] = None if self.best is None else dict(vars(self.best))
         values["threads"] = self.threads
+        values["decisions"] = copy.deepcopy(self.decisions)
         return values
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
@@ -93,6 +95,7 @@ class TrainState:
         self.alarms = [(int(step), str(text)) for step, text in values.get("alarms", ())]
         self.best = None if values.get("best") is None else Best(**values["best"])
         self.threads = int(values["threads"])
+        self.decisions = copy.deepcopy(values.get("decisions", {}))
 
     def is_finite(self) -> bool:
         """True while every parameter of both networks is finite."""

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from fastgan.data import Photo, write_image
 from fastgan.engine import build, callbacks, checkpoint
 from fastgan.engine.budget import Budget
-from fastgan.engine.compile import compile_verified
+from fastgan.engine.compile import Compiler
 from fastgan.engine.evaluate import Measures
+from fastgan.engine.graphs import open_graphs
 from fastgan.engine.infer import Stylizer
 from fastgan.engine.model_files import save_model
 from fastgan.engine.precision import select_device, select_dtype
@@ -26,7 +26,7 @@ from fastgan.engine.report import finish_report
 from fastgan.engine.run_folder import RunFolder
 from fastgan.engine.sampler import Sampler
 from fastgan.engine.tasks import NoiseTask, StylizeTask, Task
-from fastgan.engine.watch import MetricsFile, TensorBoard
+from fastgan.engine.watch import MetricsFile, TensorBoard, peak_bytes
 from fastgan.errors import FastganError, InputError, first_line
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Trainer:
         started: float | None = None,
     ) -> None:
         self._started = time.monotonic() if started is None else started
-        self.config = _as_config(config)
+        self.config = build.as_config(config)
         self.callbacks = list(callbacks)
         self._watchers: list[Any] = []
         self._files_saved = False
@@ -82,6 +82,8 @@ class Trainer:
         self._source: Iterator[Tensor] | None = None if data is None else iter(data)
         self.photographs = None if data is not None else build.open_photographs(self.config, self._note_broken)
         self.task = self._build_task()
+        step = self.task.step
+        step.graphs = open_graphs(self.config, self.state.generator, step.compute, self.device, self._messages.append)
         batches = None if self.photographs is None else self.photographs.batches
         self.budget = Budget.of(self.config.train, None if batches is None else batches.steps_per_epoch)
         self.stop_requested = False
@@ -131,7 +133,7 @@ class Trainer:
         metrics["progress"] = progress
         metrics["time/step"] = spent
         metrics["time/img_per_s"] = batch.shape[0] / spent
-        metrics["mem/peak_bytes"] = float(_peak_bytes(self.device))
+        metrics["mem/peak_bytes"] = float(peak_bytes(self.device))
         return metrics
 
     def fit(self) -> dict[str, Any]:
@@ -180,8 +182,9 @@ class Trainer:
 
     def _fit(self) -> dict[str, Any]:
         self._pass_on_messages()
-        if self.config.train.compile:
-            self._compile()
+        networks = partial(self.task.networks, self.state)
+        compiler = Compiler(self.config.train.compile, self.state, networks, self.device, self.dtype, self._say)
+        compiler.start()
         begin = time.monotonic()
         self.start = self.task.start()
         self._reserve_time(time.monotonic() - begin)
@@ -197,12 +200,18 @@ class Trainer:
                 self.state.elapsed = time.monotonic() - epoch
                 if self.budget.done(self.state.step, self.state.elapsed) or self._has_had_enough():
                     break
+                if self.task.step.graphs is not None:
+                    self.task.step.graphs.waiting = not compiler.settled
                 batch, waited = next(batches, (None, 0.0))
                 if batch is None:
                     break
                 metrics = self.step(batch)
                 metrics["time/data_wait"] = waited
                 step = self.state.step
+                if not self.stop_requested:  # compiling could not be interrupted
+                    compiler.observe(
+                        metrics["time/step"], partial(self.budget.steps_left, step, time.monotonic() - epoch)
+                    )
                 keeping = any(step % every == 0 for every in (config.quality.every, config.checkpoint.every))
                 # The update may be what is not finite, under losses that are: looked at before it is kept anywhere.
                 watched = [metrics[name] for name in self.task.step.guarded()]
@@ -231,6 +240,7 @@ class Trainer:
         if not self.state.is_finite():
             self._roll_back("a parameter was not finite")
         if not self._is_stopped():
+            compiler.finish()
             self._keep_best()
         if saved_at != self.state.step:
             self.save()
@@ -253,7 +263,7 @@ class Trainer:
         if best is None or patience is None or best.since < patience:
             return False
         text = f"no better than at step {best.step} in {best.since} measurements: ended at step {self.state.step}"
-        self._tell("on_message", callbacks.MessageEvent(text))
+        self._say(text)
         return True
 
     def _keep_best(self) -> None:
@@ -265,7 +275,7 @@ class Trainer:
         self.state.keep_best()
         if self.state.kept is not None and self.state.best is not None:
             text = f"the model is that of step {self.state.best.step}, the best of those measured"
-            self._tell("on_message", callbacks.MessageEvent(text))
+            self._say(text)
 
     def _batches(self) -> Generator[tuple[Tensor, float], None, None]:
         """(batch, seconds waited for it); closes the loader's thread at the end."""
@@ -321,11 +331,11 @@ class Trainer:
         text = self.state.alarm.update(metrics["quality/spread"], metrics["loss/d"] if vanishes else None)
         if text is not None:
             self.state.alarms.append((self.state.step, text))
-            self._tell("on_message", callbacks.MessageEvent(f"step {self.state.step}: {text}"))
+            self._say(f"step {self.state.step}: {text}")
 
     def _roll_back(self, fault: str) -> None:
         """Go back to the last good state at lower rates. Raises DivergenceError when that was done too often."""
-        step, rollbacks = self.state.step, self.state.rollbacks
+        step, rollbacks, decisions = self.state.step, self.state.rollbacks, self.state.decisions
         if self._good is None or rollbacks >= _MAX_ROLLBACKS:
             raise DivergenceError(
                 f"{fault} at step {step}, after {rollbacks} rollbacks; lower optim.generator.lr "
@@ -333,6 +343,7 @@ class Trainer:
             )
         self.state.load_state_dict(self._good)
         self.state.rollbacks = rollbacks + 1
+        self.state.decisions = decisions
         self.state.damping *= 0.5
         self._good = self.state.snapshot()
         self._tell("on_rollback", callbacks.RollbackEvent(step, self.state.step, self.state.damping, fault))
@@ -345,13 +356,6 @@ class Trainer:
             for watcher in self._watchers:
                 if isinstance(watcher, TensorBoard):
                     watcher.add_images(f"samples{kind}", sheet, self.state.step)
-
-    def _compile(self) -> None:
-        examples = self.task.examples(self.state, self.config.data.batch, self.config.data.size)
-        for name, (network, example) in examples.items():
-            reason = compile_verified(network, example, self.device, self.dtype)
-            if reason is not None:
-                self._tell("on_message", callbacks.MessageEvent(f"the {name} is not compiled: {reason}"))
 
     def _reserve_time(self, measured: float) -> None:
         """With ``train.minutes``, the wall time of the whole command: what is left for training after start and end."""
@@ -377,11 +381,14 @@ class Trainer:
 
     def _pass_on_messages(self) -> None:
         while self._messages:  # the loader's thread may be adding to them
-            self._tell("on_message", callbacks.MessageEvent(self._messages.popleft()))
+            self._say(self._messages.popleft())
 
     def _note_broken(self, path: Photo, reason: str) -> None:
         self.broken[path] = reason
         self._messages.append(f"skipped: {reason}")
+
+    def _say(self, text: str) -> None:
+        self._tell("on_message", callbacks.MessageEvent(text))
 
     def _tell(self, event: str, value: Any) -> None:
         for callback in (*self._watchers, *self.callbacks):
@@ -389,20 +396,3 @@ class Trainer:
                 getattr(callback, event)(self)
             else:
                 getattr(callback, event)(self, value)
-
-
-def _as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
-    # Only here does the engine need pydantic: a Config may be any object with its fields.
-    if config is None or isinstance(config, Mapping | str | Path):
-        from fastgan.config import load_config
-
-        return (
-            load_config(base=config) if isinstance(config, Mapping) else load_config(Path(config) if config else None)
-        )
-    return config
-
-
-def _peak_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,12 @@ from torch.profiler import record_function
 
 from fastgan import ops
 from fastgan.data import MIN_SIDE, augment
+from fastgan.engine.compile import Use
+from fastgan.engine.graphs import Graphs, Inputs
 from fastgan.engine.precision import autocast
 from fastgan.engine.state import TrainState
 from fastgan.losses import AdversarialLoss
+from fastgan.quality import batch_spread
 
 if TYPE_CHECKING:
     from fastgan.config.schema import Config, OptimizerConfig
@@ -45,9 +48,17 @@ class Phases:
 class AdversarialStep:
     """One alternating update, D first: what is frozen in a run; ``TrainState`` has what changes.
 
+    It is in two parts. The host draws and decides: ``draw`` and ``rates``, tensors by name with one entry an image (but
+    ``rates``). ``compute`` is a function of those
+    and of what the state has on the device; it reads no number that changes from step to step from anywhere else, so
+    that a GPU can replay it (``fastgan.engine.graphs``).
+
     Args:
         config: the run's.
         device, dtype: where, and in what arithmetic, the networks run.
+
+    Attributes:
+        graphs: replays ``compute``; None calls it.
     """
 
     def __init__(self, config: Config, device: torch.device, dtype: torch.dtype) -> None:
@@ -55,6 +66,7 @@ class AdversarialStep:
         self.device = device
         self.dtype = dtype
         self.phases = Phases()
+        self.graphs: Graphs | None = None
         loss = config.loss
         self.adversarial = AdversarialLoss(
             loss.kind,
@@ -81,15 +93,14 @@ class AdversarialStep:
         with self.phases("data"):
             images = self.to_images(batch, state)  # refused before anything is changed
         self._set_schedules(state, progress)
-        values = self.update(state, images)
-        with torch.no_grad():
-            for average, buffer in zip(state.ema.buffers(), state.generator.buffers(), strict=True):
-                average.copy_(buffer)
+        with self.phases("data"):
+            inputs = self.draw(state, images)
+        inputs["rates"] = self.rates(state)
+        compute = self.compute if self.graphs is None else self.graphs
+        values = compute(state, inputs, penalised=self.penalises(state))
         state.step += 1
-        values["loss/total"] = self.adversarial.total(values["loss/adversarial"], values["loss/d"])
         # One transfer, so that a GPU is waited for once a step.
-        numbers = torch.stack([value.detach().float() for value in values.values()]).tolist()
-        metrics = dict(zip(values, numbers, strict=True))
+        metrics = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
         metrics["lr/g"] = state.optimizer_g.param_groups[0]["lr"]
         metrics["lr/d"] = state.optimizer_d.param_groups[0]["lr"]
         if self.config.loss.temperature_end is not None:
@@ -100,9 +111,85 @@ class AdversarialStep:
             state.controller.update(metrics[f"quality/{state.controller.metric}"])
         return metrics
 
-    def update(self, state: TrainState, images: Tensor) -> dict[str, Tensor]:
-        """Both networks by photographs (N, 3, H, W) in [-1, 1]; scalars by name, ``loss/adversarial`` and ``loss/d``
-        among them."""
+    def draw(self, state: TrainState, images: Tensor) -> Inputs:
+        """All that chance decides, for photographs (N, 3, H, W) in [-1, 1]: ``images``, ``real`` (what D is to take for
+        real, likewise) and what else the step takes; augmentation alone draws later."""
+        raise NotImplementedError
+
+    def rates(self, state: TrainState) -> Tensor:
+        """The numbers that change from step to step: both learning rates, the decay of the EMA, the weight of the
+        structure terms."""
+        # Short memory at first: the average must not keep the untrained network.
+        decay = min(self.config.optim.ema, (1 + state.step) / (10 + state.step))
+        weight = 1.0 if state.controller is None else state.controller.weight
+        rates = [optimizer.param_groups[0]["lr"] for optimizer in (state.optimizer_g, state.optimizer_d)]
+        return torch.tensor([*rates, decay, weight], dtype=torch.float64).to(self.device, non_blocking=True)
+
+    def penalises(self, state: TrainState) -> bool:
+        """Whether this step takes R1."""
+        return bool(self.config.loss.r1) and state.step % self.config.loss.r1_every == 0
+
+    def compute(self, state: TrainState, inputs: Inputs, *, penalised: bool = False) -> dict[str, Tensor]:
+        """Update both networks and the average.
+
+        With ``train.accumulate`` the images are taken in turn, and G runs twice: without gradients for D, then again
+        for its own update. What is kept for a backward pass is then never that of more than a part of the batch.
+
+        Returns:
+            Losses and quality of the batch, float32 scalars on the device.
+        """
+        shares, parts = self._parts(inputs)
+        fakes: list[Tensor] = []
+        if len(parts) == 1:
+            parts = [self.look(part) for part in parts]
+            fakes = [self.generate(state, part) for part in parts]
+            judged = [self.judged(part, fake) for part, fake in zip(parts, fakes, strict=True)]
+            values = self._update_discriminator(state, shares, judged, inputs["rates"][1], penalised)
+        else:
+            values = self._update_discriminator(
+                state, shares, (self._sketch(state, part) for part in parts), inputs["rates"][1], penalised
+            )
+        made: list[Tensor] = []
+        state.optimizer_g.zero_grad()
+        for share, part in zip(shares, parts, strict=True):
+            if not fakes:
+                part = self.look(part)
+            fake = fakes.pop() if fakes else self.generate(state, part)
+            of_part = self.objective(state, part, fake)
+            with self.phases("backward"):
+                state.scaler_g.scale(share * of_part["loss/g"]).backward()
+            _add(values, of_part, share)
+            made.append(fake.detach())
+        with self.phases("optimizer"):
+            lr, _, decay, _ = inputs["rates"]
+            _apply(
+                state.generator, state.optimizer_g, state.scaler_g, self.config.optim.generator, lr=lr, ema_decay=decay
+            )
+        with torch.no_grad():
+            for average, buffer in zip(state.ema.buffers(), state.generator.buffers(), strict=True):
+                average.copy_(buffer)
+            values["quality/spread"] = batch_spread(torch.cat(made), inputs["images"])
+        values["loss/total"] = self.adversarial.total(values["loss/adversarial"], values["loss/d"])
+        for name, scaler in (("scale/g", state.scaler_g), ("scale/d", state.scaler_d)):
+            if scaler.is_enabled():
+                scale = scaler._get_scale_async()  # None before its first loss; get_scale() would wait for the GPU
+                values[name] = torch.full((), scaler.get_scale(), device=self.device) if scale is None else scale
+        return {name: value.detach().float() for name, value in values.items()}
+
+    def look(self, inputs: Inputs) -> Inputs:
+        """The inputs, and what is to be known of the photographs."""
+        return inputs
+
+    def generate(self, state: TrainState, inputs: Inputs) -> Tensor:
+        """What G makes of the inputs, (N, 3, H, W)."""
+        raise NotImplementedError
+
+    def judged(self, inputs: Inputs, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Of ``inputs["real"]`` and of what G made, what D sees."""
+        return inputs["real"], fake
+
+    def objective(self, state: TrainState, inputs: Inputs, fake: Tensor) -> dict[str, Tensor]:
+        """Scalars by name: ``loss/g``, what G minimises; ``loss/adversarial``; and quality. All means over images."""
         raise NotImplementedError
 
     @property
@@ -132,44 +219,71 @@ class AdversarialStep:
             return ops.from_pixels(batch.to(self.device, non_blocking=True))
         return batch.to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
 
-    def update_discriminator(self, state: TrainState, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """One step of D on images; ``fake`` is cut off from G here. Gives ``loss/d`` and, where it is on, ``loss/r1``.
+    def _sketch(self, state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return self.judged(inputs, self.generate(state, inputs))
+
+    def _parts(self, inputs: Inputs) -> tuple[list[float], list[Inputs]]:
+        """The batch cut into ``train.accumulate``, and the share of the images that each has."""
+        count = inputs["images"].shape[0]
+        pieces = min(self.config.train.accumulate, count)
+        if pieces == 1:
+            return [1.0], [inputs]
+        cut = {name: value.tensor_split(pieces) for name, value in inputs.items() if name != "rates"}
+        parts = [{name: tensors[index] for name, tensors in cut.items()} for index in range(pieces)]
+        return [part["images"].shape[0] / count for part in parts], [
+            {**part, "rates": inputs["rates"]} for part in parts
+        ]
+
+    def _update_discriminator(
+        self,
+        state: TrainState,
+        shares: Iterable[float],
+        judged: Iterable[tuple[Tensor, Tensor]],
+        lr: Tensor,
+        penalised: bool,
+    ) -> dict[str, Tensor]:
+        """One step of D on real and fake images, which are cut off from G here. Gives ``loss/d`` and ``loss/r1``.
 
         Without an adversarial part there is nothing to learn for: ``loss/d`` is NaN and D stays as it is.
         """
         if not self.config.loss.adversarial:
             return {"loss/d": torch.full((), math.nan, device=self.device)}
-        with self.phases("discriminator"):
-            real, fake = self._augmented(real, state), self._augmented(fake.detach(), state)
-            with autocast(self.device, self.dtype):
-                real_logits, fake_logits = state.discriminator(real), state.discriminator(fake)
-            loss = self.adversarial.discriminator(real_logits, fake_logits)
-            values = {"loss/d": loss}
-            every = self.config.loss.r1_every
-            if self.config.loss.r1 and state.step % every == 0:
-                values["loss/r1"] = r1_penalty(state.discriminator, real)
-                # Taken every so many steps, it weighs so many times as much (Karras et al. 2020, lazy regularisation).
-                loss = loss + 0.5 * self.config.loss.r1 * every * values["loss/r1"]
-            state.optimizer_d.zero_grad()
-            state.scaler_d.scale(loss).backward()
+        values: dict[str, Tensor] = {}
+        state.optimizer_d.zero_grad()
+        for share, (real, fake) in zip(shares, judged, strict=True):
+            with self.phases("discriminator"):
+                loss, of_part = self._discriminator_loss(state, real, fake, penalised)
+                state.scaler_d.scale(share * loss).backward()
+            _add(values, of_part, share)
         with self.phases("optimizer"):
-            _apply(state.discriminator, state.optimizer_d, state.scaler_d, self.config.optim.discriminator)
+            _apply(state.discriminator, state.optimizer_d, state.scaler_d, self.config.optim.discriminator, lr=lr)
         return values
+
+    def _discriminator_loss(
+        self, state: TrainState, real: Tensor, fake: Tensor, penalised: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        real, fake = self._augmented(real, state), self._augmented(fake.detach(), state)
+        with autocast(self.device, self.dtype):
+            real_logits, fake_logits = state.discriminator(real), state.discriminator(fake)
+        loss = self.adversarial.discriminator(real_logits, fake_logits)
+        values = {"loss/d": loss}
+        if penalised:
+            values["loss/r1"] = r1_penalty(state.discriminator, real)
+            # Taken every so many steps, it weighs so many times as much (Karras et al. 2020, lazy regularisation).
+            loss = loss + 0.5 * self.config.loss.r1 * self.config.loss.r1_every * values["loss/r1"]
+        return loss, values
+
+    def uses_of_discriminator(self, real: Tensor, fake: Tensor) -> list[Use]:
+        """What the updates of both networks do with D, on images like these."""
+        rng = torch.Generator().manual_seed(0)
+        real, fake = (augment(images, self.config.loss.augment, rng) for images in (real, fake))
+        return [Use((real,), of_parameters=True), Use((fake,), of_parameters=True), Use((fake,), of_input=True)]
 
     def generator_loss(self, state: TrainState, fake: Tensor) -> Tensor:
         """The adversarial loss of G, by D as it now is; its gradient reaches ``fake`` and no parameter of D."""
         with _frozen(state.discriminator), autocast(self.device, self.dtype):
             return self.adversarial.generator(state.discriminator(self._augmented(fake, state)))
-
-    def descend_generator(self, state: TrainState, loss: Tensor) -> None:
-        """One step of G."""
-        with self.phases("backward"):
-            state.optimizer_g.zero_grad()
-            state.scaler_g.scale(loss).backward()
-        with self.phases("optimizer"):
-            # Short memory at first: the average must not keep the untrained network.
-            decay = min(self.config.optim.ema, (1 + state.step) / (10 + state.step))
-            _apply(state.generator, state.optimizer_g, state.scaler_g, self.config.optim.generator, ema_decay=decay)
 
     def _augmented(self, images: Tensor, state: TrainState) -> Tensor:
         return augment(images, self.config.loss.augment, state.rng)
@@ -211,13 +325,19 @@ def _apply(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     config: OptimizerConfig,
-    **options: float,
+    **options: Tensor,
 ) -> None:
     if config.clip_grad is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(network.parameters(), config.clip_grad)
     scaler.step(optimizer, **options)
     scaler.update()
+
+
+def _add(totals: dict[str, Tensor], values: Mapping[str, Tensor], share: float) -> None:
+    for name, value in values.items():
+        weighted = share * value.detach()
+        totals[name] = totals[name] + weighted if name in totals else weighted
 
 
 @contextmanager

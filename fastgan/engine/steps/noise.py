@@ -6,30 +6,34 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
+from fastgan.engine.graphs import Inputs
 from fastgan.engine.precision import autocast
 from fastgan.engine.state import TrainState
 from fastgan.engine.steps.adversarial import AdversarialStep
-from fastgan.quality import batch_spread
 
 
 class NoiseStep(AdversarialStep):
     """Noise in, images out: z ~ N(0, I) of the generator's ``z_dim``; a batch of photographs is what is real."""
 
-    def update(self, state: TrainState, images: Tensor) -> dict[str, Tensor]:
-        """See ``AdversarialStep``; SSIM and PSNR compare each image with the photograph in its place, as in S9."""
-        real = images
-        z = torch.randn(real.shape[0], state.generator.z_dim, generator=state.rng).to(self.device)
+    def draw(self, state: TrainState, images: Tensor) -> Inputs:
+        """See ``AdversarialStep``: the noise, ``z``."""
+        z = torch.randn(images.shape[0], state.generator.z_dim, generator=state.rng).to(self.device)
+        return {"images": images, "real": images, "z": z}
+
+    def generate(self, state: TrainState, inputs: Inputs) -> Tensor:
+        """See ``AdversarialStep``."""
         with self.phases("generator"), autocast(self.device, self.dtype):
-            fake = state.generator(z)
-        values = self.update_discriminator(state, real, fake)
+            return state.generator(inputs["z"])
+
+    def objective(self, state: TrainState, inputs: Inputs, fake: Tensor) -> dict[str, Tensor]:
+        """See ``AdversarialStep``; SSIM and PSNR compare each image with the photograph in its place, as in S9."""
         with self.phases("losses"):
             adversarial = self.generator_loss(state, fake)
             loss = self.config.loss.adversarial * adversarial
-        self.descend_generator(state, loss)
         with torch.no_grad():
-            made, photographs = (fake.detach() + 1) / 2, (real + 1) / 2
-            nothing = real.new_full((), torch.nan)
-            return values | {
+            made, photographs = (fake.detach() + 1) / 2, (inputs["real"] + 1) / 2
+            nothing = fake.new_full((), torch.nan)
+            return {
                 "loss/g": loss,
                 "loss/adversarial": adversarial,
                 "loss/content": nothing,
@@ -37,5 +41,4 @@ class NoiseStep(AdversarialStep):
                 "quality/ssim": ops.ssim(made, photographs),
                 "quality/psnr": ops.psnr(made, photographs),
                 "quality/style_distance": nothing,
-                "quality/spread": batch_spread(fake.detach(), real),
             }

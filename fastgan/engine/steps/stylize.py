@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fastgan import ops
+from fastgan.engine.graphs import Inputs
 from fastgan.engine.precision import autocast
 from fastgan.engine.state import TrainState
 from fastgan.engine.steps.adversarial import AdversarialStep
 from fastgan.engine.styles import Styles
 from fastgan.losses import ContentLoss, PSNRLoss, SSIMLoss, TotalVariation, style_distance
 from fastgan.models import FusionGenerator, VGGEncoder
-from fastgan.quality import batch_spread
 
 if TYPE_CHECKING:
     from fastgan.config import Config
@@ -38,10 +39,18 @@ class StylizeStep(AdversarialStep):
         encoder: frozen, in its compute dtype.
         styles: the style images; D learns from their crops.
         device, dtype: where, and in what arithmetic, the networks run.
+        fused: the layers of photographs' features that the generator works on, if it fuses.
     """
 
     def __init__(
-        self, config: Config, encoder: VGGEncoder, styles: Styles, device: torch.device, dtype: torch.dtype
+        self,
+        config: Config,
+        encoder: VGGEncoder,
+        styles: Styles,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        fused: Sequence[str] = (),
     ) -> None:
         super().__init__(config, device, dtype)
         self.encoder = encoder
@@ -50,89 +59,90 @@ class StylizeStep(AdversarialStep):
         self.ssim = SSIMLoss()
         self.psnr = PSNRLoss()
         self.tv = TotalVariation()
-        self.layers = tuple(dict.fromkeys((*styles.layers, config.loss.content_layer)))
+        content = (config.loss.content_layer,) if config.loss.content else ()
+        #: What the encoder is asked for of photographs, and of results.
+        self.content_layers = tuple(dict.fromkeys((*fused, *content)))
+        self.judged_layers = tuple(dict.fromkeys((*styles.layers, *content)))
 
     @property
     def max_side(self) -> int | None:
         """See ``AdversarialStep``: D sees crops of the style of the batch's size."""
         return self.styles.min_side
 
-    def update(self, state: TrainState, images: Tensor) -> dict[str, Tensor]:
-        """See ``AdversarialStep``."""
-        fusing = isinstance(state.generator, FusionGenerator)
-        content = images
-        with self.phases("data"):
-            real, chosen = self._style_crops(state, content)
-        weights = self.config.loss
-        wanted = state.generator.layers if fusing else ()
-        if weights.content:
-            wanted = tuple(dict.fromkeys((*wanted, weights.content_layer)))
-        content_features: dict[str, Tensor] = {}
-        if wanted:
-            with self.phases("features"), torch.no_grad():
-                content_features = self.encoder(content, wanted)
-        strength = self._strengths(state, content.shape[0]) if fusing else torch.ones(content.shape[0])
-        full = strength == 1
-        strength, full = strength.to(self.device), full.to(self.device)
-        with self.phases("generator"), autocast(self.device, self.dtype):
-            if fusing:
-                codes = torch.cat([self.styles.code(index, state.generator) for index in chosen])
-                result = state.generator(content_features, codes, strength)
-            else:
-                result = state.generator(content)
-        targets = self.styles.targets(chosen) if fusing else self.styles.mean_targets
-        values = self.update_discriminator(state, real[full], result[full])
-        return values | self._update_generator(state, content, result, content_features, targets, strength, full)
+    def draw(self, state: TrainState, images: Tensor) -> Inputs:
+        """See ``AdversarialStep``: crops of styles and, where styles are fused in, ``strength``, each image's ``code``
+        and Gram targets."""
+        real, chosen = self._style_crops(state, images)
+        inputs = {"images": images, "real": real}
+        if isinstance(state.generator, FusionGenerator):
+            inputs["strength"] = self._strengths(state, images.shape[0]).to(self.device)
+            with autocast(self.device, self.dtype):
+                inputs["code"] = torch.cat([self.styles.code(index, state.generator) for index in chosen])
+            for layer, target in self.styles.targets(chosen).items():
+                inputs[f"target/{layer}"] = target
+        return inputs
 
-    def _update_generator(
-        self,
-        state: TrainState,
-        content: Tensor,
-        result: Tensor,
-        content_features: dict[str, Tensor],
-        targets: dict[str, Tensor],
-        strength: Tensor,
-        full: Tensor,
-    ) -> dict[str, Tensor]:
-        weights = self.config.loss
-        structure = 1.0 if state.controller is None else state.controller.weight
+    def look(self, inputs: Inputs) -> Inputs:
+        """See ``AdversarialStep``: the photographs' features."""
+        if not self.content_layers:
+            return inputs
+        with self.phases("features"), torch.no_grad():
+            features = self.encoder(inputs["images"], self.content_layers)
+        return inputs | {f"feature/{layer}": feature for layer, feature in features.items()}
+
+    def generate(self, state: TrainState, inputs: Inputs) -> Tensor:
+        """See ``AdversarialStep``."""
+        with self.phases("generator"), autocast(self.device, self.dtype):
+            if "code" not in inputs:
+                return state.generator(inputs["images"])
+            features = {layer: inputs[f"feature/{layer}"] for layer in self.content_layers}
+            return state.generator(features, inputs["code"], inputs["strength"])
+
+    def judged(self, inputs: Inputs, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``AdversarialStep``: the images of strength 1."""
+        return _full(inputs["real"], inputs), _full(fake, inputs)
+
+    def objective(self, state: TrainState, inputs: Inputs, fake: Tensor) -> dict[str, Tensor]:
+        """See ``AdversarialStep``."""
+        weights, content = self.config.loss, inputs["images"]
+        targets = {layer: inputs[f"target/{layer}"] for layer in self.styles.layers} if "code" in inputs else None
         with self.phases("features"):
-            features = self.encoder(result, self.layers if weights.content else self.styles.layers)
+            features = self.encoder(fake, self.judged_layers)
         with self.phases("losses"):
-            zero = result.new_zeros(())
-            nothing = result.new_full((), math.nan)
-            adversarial = self.generator_loss(state, result[full]) if weights.adversarial else nothing
+            zero = fake.new_zeros(())
+            nothing = fake.new_full((), math.nan)
+            adversarial = self.generator_loss(state, _full(fake, inputs)) if weights.adversarial else nothing
             content_loss = zero
             if weights.content:
                 layer = weights.content_layer
-                content_loss = self.content(features[layer], content_features[layer])
-            style = style_distance(features, targets, reduction="none")
-            ssim_loss = self.ssim(result, content, reduction="none")
-            psnr_loss = self.psnr(result, content) if weights.psnr else zero
-            tv = self.tv(result) if weights.tv else zero
+                content_loss = self.content(features[layer], inputs[f"feature/{layer}"])
+            style = style_distance(features, self.styles.mean_targets if targets is None else targets, reduction="none")
+            ssim_loss = self.ssim(fake, content, reduction="none")
+            psnr_loss = self.psnr(fake, content) if weights.psnr else zero
+            tv = self.tv(fake) if weights.tv else zero
             kept = weights.content * content_loss + weights.ssim * ssim_loss.mean() + weights.psnr * psnr_loss
-            if isinstance(state.generator, FusionGenerator):
+            strong = style
+            if "strength" in inputs:
                 # Strength 0 is to be the photograph. SSIM hardly sees colours: they would be the average style's.
-                away = ssim_loss + (result - content).abs().mean((1, 2, 3))
-                kept = kept + weights.ssim * _RESTORE * ((1 - strength) * away).mean()
-            loss = weights.style * (strength * style).mean() + weights.tv * tv + structure * kept
+                away = ssim_loss + (fake - content).abs().mean((1, 2, 3))
+                kept = kept + weights.ssim * _RESTORE * ((1 - inputs["strength"]) * away).mean()
+                strong = inputs["strength"] * style
+            structure = inputs["rates"][3].float()
+            loss = weights.style * strong.mean() + weights.tv * tv + structure * kept
             if weights.adversarial:
                 loss = loss + weights.adversarial * adversarial
-        self.descend_generator(state, loss)
         with torch.no_grad():
-            psnr = ops.psnr((result.detach()[full] + 1) / 2, (content[full] + 1) / 2)
-            spread = batch_spread(result.detach(), content)
-        style = style.detach()[full].mean()
+            psnr = ops.psnr((_full(fake.detach(), inputs) + 1) / 2, (_full(content, inputs) + 1) / 2)
+        style = _full(style.detach(), inputs).mean()
         return {
             "loss/g": loss,
             "loss/adversarial": adversarial,
             "loss/content": content_loss,
             "loss/style": style,
             "loss/tv": tv,
-            "quality/ssim": 1 - ssim_loss.detach()[full].mean(),
+            "quality/ssim": 1 - _full(ssim_loss.detach(), inputs).mean(),
             "quality/psnr": psnr,
             "quality/style_distance": style,
-            "quality/spread": spread,
         }
 
     def _strengths(self, state: TrainState, count: int) -> Tensor:
@@ -155,3 +165,8 @@ class StylizeStep(AdversarialStep):
             crop = style[:, top : top + height, left : left + width]
             crops.append(crop.flip(2) if mirror & 1 else crop)
         return ops.from_pixels(torch.stack(crops).permute(0, 2, 3, 1).contiguous()), chosen
+
+
+def _full(values: Tensor, inputs: Inputs) -> Tensor:
+    """Of values one an image, those of strength 1."""
+    return values[inputs["strength"] == 1] if "strength" in inputs else values

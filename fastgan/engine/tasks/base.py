@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastgan.engine.build import Photographs
+from fastgan.engine.compile import Network
 from fastgan.engine.evaluate import Measures
 from fastgan.engine.state import TrainState
 from fastgan.engine.steps import AdversarialStep
@@ -47,8 +48,8 @@ class Task:
         """The averaged generator, ready for use."""
         raise NotImplementedError
 
-    def examples(self, state: TrainState, batch: int, size: int) -> dict[str, tuple[nn.Module, Tensor]]:
-        """Networks that may be compiled, each with an input to check it on."""
+    def networks(self, state: TrainState) -> dict[str, Network]:
+        """Networks that may be compiled, each with what a step does with it."""
         raise NotImplementedError
 
     def prepare(self, state: TrainState, batch: Tensor) -> None:

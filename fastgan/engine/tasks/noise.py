@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastgan import ops
 from fastgan.engine.build import Photographs
+from fastgan.engine.compile import Network, Use, output_of, random_images
 from fastgan.engine.evaluate import MEASURED, Measures, NoiseEvaluator
 from fastgan.engine.sampler import Sampler
 from fastgan.engine.sheets import grid
@@ -50,12 +51,16 @@ class NoiseTask(Task):
         """See ``Task``; live: it changes with each step."""
         return Sampler(state.result, self.device, self.dtype)  # type: ignore[arg-type]
 
-    def examples(self, state: TrainState, batch: int, size: int) -> dict[str, tuple[nn.Module, Tensor]]:
+    def networks(self, state: TrainState) -> dict[str, Network]:
         """See ``Task``."""
-        rng = torch.Generator().manual_seed(0)
-        images = (torch.rand(batch, 3, size, size, generator=rng) * 2 - 1).to(self.device)
-        z = torch.randn(batch, state.generator.z_dim, generator=rng).to(self.device)  # type: ignore[arg-type]
-        return {"generator": (state.generator, z), "discriminator": (state.discriminator, images)}
+        count = self.config.data.batch
+        z = torch.randn(count, state.generator.z_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
+        images = random_images(count, self.config.data.size).to(self.device)
+        fake = output_of(state.generator, z, self.device, self.dtype)
+        return {
+            "generator": (state.generator, [Use((z,), of_parameters=True)]),
+            "discriminator": (state.discriminator, self.step.uses_of_discriminator(images, fake)),
+        }
 
     def start(self) -> Measures:
         """See ``Task``: other crops of the photographs, against those that the images will be measured by."""

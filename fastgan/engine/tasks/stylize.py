@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fastgan import ops
 from fastgan.engine.build import Photographs
+from fastgan.engine.compile import Network, Use, output_of, random_images
 from fastgan.engine.evaluate import CONTENT_LAYER, Evaluator, Measures, stylizer_run
 from fastgan.engine.infer import Stylizer
 from fastgan.engine.model_files import save_styles
@@ -61,7 +62,7 @@ class StylizeTask(Task):
         if not self.fuses:
             _ = self.styles.mean_targets  # a style that cannot be used is told before anything is written
         self.encoder.to_compute(dtype, torch.channels_last)
-        self.step = StylizeStep(config, self.encoder, self.styles, device, dtype)
+        self.step: StylizeStep = StylizeStep(config, self.encoder, self.styles, device, dtype, fused=deeper)
 
     def model(self, state: TrainState) -> Stylizer:
         """See ``Task``; live: it changes with each step."""
@@ -71,13 +72,24 @@ class StylizeTask(Task):
             state.result, self.device, self.dtype, features, encoder=encoder, styles=lambda: self.styles.images
         )
 
-    def examples(self, state: TrainState, batch: int, size: int) -> dict[str, tuple[nn.Module, Tensor]]:
+    def networks(self, state: TrainState) -> dict[str, Network]:
         """See ``Task``; the decoder of ``fusion`` is left as it is."""
-        images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        images = images.to(self.device, memory_format=torch.channels_last)
-        networks: dict[str, nn.Module] = {} if self.fuses else {"generator": state.generator}
-        networks |= {"discriminator": state.discriminator, "encoder": self.encoder}
-        return {name: (network, images) for name, network in networks.items()}
+        count = -(-self.config.data.batch // self.config.train.accumulate)
+        images = random_images(count, self.config.data.size).to(self.device)
+        # Of a batch that is fused, D sees the images of full strength: the first, and of the others every third.
+        real = images[: 1 + (count - 1) // 3] if self.fuses else images
+        networks: dict[str, Network] = {}
+        fake = real
+        if not self.fuses:
+            sketched = [Use((images,))] if self.config.train.accumulate > 1 else []
+            networks["generator"] = (state.generator, [*sketched, Use((images,), of_parameters=True)])
+            fake = output_of(state.generator, images, self.device, self.dtype)
+        if self.config.loss.adversarial:
+            networks["discriminator"] = (state.discriminator, self.step.uses_of_discriminator(real, fake))
+        wanted, judged = self.step.content_layers, self.step.judged_layers
+        seen = [Use((images, wanted), autocast=False)] if wanted else []
+        networks["encoder"] = (self.encoder, [*seen, Use((images, judged), of_input=True, autocast=False)])
+        return networks
 
     def prepare(self, state: TrainState, batch: Tensor) -> None:
         """See ``Task``: scales and moments of the features that ``fusion`` decodes."""

@@ -1,0 +1,118 @@
+"""What trades time for memory gives the same update: a batch in parts, activations computed twice."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from observed_step import NOISE, Make, Seen, close, equal, weights
+from tiny_runs import batch, differences
+from torch import Tensor
+
+from fastgan.engine import Trainer
+from fastgan.errors import InputError
+
+#: SGD: Adam's first step is the sign of a gradient, and turns rounding into whole steps.
+PLAIN_RULE: dict[str, Any] = {
+    f"optim.{side}.{field}": value
+    for side in ("generator", "discriminator")
+    for field, value in (("name", "sgd"), ("beta1", 0.0))
+}
+EVERY_LOSS = {"loss.tv": 0.3, "loss.psnr": 0.2, "loss.r1": 0.5, "data.batch": 4, **PLAIN_RULE}
+
+
+def stepped(config: Any, count: int = 4) -> Seen:
+    return Seen(Trainer(config, data=[]), batch(0, count))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 9])
+@pytest.mark.parametrize("fields", [{}, {"model.name": "article", "quality.target_ssim": 0.6}], ids=["fast", "article"])
+def test_a_batch_in_parts_is_the_batch(tiny: Make, fields: dict[str, Any], parts: int) -> None:
+    """Both networks' gradients, what they become, and every number of the step; also where the parts are unequal."""
+    fields = {**EVERY_LOSS, **fields}
+    whole, cut = stepped(tiny(fields)), stepped(tiny({**fields, "train.accumulate": parts}))
+    for side in ("discriminator", "generator"):
+        # Some gradients are sums that cancel: what is left is rounding, small beside the others.
+        largest = max(gradient.abs().max().item() for gradient in whole.grads[side])
+        for have, want in zip(cut.grads[side], whole.grads[side], strict=True):
+            torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-5 * largest)
+        close(cut.stepped[side], whole.stepped[side], 1e-6)
+    numbers = {name: value for name, value in whole.metrics.items() if "time" not in name and "mem" not in name}
+    assert {name: cut.metrics[name] for name in numbers} == pytest.approx(numbers, rel=1e-4, nan_ok=True)
+
+
+def test_no_network_sees_more_than_a_part(tiny: Make) -> None:
+    trainer = Trainer(tiny({"data.batch": 5, "train.accumulate": 3, "loss.r1": 1.0}), data=[])
+    seen: dict[str, set[int]] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda _, inputs: seen.setdefault(name, set()).add(len(inputs[0]))
+
+    networks = {"generator": trainer.state.generator, "encoder": trainer.task.step.encoder}  # type: ignore[attr-defined]
+    for name, network in {**networks, "discriminator": trainer.state.discriminator}.items():
+        network.register_forward_pre_hook(note(name))
+    trainer.step(batch(0, 5))
+    assert seen == {name: {1, 2} for name in (*networks, "discriminator")}
+
+
+def test_one_step_of_each_network_whatever_the_parts(tiny: Make) -> None:
+    trainer = Trainer(tiny({"data.batch": 4, "train.accumulate": 4}), data=[])
+    steps: list[str] = []
+    for name, optimizer in (("D", trainer.state.optimizer_d), ("G", trainer.state.optimizer_g)):
+        optimizer.register_step_post_hook(lambda *_, name=name: steps.append(name))
+    trainer.step(batch(0, 4))
+    assert steps == ["D", "G"] and trainer.state.step == 1
+
+
+def test_without_a_discriminator(tiny: Make) -> None:
+    fields = {**PLAIN_RULE, "data.batch": 4, "loss.adversarial": 0.0}
+    whole, cut = (Trainer(tiny({**fields, "train.accumulate": parts}), data=[]) for parts in (1, 2))
+    for trainer in (whole, cut):
+        trainer.step(batch(0, 4))
+    close(weights(cut.state.generator), weights(whole.state.generator), 1e-6)
+
+
+def saved_bytes(call: Callable[[], Any]) -> int:
+    """Of what autograd keeps for the backward pass."""
+    places: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        places[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = call()
+    del kept
+    return sum(places.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recomputed_activations_give_the_same_bits(tiny: Make, precision: str) -> None:
+    fields = {"model.generator.depth": 3, "train.precision": precision}
+    plain, twice = (Trainer(tiny({**fields, "train.checkpointing": on}), data=[]) for on in (False, True))
+    images = torch.rand(2, 3, 32, 32)
+    assert saved_bytes(lambda: twice.state.generator(images)) < 0.5 * saved_bytes(lambda: plain.state.generator(images))
+    for number in range(2):
+        for trainer in (plain, twice):
+            trainer.step(batch(number))
+    assert differences(twice.state.state_dict(), plain.state.state_dict()) == []
+    apart = copy.deepcopy(twice.state.generator)
+    before = weights(apart)
+    twice.step(batch(2))
+    assert equal(weights(apart), before)  # a copy calls its own stages
+    torch.testing.assert_close(apart(images), copy.deepcopy(plain.state.generator)(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({**NOISE, "train.accumulate": 2}, "train.accumulate: batch norm"),
+        ({"model.discriminator.name": "dcgan", "train.accumulate": 2}, "train.accumulate: batch norm"),
+        ({"model.name": "fusion", "model.fusion": "adain", "train.accumulate": 2}, "train.accumulate: the strengths"),
+        ({**NOISE, "train.checkpointing": True}, "train.checkpointing: batch norm"),
+    ],
+)
+def test_refused_where_it_would_be_another_update(tiny: Make, fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        tiny(fields)
