@@ -101,8 +101,10 @@ class Conv2d(nn.Conv2d):
 def conv(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, bias: bool = False, upsample: bool = False
 ) -> Conv2d:
-    """A reflection-padded convolution that keeps the size (divided by ``stride``, doubled by ``upsample``); no bias where
-    a norm follows and would cancel it."""
+    """A reflection-padded convolution that keeps the size (divided by ``stride``, doubled by ``upsample``).
+
+    It has no bias where a norm follows and would cancel it.
+    """
     return Conv2d(inputs, outputs, kernel, stride=stride, bias=bias, padding_mode="reflect", upsample=upsample)
 
 

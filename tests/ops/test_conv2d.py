@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from fastgan import ops
 from fastgan.ops import _native
 
-#: Root mean square error beside that of torch's convolution in the same dtype. Not 2: transformed values are rounded once
-#: more, sums of four inputs and weighted sums of taps, which torch's bfloat16 leaves exact; a weight's gradient, of two
-#: such factors, has 2.4 times torch's error.
+#: Root mean square error beside that of torch's convolution in the same dtype. Not 2: transformed values are rounded
+#: once more, sums of four inputs and weighted sums of taps, which torch's bfloat16 leaves exact; a weight's gradient, of
+#: two such factors, has 2.4 times torch's error.
 ALLOWED = {torch.float32: 4.0, torch.bfloat16: 2.75}
 FLOOR = 5e-7
 
@@ -294,5 +294,5 @@ def test_direct_calls_cannot_reach_beyond_memory() -> None:
         with pytest.raises((ValueError, TypeError)):
             call(*tensors, *plain)
     for grad, given, size in ((x[:, :, :3], x, [1, 6, 6]), (x, x[:, :, :4], [1, 6, 6]), (x, None, [1, 6, 6])):
-        with pytest.raises(ValueError, match="must be|is needed"):
+        with pytest.raises(ValueError, match=r"must be|is needed"):
             back(grad, given, None, W, size, *plain, True, True, False)

@@ -28,11 +28,12 @@ def conv2d(
 ) -> Tensor:
     """`activation(conv(upsample(x)) + bias)`: a convolution padded by (k - 1) // 2 on every side.
 
-    `native` has 3x3 of stride 1, with or without `upsample`, and zero-padded 4x4 of stride 1 and 2, for multiples of 16
-    channels, in the transform domain (Winograd 1980; Lavin and Gray 2016): for an output and input channel 4 products in
-    place of 9, 2.25 of 9 behind `upsample`, 9 of 16. In bfloat16 the transformed values are rounded once more: the error
-    is up to twice that of a direct convolution. It also has odd kernels of stride 1 from 3 channels and, without
-    activation, to 3, computed directly. Other convolutions go by `reference`.
+    `native` has 3x3 of stride 1, with or without `upsample`, and zero-padded 4x4 of stride 1 and 2, for multiples of
+    16 channels, in the transform domain (Winograd 1980; Lavin and Gray 2016): for an output and an input channel 4
+    products in place of 9, 2.25 of 9 behind `upsample`, 9 of 16. In bfloat16 the transformed values are rounded once
+    more: the error is up to twice that of a direct convolution, 2.4 times in a weight's gradient. It also has odd
+    kernels of stride 1 from 3 channels and, without activation, to 3, computed directly. Other convolutions go by
+    `reference`.
 
     Args:
         x: (N, C, H, W), any strides. Under autocast it is cast to autocast's dtype.
@@ -71,7 +72,7 @@ def conv2d(
     if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
         x = x.to(torch.get_autocast_dtype(device))
     if backend is None and device == "cpu" and x.dtype in _native.DTYPES["cpu"]:
-        if native.refusal(x.dtype, tuple(weight.shape), stride, padding, upsample, activation) is not None:
-            backend = "reference"
+        refused = native.refusal(x.dtype, tuple(weight.shape), stride, padding, upsample, activation)
+        backend = None if refused is None else "reference"
     chosen = select("conv2d", x, weight, bias, backend=backend)
     return chosen(x, weight, bias, stride, padding, upsample, activation, float(negative_slope))

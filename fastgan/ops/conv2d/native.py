@@ -13,8 +13,8 @@ ACTIVATIONS = (None, "relu", "leaky_relu")
 _MULTIPLE = 16
 #: A picture's: convolutions from and to it have kernels of their own, of any odd size.
 _FEW = 3
-#: Values of a 4x4 weight from which on torch's gradient of it is faster: the sums of 36 points no longer fit a cache. (4,
-#: 256, 32, 32) to 512, one thread: 92 and 152 ms.
+#: Values of a 4x4 weight from which on torch's gradient of it is faster: the sums of 36 points no longer fit a cache.
+#: (4, 256, 32, 32) to 512, one thread: 92 and 152 ms.
 _LARGE_WEIGHT = 1 << 20
 
 
