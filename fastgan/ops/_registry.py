@@ -196,7 +196,9 @@ def select(
             _tell(f"FASTGAN_BACKEND={_FORCED_ALL} is not followed by {op}: {reason}")
     for name in entry.order(device):
         chosen = entry.backends[name]
-        if chosen.refusal(device, dtypes, order) is None and not (cheap and chosen.too_small(given[0], order)):
+        if cheap and chosen.too_small(given[0], order):
+            continue
+        if chosen.refusal(device, dtypes, order) is None:
             return chosen
     reasons = "; ".join(f"{b.name} {b.refusal(device, dtypes, order)}" for b in entry.backends.values())
     raise ValueError(f"no backend of {op} can serve this call: {reasons}")
