@@ -15,6 +15,7 @@ from fastgan.bench.measure import Effort, Function, InputSet, Sample
 from fastgan.bench.providers import OURS, is_ours, providers
 from fastgan.bench.results import Result, Row, rounded
 from fastgan.errors import InputError, first_line
+from fastgan.ops._registry import observed
 
 Tell = Callable[[str], None]
 
@@ -102,11 +103,10 @@ def _measure(
 
 
 def _backend(case: Case, given: InputSet) -> str:
-    """What a call takes by default: it shows in a profile."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    """What a call takes by default."""
+    with observed() as names:
         case.output(given.inputs)
-    (name,) = (event.name for event in profile.events() if event.name.startswith(f"fastgan::{case.spec.op}["))
-    return str(name).partition("[")[2].rstrip("]")
+    return names[0]
 
 
 def ready(

@@ -49,6 +49,21 @@ def second_order() -> Iterator[None]:
             _second_order -= 1
 
 
+# The backends of calls, while someone asks for them.
+_observed: list[str] | None = None
+
+
+@contextmanager
+def observed() -> Iterator[list[str]]:
+    """The names of the backends that serve the calls within, in order: of one thread at a time."""
+    global _observed
+    _observed = names = []
+    try:
+        yield names
+    finally:
+        _observed = None
+
+
 class Least(NamedTuple):
     """The fewest elements of a call's first tensor at which a backend is the faster, without gradients and with."""
 
@@ -78,6 +93,8 @@ class Backend:
     def __call__(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():
             return self.function(*args)
+        if _observed is not None:
+            _observed.append(self.name)
         with record_function(f"fastgan::{self.op}[{self.name}]"):
             return self.function(*args)
 
