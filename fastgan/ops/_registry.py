@@ -57,7 +57,8 @@ _observed: list[str] | None = None
 def observed() -> Iterator[list[str]]:
     """The names of the backends that serve the calls within, in order: of one thread at a time."""
     global _observed
-    _observed = names = []
+    names: list[str] = []
+    _observed = names
     try:
         yield names
     finally:
