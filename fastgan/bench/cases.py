@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.bench import plain
+from fastgan.bench import plain, updates
 
 LAYOUTS = ("nchw", "channels_last")
 SUITES = ("ops-forward", "ops-gradient")
@@ -40,7 +40,8 @@ class Spec:
     """One op, or one way of calling it.
 
     `call(inputs, backend)` is the public function; `eager(inputs)` what people write without it. `wrt` are the inputs
-    that the gradient is taken of; none means that the op has no gradient.
+    that the gradient is taken of; none means that the op has no gradient. `written` are the inputs that it changes in
+    place: they are then its result, in place of what `call` returns.
     """
 
     op: str
@@ -51,6 +52,7 @@ class Spec:
     cost: Callable[[tuple[int, ...]], Cost]
     variant: str = ""
     wrt: tuple[int, ...] = (0,)
+    written: tuple[int, ...] = ()
     layouts: tuple[str, ...] = LAYOUTS
     quick: tuple[tuple[int, ...], ...] = ((2, 3, 13, 17),)
     gpu_sizes: tuple[tuple[int, ...], ...] = ()  # in place of `sizes`
@@ -104,12 +106,13 @@ class Case:
     def work(self, inputs: tuple[Tensor, ...], output: Tensor) -> tuple[int, float, bool]:
         """Bytes and operations that the case cannot do without, and whether they are a matrix product.
 
-        Bytes: forward reads each input and writes the output once. Backward reads the inputs and the output's gradient
-        and writes the inputs' gradients. Nothing is kept in a cache between them. Operations: `Cost`.
+        Bytes: forward reads each input and writes the output, or what is written in place. Backward reads the inputs
+        and the output's gradient and writes the inputs' gradients. Nothing is kept in a cache between them.
         """
         cost = self.spec.cost(self.shape)
         read = sum(_bytes(tensor) for tensor in inputs)
-        moved, operations = read + _bytes(output), cost.forward
+        result = sum(_bytes(inputs[index]) for index in self.spec.written) or _bytes(output)
+        moved, operations = read + result, cost.forward
         if self.gradient:
             moved += read + _bytes(output) + sum(_bytes(inputs[index]) for index in self.spec.wrt)
             operations += cost.backward
@@ -176,6 +179,18 @@ def _pictures(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
 
 def _outputs(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
     return (_features(case, rng).tanh(),)
+
+
+def _updated(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    """Parameters, gradient, the two moments that Adam keeps, EMA."""
+    param, mean, ema = (0.1 * _normal(rng, *case.shape) for _ in range(3))
+    return param, _normal(rng, *case.shape).to(case.dtype), mean, _uniform(rng, *case.shape), ema
+
+
+def _overflowed(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+    grad = _normal(rng, *case.shape).to(case.dtype)
+    grad[-1] = math.inf
+    return (grad,)
 
 
 def _per_element(forward: float, backward: float = 0.0) -> Callable[[tuple[int, ...]], Cost]:
@@ -318,6 +333,43 @@ SPECS = [
         wrt=(),
         # One level of 255: a value that lies between two may be rounded to either.
         tolerances={dtype: 1.01 / 255 for dtype in TOLERANCES},
+    ),
+    Spec(
+        "optim_step",
+        ((1 << 20,), (1 << 23,)),
+        _updated,
+        lambda t, case, backend: updates.ours(t, backend),
+        lambda t, case: plain.adam(*t),
+        _per_element(15),
+        variant="adam-ema",
+        wrt=(),
+        written=(0, 2, 3, 4),
+        layouts=("flat",),
+        quick=((1000,),),
+    ),
+    Spec(
+        "optim_step",
+        ((1 << 20,), (1 << 23,)),
+        lambda case, rng: _updated(case, rng)[:4],
+        lambda t, case, backend: updates.ours(t, backend),
+        lambda t, case: plain.adam(*t),
+        _per_element(12),
+        variant="adam",
+        wrt=(),
+        written=(0, 2, 3),
+        layouts=("flat",),
+        quick=((1000,),),
+    ),
+    Spec(
+        "check_finite",
+        ((1 << 20,), (1 << 23,)),
+        _overflowed,
+        lambda t, case, backend: updates.found_inf(t[0], backend),
+        lambda t, case: plain.found_inf(*t),
+        _per_element(1),
+        wrt=(),
+        layouts=("flat",),
+        quick=((1000,),),
     ),
 ]
 

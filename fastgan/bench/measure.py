@@ -54,6 +54,12 @@ class InputSet:
     inputs: tuple[Tensor, ...]
     cotangent: Tensor | None
 
+    def copied(self, case: Case) -> InputSet:
+        """With what the case changes in place to change once more."""
+        written = case.spec.written
+        inputs = (t.clone() if index in written else t for index, t in enumerate(self.inputs))
+        return dataclasses.replace(self, inputs=tuple(inputs))
+
 
 def input_sets(case: Case, like: Tensor, *, few: bool = False) -> list[InputSet]:
     """Sets of fresh inputs; `like` is the output of any set."""
@@ -72,10 +78,11 @@ def input_sets(case: Case, like: Tensor, *, few: bool = False) -> list[InputSet]
 
 
 def call(case: Case, function: Function, given: InputSet) -> list[Tensor]:
-    """The output, and for a gradient case the gradients of `wrt`."""
+    """The output, or what was changed in place; and for a gradient case the gradients of `wrt`."""
     if not case.gradient:
         with torch.no_grad():
-            return [function(given.inputs)]
+            output = function(given.inputs)
+        return [given.inputs[index] for index in case.spec.written] or [output]
     output = function(given.inputs)
     assert given.cotangent is not None
     start = given.cotangent if given.cotangent.dtype == output.dtype else given.cotangent.to(output.dtype)

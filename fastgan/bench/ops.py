@@ -15,7 +15,7 @@ from fastgan.bench.measure import Effort, Function, InputSet, Sample
 from fastgan.bench.providers import OURS, is_ours, providers
 from fastgan.bench.results import Result, Row, rounded
 from fastgan.errors import InputError, first_line
-from fastgan.ops._registry import select
+from fastgan.ops._registry import observed
 
 Tell = Callable[[str], None]
 
@@ -99,9 +99,16 @@ def _measure(
     rows = [_row(case, name, samples[name], errors[name], work) for name in functions]
     for row in rows:
         if row["provider"] == OURS:
-            row["backend"] = select(case.spec.op, *sets[0].inputs).name
+            row["backend"] = _backend(case, sets[0])
     _add_ratios(rows)
     return rows, work
+
+
+def _backend(case: Case, given: InputSet) -> str:
+    """What a call takes by default."""
+    with observed() as names:
+        case.output(given.inputs)
+    return names[0]
 
 
 def ready(
@@ -125,7 +132,7 @@ def ready(
             continue
         try:
             function = make()
-            errors[name] = measure.error(measure.call(case, function, given), truth)
+            errors[name] = measure.error(measure.call(case, function, given.copied(case)), truth)
         except ImportError:
             continue
         except Exception as error:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.bench import updates
 from fastgan.bench.cases import Case
 
 Function = Callable[..., Tensor]
@@ -16,7 +17,7 @@ Function = Callable[..., Tensor]
 
 def peers(case: Case) -> dict[str, Callable[[], Function]]:
     """By package: what imports it and gives the function; ImportError where it is not installed."""
-    found = dict(_PEERS.get(case.spec.op, {}))
+    found = {**_TORCH.get(case.spec.op, {}), **_PEERS.get(case.spec.op, {})}
     if case.device != "cpu" or case.gradient or case.dtype != torch.float32:
         found.pop("scikit-image", None)
     if case.device != "cuda" or case.dtype != torch.float32:
@@ -91,6 +92,14 @@ def _skimage_psnr() -> Function:
     return run
 
 
+#: Of torch itself: no packages.
+_TORCH: dict[str, dict[str, Callable[[], Function]]] = {
+    "optim_step": {
+        "torch.optim foreach": lambda: updates.adam(foreach=True),
+        "torch.optim fused": lambda: updates.adam(fused=True),
+    },
+    "check_finite": {"torch.amp": updates.non_finite_check},
+}
 _PEERS: dict[str, dict[str, Callable[[], Function]]] = {
     "ssim": {
         "pytorch-msssim": _msssim_ssim,

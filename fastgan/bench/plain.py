@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fastgan.bench import updates
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -85,3 +89,20 @@ def from_pixels(x: Tensor, dtype: torch.dtype, channels_last: bool) -> Tensor:
 
 def to_pixels(x: Tensor) -> Tensor:
     return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def adam(param: Tensor, grad: Tensor, mean: Tensor, square: Tensor, ema: Tensor | None = None) -> Tensor:
+    """Operation by operation as torch.optim.Adam without foreach, on one flat tensor; then the EMA."""
+    correction1, correction2 = (1 - beta**updates.STEP for beta in updates.BETAS)
+    g = grad.float()
+    mean.lerp_(g, 1 - updates.BETAS[0])
+    square.mul_(updates.BETAS[1]).addcmul_(g, g, value=1 - updates.BETAS[1])
+    divisor = (square.sqrt() / math.sqrt(correction2)).add_(updates.EPS)
+    param.addcdiv_(mean, divisor, value=-updates.LR / correction1)
+    if ema is not None:
+        ema.lerp_(param, 1 - updates.EMA_DECAY)
+    return param
+
+
+def found_inf(grad: Tensor) -> Tensor:
+    return (~grad.isfinite().all()).float()

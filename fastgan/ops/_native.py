@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fastgan.errors import InputError
 from fastgan.ops import _checks
-from fastgan.ops._registry import Backend
+from fastgan.ops._registry import Backend, Least
 
 #: What the kernels take, by device; the order is that of `Dtype` in csrc/kernels/common.h.
 DTYPES = {
@@ -94,8 +94,9 @@ def backend(
     gradient_order: int | None = 1,
     devices: tuple[str, ...] = ("cpu", "cuda"),
     dtypes: dict[str, tuple[torch.dtype, ...]] = DTYPES,
+    least: Least | None = None,
 ) -> Backend:
-    """The native backend of an op: what all kernels have in common."""
+    """The native backend of an op: what all kernels have in common. `least` is of CPU tensors."""
     return Backend(
         op,
         "native",
@@ -104,6 +105,7 @@ def backend(
         dtypes=dtypes,
         gradient_order=gradient_order,
         unavailable=unavailable,
+        least={} if least is None else {"cpu": least},
     )
 
 

@@ -5,8 +5,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,13 +49,37 @@ def second_order() -> Iterator[None]:
             _second_order -= 1
 
 
+# The backends of calls, while someone asks for them.
+_observed: list[str] | None = None
+
+
+@contextmanager
+def observed() -> Iterator[list[str]]:
+    """The names of the backends that serve the calls within, in order: of one thread at a time."""
+    global _observed
+    names: list[str] = []
+    _observed = names
+    try:
+        yield names
+    finally:
+        _observed = None
+
+
+class Least(NamedTuple):
+    """The fewest elements of a call's first tensor at which a backend is the faster, without gradients and with."""
+
+    forward: int = 0
+    gradient: int = 0
+
+
 @dataclass(frozen=True)
 class Backend:
     """One implementation of an op.
 
     `devices` None means any device, and `dtypes` may differ by device. `gradient_order` None means differentiable to
     any order and by torch.func, 2 often enough for a penalty on gradients, 0 not at all. `unavailable` gives the reason
-    why it cannot run on a device in this process, or None when it can.
+    why it cannot run on a device in this process, or None when it can. Calls of fewer elements than `least` has for
+    their device pass it over, unless they ask for it by name.
     """
 
     op: str
@@ -65,10 +89,13 @@ class Backend:
     dtypes: tuple[torch.dtype, ...] | dict[str, tuple[torch.dtype, ...]] = FLOATING
     gradient_order: int | None = None
     unavailable: Callable[[str], str | None] = _always
+    least: dict[str, Least] = field(default_factory=dict)
 
     def __call__(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():
             return self.function(*args)
+        if _observed is not None:
+            _observed.append(self.name)
         with record_function(f"fastgan::{self.op}[{self.name}]"):
             return self.function(*args)
 
@@ -90,6 +117,11 @@ class Backend:
                 return "has gradients of first order by autograd alone: no ops.second_order(), torch.func, forward mode"
             return "has gradients by autograd alone: no torch.func, forward mode"
         return self.unavailable(device)
+
+    def too_small(self, tensor: Tensor, order: int) -> bool:
+        """Whether something else is faster for a call of this size."""
+        least = self.least.get(tensor.device.type)
+        return least is not None and tensor.numel() < (least.gradient if order else least.forward)
 
 
 @dataclass(frozen=True)
@@ -141,10 +173,17 @@ def _check_forced() -> None:
         raise InputError(f"FASTGAN_BACKEND={_FORCED_TEXT!r}: backends are {', '.join(sorted(names))}")
 
 
-def select(op: str, *tensors: Tensor | None, backend: str | None = None, result: torch.dtype | None = None) -> Backend:
+def select(
+    op: str,
+    *tensors: Tensor | None,
+    backend: str | None = None,
+    result: torch.dtype | None = None,
+    cheap: bool = True,
+) -> Backend:
     """The backend that serves a call of `op` on these tensors (None among them is passed over).
 
-    `result` is the dtype that an argument asks for, which a backend must take as well.
+    `result` is the dtype that an argument asks for, which a backend must take as well. `cheap` tells whether
+    `Backend.least` holds for these arguments: others can have a reference that is slower at any size.
     Order: `backend`; then FASTGAN_BACKEND; then the fastest that can do it. Raises ValueError, with the reason, when a
     backend asked for by name for this op cannot be had.
     """
@@ -175,6 +214,8 @@ def select(op: str, *tensors: Tensor | None, backend: str | None = None, result:
             _tell(f"FASTGAN_BACKEND={_FORCED_ALL} is not followed by {op}: {reason}")
     for name in entry.order(device):
         chosen = entry.backends[name]
+        if cheap and chosen.too_small(given[0], order):
+            continue
         if chosen.refusal(device, dtypes, order) is None:
             return chosen
     reasons = "; ".join(f"{b.name} {b.refusal(device, dtypes, order)}" for b in entry.backends.values())
@@ -208,7 +249,8 @@ def _tell(message: str) -> None:
 def report(devices: tuple[str, ...] = ("cpu", "cuda")) -> dict[str, Any]:
     """What each op runs by default for float32 on each device, and why not something else: plain lists and dicts.
 
-    `forward` is the choice without gradients, `gradient` the choice where an input needs one.
+    `forward` is the choice without gradients, `gradient` the choice where an input needs one; a backend's `least` are
+    the elements from which on it is the choice, of those two kinds.
     """
     _check_forced()
     rows = []
@@ -222,14 +264,30 @@ def report(devices: tuple[str, ...] = ("cpu", "cuda")) -> dict[str, Any]:
                     reason = "chosen"
                 elif reason is None:
                     measured = device in _OPS[op].fastest
-                    reason = "slower here" if measured else f"not measured on {device} yet: FASTGAN_BACKEND asks for it"
+                    reason = f"not measured on {device} yet: FASTGAN_BACKEND asks for it"
+                    if measured:
+                        reason = _slower(_OPS[op], device, candidate.name, forward)
                     if _FORCED_TEXT:
                         reason += ", or passed over by FASTGAN_BACKEND"
                 limits = [] if candidate.gradient_order is None else [_LIMITS[candidate.gradient_order]]
                 dtypes = [_short(dtype) for dtype in candidate.takes(device)]
-                backends.append({"name": candidate.name, "reason": reason, "dtypes": dtypes, "limits": limits})
+                least = candidate.least.get(device, Least())._asdict()
+                backends.append(
+                    {"name": candidate.name, "reason": reason, "dtypes": dtypes, "limits": limits, "least": least}
+                )
             rows.append({"op": op, "device": device, "forward": forward, "gradient": gradient, "backends": backends})
     return {"forced": _FORCED_TEXT or None, "ops": rows}
+
+
+def _slower(entry: _Op, device: str, name: str, chosen: str) -> str:
+    """Why `name` is passed over for `chosen`; or where it is not, because calls are too small for that one."""
+    order = entry.order(device)
+    least = entry.backends[chosen].least.get(device) if chosen in entry.backends else None
+    if least is None or name not in order or order.index(name) < order.index(chosen):
+        return "slower here"
+    sizes = {"": least.forward, " with gradients": least.gradient}
+    bounds = " and ".join(f"{size:,} elements{kind}" for kind, size in sizes.items() if size)
+    return f"faster here, and chosen, below {bounds}; slower beyond"
 
 
 def _default(op: str, device: str, order: int) -> str:

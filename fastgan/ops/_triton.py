@@ -109,7 +109,8 @@ class Launch:
         self.kernel[self.grid(chosen)](*self.arguments, **options)
 
 
-_recording: list[Launch] | None = None
+#: Where launches go, and whether they happen as well.
+_recording: tuple[list[Launch], bool] | None = None
 _recording_lock = threading.Lock()
 
 
@@ -121,18 +122,13 @@ def recorded(*, run: bool = False) -> Iterator[list[Launch]]:
     for compiling ahead of time: of one thread at a time, and no other may call ops meanwhile.
     """
     global _recording
+    launches: list[Launch] = []
     with _recording_lock:
-        _recording = launches = _Recording(run)
+        _recording = launches, run
         try:
             yield launches
         finally:
             _recording = None
-
-
-class _Recording(list[Launch]):
-    def __init__(self, run: bool) -> None:
-        super().__init__()
-        self.run = run
 
 
 def launch(
@@ -152,8 +148,9 @@ def launch(
     """
     made = Launch(kernel, grid, tuple(arguments), constants, "/".join(map(str, key)), choices)
     if _recording is not None:
-        _recording.append(made)
-        if not _recording.run:  # type: ignore[attr-defined]
+        launches, run = _recording
+        launches.append(made)
+        if not run:
             return
     device = next(argument.device for argument in arguments if isinstance(argument, Tensor))
     if device.type == "cpu":

@@ -16,6 +16,9 @@ from fastgan.ops import _checks, _triton
 
 #: By the names that the public functions take; the kernels compare with these numbers.
 ACTIVATIONS: dict[str | None, int] = {name: code for code, name in enumerate(_checks.ACTIVATIONS)}
+#: Offsets have 64 bits; pixels of a plane are numbered with 32, a block beyond the last too.
+MOST_PIXELS = 2**31 - 2**16
+
 RELU, LEAKY_RELU, TANH = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 
 
@@ -31,10 +34,10 @@ def arrange(*tensors: Tensor) -> Arranged:
     """The strides of tensors of one shape (N, C, H, W), the first of which decides how threads lie.
 
     Raises:
-        ValueError: an image that spans 2^31 elements or more: offsets within one have 32 bits.
+        ValueError: a plane of more than `MOST_PIXELS`.
     """
     _, _, h, w = tensors[0].shape
-    check_span(*tensors)
+    check_plane(h, w)
     strides: list[tuple[int, int, int, int]] = []
     for tensor in tensors:
         n, c, row, pixel = tensor.stride()
@@ -49,23 +52,90 @@ def arrange(*tensors: Tensor) -> Arranged:
     return Arranged(tuple(s for each in strides for s in each), merged, first[1] < first[3])
 
 
-def check_span(*tensors: Tensor) -> None:
-    """Raises ValueError where 32 bits do not count the elements that one image spans."""
-    for tensor in tensors:
-        span = sum((size - 1) * stride for size, stride in zip(tensor.shape[1:], tensor.stride()[1:], strict=True))
-        if span >= 2**31:
-            raise ValueError(
-                f"Triton kernels take images that span less than 2^31 elements, got {tuple(tensor.shape)} with strides "
-                f"{tensor.stride()}; use backend='reference'"
-            )
+def check_plane(h: int, w: int) -> None:
+    """Raises ValueError for a plane of more than `MOST_PIXELS`."""
+    if h * w > MOST_PIXELS:
+        raise ValueError(
+            f"Triton kernels take planes of up to {MOST_PIXELS} pixels, got {h} x {w}; use backend='reference'"
+        )
 
 
 @triton.jit
-def pixel_offsets(p, width, stride_h, stride_w, MERGED: tl.constexpr):
-    """Of pixels by number, within a plane."""
+def tile(row, column, channels, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
+    """Image, channels and pixels of a tile: the `column`-th of a row of blocks, of which each image has several."""
+    blocks = tl.cdiv(channels, BLOCK_C)
+    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    return (row // blocks).to(tl.int64), c, column * BLOCK_P + tl.arange(0, BLOCK_P)
+
+
+@triton.jit
+def row_and_column(length, BLOCK: tl.constexpr):
+    """Of a grid of rows by blocks of `length`, in one dimension: the others take no more than 65535 programs."""
+    rows = tl.num_programs(0) // tl.cdiv(length, BLOCK)
+    return tl.program_id(0) % rows, tl.program_id(0) // rows
+
+
+@triton.jit
+def addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED: tl.constexpr):
+    """Of channels `c` by pixels `p`, by number, of one image."""
+    first = (x + image * x_n + c.to(tl.int64) * x_c)[:, None]
     if MERGED:
-        return p * stride_w
-    return (p // width) * stride_h + (p % width) * stride_w
+        return first + (p.to(tl.int64) * x_w)[None, :]
+    return first + ((p // width).to(tl.int64) * x_h + (p % width).to(tl.int64) * x_w)[None, :]
+
+
+@triton.jit
+def merged_moments(
+    parts, within, of_kind, of_chunk, chunks, chunk_pixels, pixels, HAS_REST: tl.constexpr, BLOCK_M: tl.constexpr
+):
+    """Of planes from those of their chunks: a value near the mean, what it lacks of the mean, the variance.
+
+    `parts` point to a plane's first chunk. Of each there are the mean (with HAS_REST in two parts, as above) and the
+    sum of squares about it.
+    """
+    origin = tl.load(parts, mask=within, other=0.0)
+    off = tl.zeros(origin.shape, tl.float32)
+    for first in range(0, chunks, BLOCK_M):
+        m = first + tl.arange(0, BLOCK_M)
+        there = within[:, None] & (m < chunks)[None, :]
+        part = parts[:, None] + (m * of_chunk)[None, :]
+        size = tl.minimum(pixels - m * chunk_pixels, chunk_pixels).to(tl.float32)[None, :]
+        moved = tl.load(part, mask=there, other=0.0) - origin[:, None]
+        if HAS_REST:
+            moved += tl.load(part + of_kind, mask=there, other=0.0)
+        off += tl.sum(tl.where(there, moved * size, 0.0), axis=1)
+    off = off / pixels
+    squares = tl.zeros(origin.shape, tl.float32)
+    for first in range(0, chunks, BLOCK_M):
+        m = first + tl.arange(0, BLOCK_M)
+        there = within[:, None] & (m < chunks)[None, :]
+        part = parts[:, None] + (m * of_chunk)[None, :]
+        size = tl.minimum(pixels - m * chunk_pixels, chunk_pixels).to(tl.float32)[None, :]
+        moved = tl.load(part, mask=there, other=0.0) - origin[:, None]
+        if HAS_REST:
+            moved += tl.load(part + of_kind, mask=there, other=0.0)
+            part += of_kind
+        moved -= off[:, None]
+        inner = tl.load(part + of_kind, mask=there, other=0.0)
+        squares += tl.sum(tl.where(there, inner + moved * moved * size, 0.0), axis=1)
+    return origin, off, squares / pixels
+
+
+@triton.jit
+def merged_sums(parts, within, of_kind, of_chunk, chunks, BLOCK_M: tl.constexpr):
+    """Three sums of planes from those of their chunks; `parts` as in `merged_moments`."""
+    # Reduced after the loop: three reductions within it stop the compiler of Triton 3.6 at 32 channels on 4 warps.
+    first_sums = tl.zeros((parts.shape[0], BLOCK_M), tl.float32)
+    second_sums = tl.zeros((parts.shape[0], BLOCK_M), tl.float32)
+    third_sums = tl.zeros((parts.shape[0], BLOCK_M), tl.float32)
+    for first in range(0, chunks, BLOCK_M):
+        m = first + tl.arange(0, BLOCK_M)
+        there = within[:, None] & (m < chunks)[None, :]
+        part = parts[:, None] + (m * of_chunk)[None, :]
+        first_sums += tl.load(part, mask=there, other=0.0)
+        second_sums += tl.load(part + of_kind, mask=there, other=0.0)
+        third_sums += tl.load(part + 2 * of_kind, mask=there, other=0.0)
+    return tl.sum(first_sums, axis=1), tl.sum(second_sums, axis=1), tl.sum(third_sums, axis=1)
 
 
 @triton.jit

@@ -44,6 +44,7 @@ def test_dtypes_suites_and_layouts() -> None:
     assert {case.suite for case in full("gram")} == {"ops-forward", "ops-gradient"}
     assert {case.suite for case in full("to_pixels")} == {"ops-forward"}
     assert {case.layout for case in full("fuse")} == {"nchw", "channels_last"}
+    assert {case.layout for case in full("optim_step")} == {"flat"}
 
 
 @pytest.mark.parametrize("layout", ["nchw", "channels_last"])
@@ -80,6 +81,33 @@ def test_work_counts_each_tensor_once_a_pass() -> None:
             assert (moved, operations) == (5 * image + 8, 5 * pixels)
         else:
             assert (moved, operations) == (2 * image + 4, 3 * pixels)
+
+
+def test_work_in_place_counts_what_is_written() -> None:
+    case = next(iter(cases("optim_step", "cpu")))
+    moved, operations, _ = case.work(case.inputs(0), torch.zeros(()))
+    assert (moved, operations) == (4 * (5 + 4) * (1 << 20), 15 * (1 << 20))
+
+
+@pytest.mark.parametrize("name", ["torch.optim foreach", "torch.optim fused", "eager", "fastgan-native"])
+def test_an_update_in_place_is_checked_on_copies(name: str) -> None:
+    case = next(iter(cases("optim_step", "cpu", quick=True)))
+    given = measure.input_sets(case, torch.empty(0), few=True)[0]
+    before = [tensor.clone() for tensor in given.inputs]
+    functions, errors = ops.ready(case, given, only=name)
+    if not functions:
+        pytest.skip(f"{name} is not there")
+    assert errors[name] <= 1e-6
+    assert all(torch.equal(now, then) for now, then in zip(given.inputs, before, strict=True))
+    after = measure.call(case, functions[name], given)
+    assert [torch.equal(now, before[index]) for now, index in zip(after, case.spec.written, strict=True)] == [False] * 4
+
+
+def test_what_leaves_the_parameters_as_they_are_is_wrong() -> None:
+    case = next(iter(cases("optim_step", "cpu", quick=True)))
+    given = measure.input_sets(case, torch.empty(0), few=True)[0]
+    result = measure.call(case, lambda inputs: inputs[0], given.copied(case))
+    assert measure.error(result, measure.expected(case, given)) > case.tolerance
 
 
 def test_gram_counts_one_triangle() -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -123,6 +124,84 @@ def test_report_is_plain_data_and_covers_every_op(kernel_calls: list[str]) -> No
     assert row["backends"][1]["limits"] == ["first-order gradients"]
     expected = _native.unavailable("cuda") or "not measured on cuda yet: FASTGAN_BACKEND asks for it"
     assert row["backends"][1]["reason"] == expected
+
+
+def ran(call: Callable[[], object]) -> list[str]:
+    """The backends of the calls within."""
+    with _registry.observed() as names:
+        call()
+    return names
+
+
+@pytest.mark.usefixtures("kernel_calls")
+def test_small_calls_take_what_is_faster_for_them() -> None:
+    least = _registry._OPS["instance_norm"].backends["native"].least["cpu"]
+    assert 0 < least.forward < least.gradient
+    for elements, forward, gradient in (
+        (least.forward - 1, "reference", "reference"),
+        (least.forward, "native", "reference"),
+        (least.gradient - 1, "native", "reference"),
+        (least.gradient, "native", "native"),
+    ):
+        x = torch.rand(1, 1, 1, elements)
+        assert ran(lambda x=x: ops.instance_norm(x)) == [forward]
+        x.requires_grad_()
+        assert ran(lambda x=x: ops.instance_norm(x)) == [gradient]
+        with torch.no_grad():
+            assert ran(lambda x=x: ops.instance_norm(x)) == [forward]
+
+
+@pytest.mark.usefixtures("kernel_calls")
+def test_a_size_matters_not_where_the_reference_is_dear() -> None:
+    x = torch.rand(1, 2, 3, 3, requires_grad=True)
+    last = torch.rand(1, 2, 3, 3).contiguous(memory_format=torch.channels_last)
+    assert ran(lambda: ops.fuse(x, x.detach(), mode="convex")) == ["reference"]
+    assert ran(lambda: ops.fuse(x, x.detach(), mode="adain")) == ["native"]
+    assert ran(lambda: ops.bias_act(x)) == ["reference"]
+    assert ran(lambda: ops.bias_act(x, clamp=1.0)) == ["native"]
+    assert ran(lambda: ops.instance_norm(last)) == ["native"]
+
+
+@pytest.mark.usefixtures("kernel_calls")
+def test_a_size_matters_not_to_who_asks_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(1, 2, 3, 3, requires_grad=True)
+    assert ran(lambda: ops.bias_act(x, backend="native")) == ["native"]
+    for text in ("native", "bias_act:native"):
+        force(monkeypatch, text)
+        assert ran(lambda: ops.bias_act(x)) == ["native"]
+
+
+def test_a_small_call_is_differentiated_as_often_as_a_large_one() -> None:
+    x = torch.rand(1, 2, 3, 3, requires_grad=True)
+    with ops.second_order():
+        (by_x,) = torch.autograd.grad(ops.bias_act(x, activation="tanh").sum(), x, create_graph=True)
+    (twice,) = torch.autograd.grad(by_x.square().sum(), x)
+    y = x.detach().double().tanh()
+    torch.testing.assert_close(twice.double(), -4 * y * (1 - y * y) ** 2, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("kernel_calls")
+def test_a_size_is_a_guard_of_compiled_code() -> None:
+    compiled = torch.compile(lambda x: ops.instance_norm(x), fullgraph=True, dynamic=True, backend="eager")
+    torch.compiler.reset()
+    counted = torch._dynamo.utils.counters
+    counted.clear()
+    for side in (8, 9, 300, 310, 10, 320):
+        x = torch.rand(1, 1, side, side)
+        chosen = "reference" if side < 90 else "native"
+        assert torch.equal(compiled(x), ops.instance_norm(x, backend=chosen))
+    assert counted["stats"]["unique_graphs"] == 2
+
+
+def test_the_report_tells_of_sizes(kernel_calls: list[str]) -> None:
+    rows = {(row["op"], row["device"]): row for row in ops.report()["ops"]}
+    reference, native = rows["instance_norm", "cpu"]["backends"][:2]
+    assert reference["reason"] == (
+        "faster here, and chosen, below 8,192 elements and 65,536 elements with gradients; slower beyond"
+    )
+    assert native["least"] == {"forward": 1 << 13, "gradient": 1 << 16}
+    assert rows["ssim", "cpu"]["backends"][1]["least"] == {"forward": 0, "gradient": 0}
+    assert rows["instance_norm", "cuda"]["backends"][0]["reason"] == "chosen"
 
 
 def test_every_call_is_a_range_in_a_profile(kernel_calls: list[str]) -> None:

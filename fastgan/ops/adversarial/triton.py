@@ -87,7 +87,7 @@ def _half(
     for start in range(tl.program_id(0) * BLOCK, count, tl.num_programs(0) * BLOCK):
         i = start + tl.arange(0, BLOCK)
         inside = i < count
-        y = tl.load(logits + i * stride, mask=inside, other=0.0).to(tl.float32) * inverse_temperature
+        y = tl.load(logits + i.to(tl.int64) * stride, mask=inside, other=0.0).to(tl.float32) * inverse_temperature
         value, slope = _value_and_slope(y, label, KIND, REAL)
         sums += tl.where(inside, value, 0.0)
         if NEEDED:

@@ -3,12 +3,12 @@
 from torch import Tensor
 
 from fastgan.ops import _checks, _native, _triton
-from fastgan.ops._registry import Backend, register, select
+from fastgan.ops._registry import Backend, Least, register, select
 from fastgan.ops.bias_act import _op, reference
 
 register(
     Backend("bias_act", "reference", reference.bias_act),
-    _native.backend("bias_act", _op.native_bias_act, gradient_order=2),
+    _native.backend("bias_act", _op.native_bias_act, gradient_order=2, least=Least(gradient=1 << 16)),
     _triton.backend("bias_act", _op.triton_bias_act, gradient_order=2),
     fastest={"cpu": ("native", "reference")},
 )
@@ -50,5 +50,5 @@ def bias_act(
     _checks.finite("gain", gain)
     if clamp is not None:
         _checks.positive("clamp", clamp)
-    chosen = select("bias_act", x, bias, backend=backend)
+    chosen = select("bias_act", x, bias, backend=backend, cheap=clamp is None)
     return chosen(x, bias, activation, float(negative_slope), float(gain), clamp)

@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _native, _triton
-from fastgan.ops._triton_tiles import ACTIVATIONS, activate, arrange, pixel_offsets, pointer, pull_back, size_key
+from fastgan.ops._triton_tiles import ACTIVATIONS, activate, addresses, arrange, pointer, pull_back, size_key, tile
 
 NCHW = (
     _triton.config(BLOCK_C=1, BLOCK_P=2048, num_warps=4),
@@ -23,17 +23,6 @@ CHANNELS_LAST = (
     _triton.config(BLOCK_C=128, BLOCK_P=16, num_warps=4),
     _triton.config(BLOCK_C=4, BLOCK_P=256, num_warps=4),
 )
-
-
-@triton.jit
-def _tile(channels, pixels, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
-    """Image, channels and pixels of this program. The grid has one dimension: the others end at 65535."""
-    across = tl.cdiv(pixels, BLOCK_P)
-    blocks = tl.cdiv(channels, BLOCK_C)
-    plane = tl.program_id(0) // across
-    c = (plane % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = (tl.program_id(0) % across) * BLOCK_P + tl.arange(0, BLOCK_P)
-    return (plane // blocks).to(tl.int64), c, p
 
 
 @triton.jit
@@ -62,16 +51,17 @@ def bias_act_fwd_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    image, c, p = _tile(channels, pixels, BLOCK_C, BLOCK_P)
+    across = tl.cdiv(pixels, BLOCK_P)
+    image, c, p = tile(tl.program_id(0) // across, tl.program_id(0) % across, channels, BLOCK_C, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
-    at = x + image * x_n + c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
+    at = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
     y = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     if HAS_BIAS:
         y += tl.load(bias + c, mask=c < channels, other=0.0)[:, None]
     y = activate(y, negative_slope, ACTIVATION) * gain
     if HAS_CLAMP:
         y = tl.where(y > clamp, clamp, tl.where(y < -clamp, -clamp, y))
-    to = out + image * out_n + c[:, None] * out_c + pixel_offsets(p, width, out_h, out_w, MERGED)[None, :]
+    to = addresses(out, image, c, p, width, out_n, out_c, out_h, out_w, MERGED)
     tl.store(to, y.to(out.dtype.element_ty), mask=inside)
 
 
@@ -109,22 +99,23 @@ def bias_act_bwd_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    image, c, p = _tile(channels, pixels, BLOCK_C, BLOCK_P)
+    across = tl.cdiv(pixels, BLOCK_P)
+    image, c, p = tile(tl.program_id(0) // across, tl.program_id(0) % across, channels, BLOCK_C, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
-    at = x + image * x_n + c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
+    at = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
     y = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     if HAS_BIAS:
         y += tl.load(bias + c, mask=c < channels, other=0.0)[:, None]
-    above = grad + image * grad_n + c[:, None] * grad_c + pixel_offsets(p, width, grad_h, grad_w, MERGED)[None, :]
+    above = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
     g = tl.load(above, mask=inside, other=0.0).to(tl.float32) * gain
     if HAS_CLAMP:
         g = tl.where(tl.abs(activate(y, negative_slope, ACTIVATION) * gain) >= clamp, 0.0, g)
     g = pull_back(g, y, negative_slope, ACTIVATION)
     if NEEDS_X:
-        to = grad_x + image * to_n + c[:, None] * to_c + pixel_offsets(p, width, to_h, to_w, MERGED)[None, :]
+        to = addresses(grad_x, image, c, p, width, to_n, to_c, to_h, to_w, MERGED)
         tl.store(to, g.to(grad_x.dtype.element_ty), mask=inside)
     if NEEDS_BIAS:
-        row = image * tl.cdiv(pixels, BLOCK_P) + tl.program_id(0) % tl.cdiv(pixels, BLOCK_P)
+        row = image * across + tl.program_id(0) % across
         tl.store(partial + row * channels + c, tl.sum(g, axis=1), mask=c < channels)
 
 

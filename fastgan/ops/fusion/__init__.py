@@ -5,14 +5,14 @@ import numbers
 from torch import Tensor
 
 from fastgan.ops import _checks, _native, _triton
-from fastgan.ops._registry import Backend, register, select
+from fastgan.ops._registry import Backend, Least, register, select
 from fastgan.ops.fusion import _op, reference
 
 MODES = ("additive", "convex", "adain")
 
 register(
     Backend("fuse", "reference", reference.fuse),
-    _native.backend("fuse", _op.native_fuse, devices=("cpu",)),
+    _native.backend("fuse", _op.native_fuse, devices=("cpu",), least=Least(forward=1 << 14, gradient=1 << 16)),
     _triton.backend("fuse", _op.triton_fuse),
     fastest={"cpu": ("native", "reference")},
 )
@@ -63,4 +63,5 @@ def fuse(
         raise TypeError(f"alpha must be a number or a torch.Tensor, got {type(alpha).__name__}")
     else:
         _checks.finite("alpha", alpha)
-    return select("fuse", content, style, given, backend=backend)(content, style, mode, alpha)
+    chosen = select("fuse", content, style, given, backend=backend, cheap=mode != "adain")
+    return chosen(content, style, mode, alpha)

@@ -8,11 +8,10 @@ each plane merged in their order, and a pass that writes.
 import triton
 import triton.language as tl
 
-from fastgan.ops.fusion._triton_blend import addresses, alpha_of
+from fastgan.ops._triton_tiles import addresses, tile
+from fastgan.ops.fusion._triton_blend import alpha_of
 
 EPS = tl.constexpr(1e-5)
-#: Pieces that are merged at a time.
-BLOCK_I = tl.constexpr(16)
 
 
 @triton.jit
@@ -92,11 +91,7 @@ def fuse_adain_fwd_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    blocks = tl.cdiv(channels, BLOCK_C)
-    number_of_image = tl.program_id(0) // blocks
-    image = number_of_image.to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.arange(0, BLOCK_P)
+    image, c, p = tile(tl.program_id(0), 0, channels, BLOCK_C, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     of = addresses(content, image, c, p, width, content_n, content_c, content_h, content_w, MERGED)
     x = tl.load(of, mask=inside, other=0.0).to(tl.float32)
@@ -124,7 +119,7 @@ def fuse_adain_fwd_kernel(
     shift = a * mean_s + (1 - a) * mean_c
     to = addresses(out, image, c, p, width, out_n, out_c, out_h, out_w, MERGED)
     tl.store(to, (d * scale[:, None] + shift[:, None]).to(out.dtype.element_ty), mask=inside)
-    at = moments + number_of_image * channels + c
+    at = moments + image * channels + c
     tl.store(at, mean_c, mask=c < channels)
     tl.store(at + planes, rstd_c, mask=c < channels)
     tl.store(at + 2 * planes, mean_s, mask=c < channels)
@@ -177,18 +172,14 @@ def fuse_adain_bwd_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    blocks = tl.cdiv(channels, BLOCK_C)
-    number_of_image = tl.program_id(0) // blocks
-    image = number_of_image.to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.arange(0, BLOCK_P)
+    image, c, p = tile(tl.program_id(0), 0, channels, BLOCK_C, BLOCK_P)
     within = c < channels
     inside = within[:, None] & (p < pixels)[None, :]
     of = addresses(content, image, c, p, width, content_n, content_c, content_h, content_w, MERGED)
     x = tl.load(of, mask=inside, other=0.0).to(tl.float32)
     of = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
     g = tl.load(of, mask=inside, other=0.0).to(tl.float32)
-    plane = number_of_image * channels + c
+    plane = image * channels + c
     mean_c = tl.load(moments + plane, mask=within, other=0.0)
     rstd_c = tl.load(moments + planes + plane, mask=within, other=1.0)
     mean_s = tl.load(moments + 2 * planes + plane, mask=within, other=0.0)

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _triton
-from fastgan.ops._triton_tiles import arrange, pixel_offsets, pointer
+from fastgan.ops._triton_tiles import addresses, arrange, pointer, row_and_column, tile
 from fastgan.ops.fusion import native
 
 NCHW = (
@@ -60,18 +60,6 @@ def key(way: str, x: Tensor, *others: Any) -> tuple[object, ...]:
 
 
 @triton.jit
-def addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED: tl.constexpr):
-    return x + image * x_n + c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
-
-
-@triton.jit
-def row_and_column(length, BLOCK: tl.constexpr):
-    """Of a grid of rows by blocks of `length`, in one dimension: the others take no more than 65535 programs."""
-    rows = tl.num_programs(0) // tl.cdiv(length, BLOCK)
-    return tl.program_id(0) % rows, tl.program_id(0) // rows
-
-
-@triton.jit
 def alpha_of(alpha, number, image, HAS_ALPHA: tl.constexpr):
     return tl.load(alpha + image) if HAS_ALPHA else number
 
@@ -104,11 +92,8 @@ def fuse_blend_fwd_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    blocks = tl.cdiv(channels, BLOCK_C)
     row, column = row_and_column(pixels, BLOCK_P)
-    image = (row // blocks).to(tl.int64)
-    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = column * BLOCK_P + tl.arange(0, BLOCK_P)
+    image, c, p = tile(row, column, channels, BLOCK_C, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     of = addresses(content, image, c, p, width, content_n, content_c, content_h, content_w, MERGED)
     y = tl.load(of, mask=inside, other=0.0).to(tl.float32)
@@ -165,11 +150,8 @@ def fuse_blend_bwd_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    blocks = tl.cdiv(channels, BLOCK_C)
     row, column = row_and_column(pixels, BLOCK_P)
-    image = (row // blocks).to(tl.int64)
-    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = column * BLOCK_P + tl.arange(0, BLOCK_P)
+    image, c, p = tile(row, column, channels, BLOCK_C, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     of = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
     g = tl.load(of, mask=inside, other=0.0).to(tl.float32)

@@ -3,8 +3,12 @@
 import triton
 import triton.language as tl
 
-from fastgan.ops.fusion._triton_adain import BLOCK_I, EPS, moments_between
-from fastgan.ops.fusion._triton_blend import addresses, alpha_of, row_and_column
+from fastgan.ops._triton_tiles import addresses, merged_moments, merged_sums, row_and_column, tile
+from fastgan.ops.fusion._triton_adain import EPS, moments_between
+from fastgan.ops.fusion._triton_blend import alpha_of
+
+#: Pieces that are merged at a time.
+BLOCK_M = tl.constexpr(16)
 
 
 @triton.jit
@@ -25,44 +29,16 @@ def fuse_moments_kernel(
     BLOCK_P: tl.constexpr,
 ):
     """Of each piece of each plane, TILES * BLOCK_P pixels: the mean, and the sum of squares about it."""
-    blocks = tl.cdiv(channels, BLOCK_C)
     row, column = row_and_column(pixels, TILES * BLOCK_P)
-    number_of_image = row // blocks
-    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    image, c, _ = tile(row, 0, channels, BLOCK_C, BLOCK_P)
     begin = column * (TILES * BLOCK_P)
     end = tl.minimum(begin + TILES * BLOCK_P, pixels)
-    image = number_of_image.to(tl.int64)
     mean, squares = moments_between(
         x, image, c, channels, begin, end, width, x_n, x_c, x_h, x_w, MERGED, BLOCK_C, BLOCK_P
     )
-    at = partial + column * 2 * planes + number_of_image * channels + c
+    at = partial + column * 2 * planes + image * channels + c
     tl.store(at, mean, mask=c < channels)
     tl.store(at + planes, squares, mask=c < channels)
-
-
-@triton.jit
-def merged(partial, plane, planes, pieces, piece, pixels, BLOCK_C: tl.constexpr):
-    """The mean and the variance of planes, of their pieces."""
-    within = plane < planes
-    origin = tl.load(partial + plane, mask=within, other=0.0)
-    offset = tl.zeros([BLOCK_C], dtype=tl.float32)
-    for first in range(0, pieces, BLOCK_I):
-        i = first + tl.arange(0, BLOCK_I)
-        inside = (i < pieces)[:, None] & within[None, :]
-        count = tl.minimum(pixels - i * piece, piece) * 1.0
-        mean = tl.load(partial + i[:, None] * (2 * planes) + plane[None, :], mask=inside, other=0.0)
-        offset += tl.sum(tl.where(inside, (mean - origin[None, :]) * count[:, None], 0.0), axis=0)
-    mean_of_all = origin + offset / pixels
-    squares = tl.zeros([BLOCK_C], dtype=tl.float32)
-    for first in range(0, pieces, BLOCK_I):
-        i = first + tl.arange(0, BLOCK_I)
-        inside = (i < pieces)[:, None] & within[None, :]
-        count = tl.minimum(pixels - i * piece, piece) * 1.0
-        at = partial + i[:, None] * (2 * planes) + plane[None, :]
-        away = tl.load(at, mask=inside, other=0.0) - mean_of_all[None, :]
-        within_piece = tl.load(at + planes, mask=inside, other=0.0)
-        squares += tl.sum(tl.where(inside, within_piece + away * away * count[:, None], 0.0), axis=0)
-    return mean_of_all, squares / pixels
 
 
 @triton.jit
@@ -87,8 +63,13 @@ def fuse_merge_fwd_kernel(
     """The moments, and the factors that `fuse_apply_kernel` takes."""
     plane = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     within = plane < planes
-    mean_c, var_c = merged(of_content, plane, planes, pieces, piece, pixels, BLOCK_C)
-    mean_s, var_s = merged(of_style, plane, planes, style_pieces, style_piece, style_pixels, BLOCK_C)
+    near_c, off_c, var_c = merged_moments(
+        of_content + plane, within, planes, 2 * planes, pieces, piece, pixels, False, BLOCK_M
+    )
+    near_s, off_s, var_s = merged_moments(
+        of_style + plane, within, planes, 2 * planes, style_pieces, style_piece, style_pixels, False, BLOCK_M
+    )
+    mean_c, mean_s = near_c + off_c, near_s + off_s
     rstd_c = 1 / tl.sqrt(var_c + EPS)
     sigma_s = tl.sqrt(var_s + EPS)
     a = alpha_of(alpha, number, tl.where(within, plane // channels, 0), HAS_ALPHA)
@@ -123,16 +104,12 @@ def fuse_apply_kernel(
     BLOCK_P: tl.constexpr,
 ):
     """(x - mean) * scale + shift, by the factors of each plane."""
-    blocks = tl.cdiv(channels, BLOCK_C)
     row, column = row_and_column(pixels, BLOCK_P)
-    number_of_image = row // blocks
-    image = number_of_image.to(tl.int64)
-    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = column * BLOCK_P + tl.arange(0, BLOCK_P)
+    image, c, p = tile(row, column, channels, BLOCK_C, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     of = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
     y = tl.load(of, mask=inside, other=0.0).to(tl.float32)
-    at = factors + number_of_image * channels + c
+    at = factors + image * channels + c
     mean = tl.load(at, mask=c < channels, other=0.0)
     scale = tl.load(at + planes, mask=c < channels, other=0.0)
     shift = tl.load(at + 2 * planes, mask=c < channels, other=0.0)
@@ -165,20 +142,17 @@ def fuse_sums_kernel(
     BLOCK_P: tl.constexpr,
 ):
     """Of each piece of each plane: the sums of g, of g (x - mean) and of x - mean."""
-    blocks = tl.cdiv(channels, BLOCK_C)
     row, column = row_and_column(pixels, TILES * BLOCK_P)
-    number_of_image = row // blocks
-    image = number_of_image.to(tl.int64)
-    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    image, c, lane = tile(row, 0, channels, BLOCK_C, BLOCK_P)
     begin = column * (TILES * BLOCK_P)
     end = tl.minimum(begin + TILES * BLOCK_P, pixels)
-    plane = number_of_image * channels + c
+    plane = image * channels + c
     mean = tl.load(moments + plane, mask=c < channels, other=0.0)
     total = tl.zeros([BLOCK_C], dtype=tl.float32)
     product = tl.zeros([BLOCK_C], dtype=tl.float32)
     rest = tl.zeros([BLOCK_C], dtype=tl.float32)
     for start in range(begin, end, BLOCK_P):
-        p = start + tl.arange(0, BLOCK_P)
+        p = start + lane
         inside = (c < channels)[:, None] & (p < end)[None, :]
         of = addresses(content, image, c, p, width, content_n, content_c, content_h, content_w, MERGED)
         x = tl.load(of, mask=inside, other=0.0).to(tl.float32)
@@ -213,16 +187,7 @@ def fuse_merge_bwd_kernel(
     """The factors of `fuse_pull_kernel` (four) and of the style's `fuse_apply_kernel` (three), and alpha's terms."""
     plane = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     within = plane < planes
-    total = tl.zeros([BLOCK_C], dtype=tl.float32)
-    product = tl.zeros([BLOCK_C], dtype=tl.float32)
-    rest = tl.zeros([BLOCK_C], dtype=tl.float32)
-    for first in range(0, pieces, BLOCK_I):
-        i = first + tl.arange(0, BLOCK_I)
-        inside = (i < pieces)[:, None] & within[None, :]
-        at = partial + i[:, None] * (3 * planes) + plane[None, :]
-        total += tl.sum(tl.load(at, mask=inside, other=0.0), axis=0)
-        product += tl.sum(tl.load(at + planes, mask=inside, other=0.0), axis=0)
-        rest += tl.sum(tl.load(at + 2 * planes, mask=inside, other=0.0), axis=0)
+    total, product, rest = merged_sums(partial + plane, within, planes, 3 * planes, pieces, BLOCK_M)
     mean_c = tl.load(moments + plane, mask=within, other=0.0)
     rstd_c = tl.load(moments + planes + plane, mask=within, other=1.0)
     mean_s = tl.load(moments + 2 * planes + plane, mask=within, other=0.0)
@@ -270,18 +235,14 @@ def fuse_pull_kernel(
     BLOCK_P: tl.constexpr,
 ):
     """g * keep + (x - mean) * pull + shift, by the factors of each plane."""
-    blocks = tl.cdiv(channels, BLOCK_C)
     row, column = row_and_column(pixels, BLOCK_P)
-    number_of_image = row // blocks
-    image = number_of_image.to(tl.int64)
-    c = (row % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = column * BLOCK_P + tl.arange(0, BLOCK_P)
+    image, c, p = tile(row, column, channels, BLOCK_C, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
     of = addresses(content, image, c, p, width, content_n, content_c, content_h, content_w, MERGED)
     x = tl.load(of, mask=inside, other=0.0).to(tl.float32)
     of = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
     g = tl.load(of, mask=inside, other=0.0).to(tl.float32)
-    at = factors + number_of_image * channels + c
+    at = factors + image * channels + c
     mean = tl.load(at, mask=c < channels, other=0.0)
     keep = tl.load(at + planes, mask=c < channels, other=0.0)
     pull = tl.load(at + 2 * planes, mask=c < channels, other=0.0)

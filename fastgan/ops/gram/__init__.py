@@ -3,12 +3,12 @@
 from torch import Tensor
 
 from fastgan.ops import _checks, _native
-from fastgan.ops._registry import Backend, register, select
+from fastgan.ops._registry import Backend, Least, register, select
 from fastgan.ops.gram import _op, reference
 
 register(
     Backend("gram", "reference", reference.gram),
-    _native.backend("gram", _op.gram),
+    _native.backend("gram", _op.gram, least=Least(gradient=1 << 13)),
     fastest={"cpu": ("native", "reference")},
 )
 register(

@@ -7,7 +7,7 @@ program of the second sweep merges those of all chunks for itself: they are few,
 import triton
 import triton.language as tl
 
-from fastgan.ops._triton_tiles import activate, pixel_offsets, pull_back
+from fastgan.ops._triton_tiles import activate, addresses, merged_moments, merged_sums, pull_back, tile
 
 
 @triton.jit
@@ -44,16 +44,12 @@ def instance_norm_stats_kernel(
     BLOCK_P: tl.constexpr,
 ):
     """Of each chunk: a value near its mean, what that lacks of the mean, the sum of squares about the mean."""
-    blocks = tl.cdiv(channels, BLOCK_C)
-    image = (tl.program_id(0) // blocks).to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    lane = tl.arange(0, BLOCK_P)
+    image, c, lane = tile(tl.program_id(0), 0, channels, BLOCK_C, BLOCK_P)
     begin = tl.program_id(1) * chunk_pixels
     count = tl.minimum(pixels - begin, chunk_pixels)
-    start = x + image * x_n
     inside = (c < channels)[:, None] & (begin + lane < pixels)[None, :]
-    at = c[:, None] * x_c + pixel_offsets(begin + lane, width, x_h, x_w, MERGED)[None, :]
-    value = tl.load(start + at, mask=inside, other=0.0).to(tl.float32)
+    of = addresses(x, image, c, begin + lane, width, x_n, x_c, x_h, x_w, MERGED)
+    value = tl.load(of, mask=inside, other=0.0).to(tl.float32)
     near = tl.sum(value, axis=1) / tl.minimum(count, BLOCK_P)
     # Each lane has a mean of its own that moves with it (Welford): one centre for all, taken from the first tile, would
     # cancel the variance where that tile is unlike the rest.
@@ -62,8 +58,8 @@ def instance_norm_stats_kernel(
     for done in range(BLOCK_P, count, BLOCK_P):
         p = begin + done + lane
         inside = (c < channels)[:, None] & (p < pixels)[None, :]
-        at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
-        value = tl.load(start + at, mask=inside, other=0.0).to(tl.float32)
+        of = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
+        value = tl.load(of, mask=inside, other=0.0).to(tl.float32)
         off = tl.where(inside, (value - near[:, None]) - mean, 0.0)
         step = off * (1.0 / (done // BLOCK_P + 1))
         mean += step
@@ -109,7 +105,6 @@ def instance_norm_apply_kernel(
     chunk_pixels,
     weight_n,
     bias_n,
-    inverse,
     negative_slope,
     eps,
     ACTIVATION: tl.constexpr,
@@ -121,38 +116,16 @@ def instance_norm_apply_kernel(
     BLOCK_P: tl.constexpr,
 ):
     BLOCK_M: tl.constexpr = 128 if BLOCK_C < 8 else 1024 // BLOCK_C
-    blocks = tl.cdiv(channels, BLOCK_C)
-    image = (tl.program_id(0) // blocks).to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    chunks = tl.num_programs(1)
+    image, c, lane = tile(tl.program_id(0), 0, channels, BLOCK_C, BLOCK_P)
     parts = work + image * work_n + c * work_c
-    origin = tl.load(parts, mask=c < channels, other=0.0)
-    off = tl.zeros((BLOCK_C,), tl.float32)
-    for first in range(0, chunks, BLOCK_M):
-        m = first + tl.arange(0, BLOCK_M)
-        there = (c < channels)[:, None] & (m < chunks)[None, :]
-        part = parts[:, None] + (m * work_chunk)[None, :]
-        size = tl.minimum(pixels - m * chunk_pixels, chunk_pixels).to(tl.float32)[None, :]
-        moved = tl.load(part, mask=there, other=0.0) - origin[:, None]
-        moved += tl.load(part + work_kind, mask=there, other=0.0)
-        off += tl.sum(tl.where(there, moved * size, 0.0), axis=1)
-    off = off * inverse
-    squares = tl.zeros((BLOCK_C,), tl.float32)
-    for first in range(0, chunks, BLOCK_M):
-        m = first + tl.arange(0, BLOCK_M)
-        there = (c < channels)[:, None] & (m < chunks)[None, :]
-        part = parts[:, None] + (m * work_chunk)[None, :]
-        size = tl.minimum(pixels - m * chunk_pixels, chunk_pixels).to(tl.float32)[None, :]
-        moved = tl.load(part, mask=there, other=0.0) - origin[:, None]
-        moved += tl.load(part + work_kind, mask=there, other=0.0)
-        moved -= off[:, None]
-        within = tl.load(part + 2 * work_kind, mask=there, other=0.0)
-        squares += tl.sum(tl.where(there, within + moved * moved * size, 0.0), axis=1)
+    origin, off, variance = merged_moments(
+        parts, c < channels, work_kind, work_chunk, tl.num_programs(1), chunk_pixels, pixels, True, BLOCK_M
+    )
     center = origin + off
     # What float32 drops of a large mean can be much of a small deviation: the rounding error of the sum above (Knuth).
     back = center - origin
     rest = (origin - (center - back)) + (off - back)
-    inverse_deviation = deviation_inverse(squares * inverse, eps)
+    inverse_deviation = deviation_inverse(variance, eps)
     if tl.program_id(1) == 0:
         tl.store(mean + image * channels + c, center, mask=c < channels)
         tl.store(rstd + image * channels + c, inverse_deviation, mask=c < channels)
@@ -160,16 +133,16 @@ def instance_norm_apply_kernel(
     shift = parameter(bias, image, bias_n, c, channels, 0.0, HAS_BIAS) - rest * scale
     begin = tl.program_id(1) * chunk_pixels
     for done in range(0, tl.minimum(pixels - begin, chunk_pixels), BLOCK_P):
-        p = begin + done + tl.arange(0, BLOCK_P)
+        p = begin + done + lane
         inside = (c < channels)[:, None] & (p < pixels)[None, :]
-        at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
-        d = tl.load(x + image * x_n + at, mask=inside, other=0.0).to(tl.float32) - center[:, None]
+        of = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
+        d = tl.load(of, mask=inside, other=0.0).to(tl.float32) - center[:, None]
         y = activate(d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
         if HAS_RESIDUAL:
-            at = c[:, None] * residual_c + pixel_offsets(p, width, residual_h, residual_w, MERGED)[None, :]
-            y += tl.load(residual + image * residual_n + at, mask=inside, other=0.0).to(tl.float32)
-        at = c[:, None] * out_c + pixel_offsets(p, width, out_h, out_w, MERGED)[None, :]
-        tl.store(out + image * out_n + at, y.to(out.dtype.element_ty), mask=inside)
+            of = addresses(residual, image, c, p, width, residual_n, residual_c, residual_h, residual_w, MERGED)
+            y += tl.load(of, mask=inside, other=0.0).to(tl.float32)
+        to = addresses(out, image, c, p, width, out_n, out_c, out_h, out_w, MERGED)
+        tl.store(to, y.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -208,9 +181,7 @@ def instance_norm_bwd_sums_kernel(
     BLOCK_P: tl.constexpr,
 ):
     """Of each chunk: the sums of g, of g (x - mean) and of x - mean; g is the gradient before activation."""
-    blocks = tl.cdiv(channels, BLOCK_C)
-    image = (tl.program_id(0) // blocks).to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    image, c, lane = tile(tl.program_id(0), 0, channels, BLOCK_C, BLOCK_P)
     begin = tl.program_id(1) * chunk_pixels
     center = tl.load(mean + image * channels + c, mask=c < channels, other=0.0)
     scale = tl.load(rstd + image * channels + c, mask=c < channels, other=0.0)
@@ -220,13 +191,13 @@ def instance_norm_bwd_sums_kernel(
     products = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
     rests = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
     for done in range(0, tl.minimum(pixels - begin, chunk_pixels), BLOCK_P):
-        p = begin + done + tl.arange(0, BLOCK_P)
+        p = begin + done + lane
         inside = (c < channels)[:, None] & (p < pixels)[None, :]
-        at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
-        d = tl.load(x + image * x_n + at, mask=inside, other=0.0).to(tl.float32) - center[:, None]
+        of = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
+        d = tl.load(of, mask=inside, other=0.0).to(tl.float32) - center[:, None]
         d = tl.where(inside, d, 0.0)
-        at = c[:, None] * grad_c + pixel_offsets(p, width, grad_h, grad_w, MERGED)[None, :]
-        g = tl.load(grad + image * grad_n + at, mask=inside, other=0.0).to(tl.float32)
+        of = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
+        g = tl.load(of, mask=inside, other=0.0).to(tl.float32)
         g = pull_back(g, d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
         sums += g
         products += g * d
@@ -286,23 +257,9 @@ def instance_norm_bwd_apply_kernel(
 ):
     """Without NEEDS_X it merges the sums alone, for which one program for each block of channels is enough."""
     BLOCK_M: tl.constexpr = 128 if BLOCK_C < 8 else 1024 // BLOCK_C
-    blocks = tl.cdiv(channels, BLOCK_C)
-    image = (tl.program_id(0) // blocks).to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    # Reduced after the loop: three reductions within it stop the compiler of Triton 3.6 at 32 channels on 4 warps.
-    all_sums = tl.zeros((BLOCK_C, BLOCK_M), tl.float32)
-    all_products = tl.zeros((BLOCK_C, BLOCK_M), tl.float32)
-    all_rests = tl.zeros((BLOCK_C, BLOCK_M), tl.float32)
-    for first in range(0, chunks, BLOCK_M):
-        m = first + tl.arange(0, BLOCK_M)
-        there = (c < channels)[:, None] & (m < chunks)[None, :]
-        part = work + image * work_n + ((c * work_c)[:, None] + (m * work_chunk)[None, :])
-        all_sums += tl.load(part, mask=there, other=0.0)
-        all_products += tl.load(part + work_kind, mask=there, other=0.0)
-        all_rests += tl.load(part + 2 * work_kind, mask=there, other=0.0)
-    sums = tl.sum(all_sums, axis=1)
-    products = tl.sum(all_products, axis=1)
-    rests = tl.sum(all_rests, axis=1)
+    image, c, lane = tile(tl.program_id(0), 0, channels, BLOCK_C, BLOCK_P)
+    parts = work + image * work_n + c * work_c
+    sums, products, rests = merged_sums(parts, c < channels, work_kind, work_chunk, chunks, BLOCK_M)
     # What the mean kept lost to float32, which a sum over many pixels would add up.
     rest = rests * inverse
     inverse_deviation = tl.load(rstd + image * channels + c, mask=c < channels, other=0.0)
@@ -319,14 +276,14 @@ def instance_norm_bwd_apply_kernel(
         sums, pull = sums * inverse, by_weight * inverse
         begin = tl.program_id(1) * chunk_pixels
         for done in range(0, tl.minimum(pixels - begin, chunk_pixels), BLOCK_P):
-            p = begin + done + tl.arange(0, BLOCK_P)
+            p = begin + done + lane
             inside = (c < channels)[:, None] & (p < pixels)[None, :]
-            at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
-            d = tl.load(x + image * x_n + at, mask=inside, other=0.0).to(tl.float32) - center[:, None]
-            at = c[:, None] * grad_c + pixel_offsets(p, width, grad_h, grad_w, MERGED)[None, :]
-            g = tl.load(grad + image * grad_n + at, mask=inside, other=0.0).to(tl.float32)
+            of = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
+            d = tl.load(of, mask=inside, other=0.0).to(tl.float32) - center[:, None]
+            of = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
+            g = tl.load(of, mask=inside, other=0.0).to(tl.float32)
             g = pull_back(g, d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
             normal = (d - rest[:, None]) * inverse_deviation[:, None]
             g = ((g - sums[:, None]) - normal * pull[:, None]) * scale[:, None]
-            at = c[:, None] * to_c + pixel_offsets(p, width, to_h, to_w, MERGED)[None, :]
-            tl.store(grad_x + image * to_n + at, g.to(grad_x.dtype.element_ty), mask=inside)
+            to = addresses(grad_x, image, c, p, width, to_n, to_c, to_h, to_w, MERGED)
+            tl.store(to, g.to(grad_x.dtype.element_ty), mask=inside)

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _native, _triton
-from fastgan.ops._triton_tiles import ACTIVATIONS, activate, arrange, pixel_offsets, pointer, pull_back, size_key
+from fastgan.ops._triton_tiles import ACTIVATIONS, activate, addresses, arrange, pointer, pull_back, size_key, tile
 from fastgan.ops.instance_norm import _triton_sweeps as sweeps
 from fastgan.ops.instance_norm._triton_sweeps import deviation_inverse, parameter
 from fastgan.ops.instance_norm.native import _TINY
@@ -99,13 +99,10 @@ def instance_norm_fwd_kernel(
     PLANE: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    blocks = tl.cdiv(channels, BLOCK_C)
-    image = (tl.program_id(0) // blocks).to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.arange(0, PLANE)
+    image, c, p = tile(tl.program_id(0), 0, channels, BLOCK_C, PLANE)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
-    at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
-    value = tl.load(x + image * x_n + at, mask=inside, other=0.0).to(tl.float32)
+    of = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
+    value = tl.load(of, mask=inside, other=0.0).to(tl.float32)
     near = tl.sum(value, axis=1) * inverse
     d = tl.where(inside, value - near[:, None], 0.0)
     # What float32 drops of a large mean can be much of a small deviation.
@@ -118,10 +115,10 @@ def instance_norm_fwd_kernel(
     shift = parameter(bias, image, bias_n, c, channels, 0.0, HAS_BIAS)
     y = activate(d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
     if HAS_RESIDUAL:
-        at = c[:, None] * residual_c + pixel_offsets(p, width, residual_h, residual_w, MERGED)[None, :]
-        y += tl.load(residual + image * residual_n + at, mask=inside, other=0.0).to(tl.float32)
-    at = c[:, None] * out_c + pixel_offsets(p, width, out_h, out_w, MERGED)[None, :]
-    tl.store(out + image * out_n + at, y.to(out.dtype.element_ty), mask=inside)
+        of = addresses(residual, image, c, p, width, residual_n, residual_c, residual_h, residual_w, MERGED)
+        y += tl.load(of, mask=inside, other=0.0).to(tl.float32)
+    to = addresses(out, image, c, p, width, out_n, out_c, out_h, out_w, MERGED)
+    tl.store(to, y.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -164,15 +161,12 @@ def instance_norm_bwd_kernel(
     PLANE: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    blocks = tl.cdiv(channels, BLOCK_C)
-    image = (tl.program_id(0) // blocks).to(tl.int64)
-    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.arange(0, PLANE)
+    image, c, p = tile(tl.program_id(0), 0, channels, BLOCK_C, PLANE)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
-    at = c[:, None] * x_c + pixel_offsets(p, width, x_h, x_w, MERGED)[None, :]
-    d = tl.load(x + image * x_n + at, mask=inside, other=0.0).to(tl.float32)
-    at = c[:, None] * grad_c + pixel_offsets(p, width, grad_h, grad_w, MERGED)[None, :]
-    g = tl.load(grad + image * grad_n + at, mask=inside, other=0.0).to(tl.float32)
+    of = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
+    d = tl.load(of, mask=inside, other=0.0).to(tl.float32)
+    of = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
+    g = tl.load(of, mask=inside, other=0.0).to(tl.float32)
     center = tl.load(mean + image * channels + c, mask=c < channels, other=0.0)
     inverse_deviation = tl.load(rstd + image * channels + c, mask=c < channels, other=0.0)
     scale = parameter(weight, image, weight_n, c, channels, 1.0, HAS_WEIGHT)
@@ -191,8 +185,8 @@ def instance_norm_bwd_kernel(
         # Of a single pixel exactly 0, which g less its mean need not be where the compiler fuses g's last product.
         scale = tl.where(pixels == 1, 0.0, scale * inverse_deviation)
         g = ((g - (sums * inverse)[:, None]) - normal * (products * inverse)[:, None]) * scale[:, None]
-        at = c[:, None] * to_c + pixel_offsets(p, width, to_h, to_w, MERGED)[None, :]
-        tl.store(grad_x + image * to_n + at, g.to(grad_x.dtype.element_ty), mask=inside)
+        to = addresses(grad_x, image, c, p, width, to_n, to_c, to_h, to_w, MERGED)
+        tl.store(to, g.to(grad_x.dtype.element_ty), mask=inside)
 
 
 def forward(
@@ -212,7 +206,7 @@ def forward(
     n, c, h, w = x.shape
     pixels, key = h * w, size_key(x, placed.channels_last)
     inputs = (x, pointer(weight, x), pointer(bias, x), pointer(residual, x), out, mean, rstd)
-    numbers = (*strides_of, 1 / pixels, negative_slope, max(eps, _TINY))
+    numbers = (negative_slope, max(eps, _TINY))
     constants = {
         "ACTIVATION": ACTIVATIONS[activation],
         "HAS_WEIGHT": weight is not None,
@@ -225,7 +219,7 @@ def forward(
         _triton.launch(
             instance_norm_fwd_kernel,
             lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]),),
-            (*inputs, *placed.strides, c, pixels, w, *numbers),
+            (*inputs, *placed.strides, c, pixels, w, *strides_of, 1 / pixels, *numbers),
             choices=held,
             key=key,
             PLANE=_triton.next_power_of_2(pixels),
@@ -246,7 +240,7 @@ def forward(
         sweep.grid,
         (
             *(*inputs, sweep.work, *placed.strides, *sweep.work.stride()),
-            *(c, pixels, w, sweep.chunk_pixels, *numbers),
+            *(c, pixels, w, sweep.chunk_pixels, *strides_of, *numbers),
         ),
         choices=sweep.choices,
         key=key,

@@ -90,15 +90,10 @@ def optim_step(
     _checks.slope("ema_decay", decay)
     if decay > 1:
         raise ValueError(f"ema_decay must be from 0 to 1, got {decay!r}")
-    _arguments.update(param, grad, state, kind, beta1, counter, rate_at, ema, decay_at, scale, found_inf)
-    written = [param, *state] if ema is None else [param, *state, ema]
-    if any(a is b for i, a in enumerate(written) for b in (grad, *written[:i])):
-        raise ValueError("param, grad, the tensors of state and ema must be different tensors")
-    chosen = select("optim_step", grad, *written, backend=backend)
-    chosen(
+    update = _arguments.Update(
         param,
         grad,
-        list(state),
+        state,
         kind,
         count,
         counter,
@@ -114,6 +109,12 @@ def optim_step(
         scale,
         found_inf,
     )
+    update.check()
+    written = [param, *state] if ema is None else [param, *state, ema]
+    if any(a is b for i, a in enumerate(written) for b in (grad, *written[:i])):
+        raise ValueError("param, grad, the tensors of state and ema must be different tensors")
+    chosen = select("optim_step", grad, *written, backend=backend)
+    chosen(*update)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,42 +54,55 @@ def number(name: str, tensor: Tensor | None, like: Tensor, dtypes: Sequence[torc
         )
 
 
-def update(
-    param: Tensor,
-    grad: Tensor,
-    state: Sequence[Tensor],
-    kind: str,
-    beta1: float,
-    step: Tensor | None,
-    lr: Tensor | None,
-    ema: Tensor | None,
-    ema_decay: Tensor | None,
-    scale: Tensor | None,
-    found_inf: Tensor | None,
-) -> None:
-    """Raises TypeError or ValueError unless every tensor of an update can be read and written as it is."""
-    flat("param", param)
-    if param.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"param must be torch.float32, got {param.dtype}; keep the weights of the update in it")
-    gradient(grad, param.dtype)
-    _checks.one_of("kind", kind, KINDS)
-    names = states(kind, beta1)
-    if not isinstance(state, (tuple, list)):
-        raise TypeError(f"state must be a tuple of tensors, got {type(state).__name__}")
-    if len(state) != len(names):
-        wanted = ", ".join(names) or "nothing"
-        raise ValueError(f"the state of {kind} with beta1={beta1:g} must be ({wanted}), got {len(state)} tensors")
-    for name, tensor in [*zip(names, state, strict=True), *([] if ema is None else [("ema", ema)])]:
-        flat(name, tensor)
-        if tensor.dtype != param.dtype:
-            raise TypeError(f"{name} must be {param.dtype} as param is, got {tensor.dtype}")
-        _same_place(name, tensor, param)
-    _same_place("grad", grad, param)
-    number("step", step, param, (torch.float32, torch.int64))
-    number("lr", lr, param, RATES)
-    number("ema_decay", ema_decay, param, RATES)
-    number("scale", scale, param)
-    number("found_inf", found_inf, param)
+class Update(NamedTuple):
+    """An update as the registered ops take it: with a tensor `step`, `lr_at` or `ema_decay_at` that number
+    is not used."""
+
+    param: Tensor
+    grad: Tensor
+    state: Sequence[Tensor]
+    kind: str
+    update_number: int
+    step: Tensor | None
+    lr: float
+    lr_at: Tensor | None
+    beta1: float
+    beta2: float
+    eps: float
+    weight_clip: float | None
+    ema: Tensor | None
+    ema_decay: float
+    ema_decay_at: Tensor | None
+    scale: Tensor | None
+    found_inf: Tensor | None
+
+    def check(self) -> None:
+        """Raises TypeError or ValueError unless every tensor can be read and written as it is."""
+        param, state = self.param, self.state
+        flat("param", param)
+        if param.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"param must be torch.float32, got {param.dtype}; keep the weights of the update in it")
+        gradient(self.grad, param.dtype)
+        _checks.one_of("kind", self.kind, KINDS)
+        names = states(self.kind, self.beta1)
+        if not isinstance(state, (tuple, list)):
+            raise TypeError(f"state must be a tuple of tensors, got {type(state).__name__}")
+        if len(state) != len(names):
+            wanted = ", ".join(names) or "nothing"
+            raise ValueError(
+                f"the state of {self.kind} with beta1={self.beta1:g} must be ({wanted}), got {len(state)} tensors"
+            )
+        for name, tensor in [*zip(names, state, strict=True), *([] if self.ema is None else [("ema", self.ema)])]:
+            flat(name, tensor)
+            if tensor.dtype != param.dtype:
+                raise TypeError(f"{name} must be {param.dtype} as param is, got {tensor.dtype}")
+            _same_place(name, tensor, param)
+        _same_place("grad", self.grad, param)
+        number("step", self.step, param, (torch.float32, torch.int64))
+        number("lr", self.lr_at, param, RATES)
+        number("ema_decay", self.ema_decay_at, param, RATES)
+        number("scale", self.scale, param)
+        number("found_inf", self.found_inf, param)
 
 
 def _same_place(name: str, tensor: Tensor, param: Tensor) -> None:

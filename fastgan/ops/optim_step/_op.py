@@ -11,6 +11,7 @@ from torch import Tensor
 from fastgan.ops import _triton
 from fastgan.ops._library import define
 from fastgan.ops.optim_step import native
+from fastgan.ops.optim_step._arguments import Update
 
 
 def _registered(
@@ -35,10 +36,10 @@ def _registered(
     def _(*_: Any) -> None:
         return None
 
-    def call(param: Tensor, grad: Tensor, state: list[Tensor], *options: Any) -> None:
-        optim_step(param, grad, state, *options)
-        step, ema = options[2], options[9]
-        _changed(param, *state, *(each for each in (step, ema) if each is not None))
+    def call(*given: Any) -> None:
+        u = Update(*given)
+        optim_step(*u)
+        _changed(u.param, *u.state, *(each for each in (u.step, u.ema) if each is not None))
 
     def call_check(grad: Tensor, found_inf: Tensor, scale: Tensor | None) -> None:
         check_finite(grad, found_inf, scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -10,57 +11,42 @@ from fastgan.ops import _native
 from fastgan.ops.optim_step import _arguments
 
 
-def forward(
-    param: Tensor,
-    grad: Tensor,
-    state: list[Tensor],
-    kind: str,
-    count: int,
-    step: Tensor | None,
-    lr: float,
-    lr_at: Tensor | None,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_clip: float | None,
-    ema: Tensor | None,
-    ema_decay: float,
-    ema_decay_at: Tensor | None,
-    scale: Tensor | None,
-    found_inf: Tensor | None,
-) -> None:
-    _arguments.update(param, grad, state, kind, beta1, step, lr_at, ema, ema_decay_at, scale, found_inf)
-    if found_inf is not None and found_inf.item() != 0:
+def forward(*given: Any) -> None:
+    """`given` as in `_arguments.Update`."""
+    u = _arguments.Update(*given)
+    u.check()
+    if u.found_inf is not None and u.found_inf.item() != 0:
         return
-    if step is not None:
-        count = int(step.item()) + 1
+    count = u.update_number
+    if u.step is not None:
+        count = int(u.step.item()) + 1
         if count < 1:
             raise ValueError(f"step counts the updates so far: at least 0, got {count - 1}")
-        step.add_(1)
-    rate = -(lr if lr_at is None else float(lr_at.item()))
-    decay = ema_decay if ema_decay_at is None else float(ema_decay_at.item())
+        u.step.add_(1)
+    rate = -(u.lr if u.lr_at is None else float(u.lr_at.item()))
+    decay = u.ema_decay if u.ema_decay_at is None else float(u.ema_decay_at.item())
     root2 = 1.0
-    if kind == "adam":
-        rate, root2 = rate / (1 - beta1**count), math.sqrt(1 - beta2**count)
+    if u.kind == "adam":
+        rate, root2 = rate / (1 - u.beta1**count), math.sqrt(1 - u.beta2**count)
     _native.call(
         "optim_step_forward",
-        param.device,
-        _native.floats(param),
-        *_native.flat(grad),
-        _native.floats(state[0] if state else None),
-        _native.floats(state[1] if len(state) > 1 else None),
-        _native.floats(ema),
-        param.numel(),
-        _arguments.KINDS.index(kind),
-        _inverse(scale),
-        1 - beta1,
-        beta1,
-        beta2,
-        1 - beta2,
-        eps,
+        u.param.device,
+        _native.floats(u.param),
+        *_native.flat(u.grad),
+        _native.floats(u.state[0] if u.state else None),
+        _native.floats(u.state[1] if len(u.state) > 1 else None),
+        _native.floats(u.ema),
+        u.param.numel(),
+        _arguments.KINDS.index(u.kind),
+        _inverse(u.scale),
+        1 - u.beta1,
+        u.beta1,
+        u.beta2,
+        1 - u.beta2,
+        u.eps,
         rate,
         root2,
-        -1.0 if weight_clip is None else weight_clip,
+        -1.0 if u.weight_clip is None else u.weight_clip,
         1 - decay,
     )
 

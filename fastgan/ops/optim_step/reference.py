@@ -3,71 +3,58 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastgan.ops.optim_step._arguments import Update
 
-def optim_step(
-    param: Tensor,
-    grad: Tensor,
-    state: list[Tensor],
-    kind: str,
-    count: int,
-    step: Tensor | None,
-    lr: float,
-    lr_at: Tensor | None,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_clip: float | None,
-    ema: Tensor | None,
-    ema_decay: float,
-    ema_decay_at: Tensor | None,
-    scale: Tensor | None,
-    found_inf: Tensor | None,
-) -> None:
-    applied = None if found_inf is None else found_inf.reshape(()) == 0
-    dtype = param.dtype
-    g = grad.to(dtype)
-    if scale is not None:
-        g = g * inverse(scale).to(dtype)
+
+def optim_step(*given: Any) -> None:
+    """`given` as in `_arguments.Update`."""
+    u = Update(*given)
+    applied = None if u.found_inf is None else u.found_inf.reshape(()) == 0
+    dtype = u.param.dtype
+    g = u.grad.to(dtype)
+    if u.scale is not None:
+        g = g * inverse(u.scale).to(dtype)
     # Numbers on the host are Python's, those on the device float64 and without dimensions: neither widens a float32.
-    rate = lr if lr_at is None else lr_at.reshape(()).double()
-    done: int | Tensor = count
-    if step is not None:
-        step.add_(1 if applied is None else applied.to(step.dtype).reshape(step.shape))
-        done = step.reshape(()).double()
+    rate = u.lr if u.lr_at is None else u.lr_at.reshape(()).double()
+    done: int | Tensor = u.update_number
+    if u.step is not None:
+        u.step.add_(1 if applied is None else applied.to(u.step.dtype).reshape(u.step.shape))
+        done = u.step.reshape(()).double()
     new: list[Tensor]
-    if kind == "adam":
-        mean, square = state
-        mean = torch.lerp(mean, g, 1 - beta1)
-        square = (square * beta2).addcmul(g, g, value=1 - beta2)
-        correction1, correction2 = 1 - beta1**done, 1 - beta2**done
+    if u.kind == "adam":
+        mean, square = u.state
+        mean = torch.lerp(mean, g, 1 - u.beta1)
+        square = (square * u.beta2).addcmul(g, g, value=1 - u.beta2)
+        correction1, correction2 = 1 - u.beta1**done, 1 - u.beta2**done
         root2 = correction2.sqrt() if isinstance(correction2, Tensor) else math.sqrt(correction2)
-        p = _moved(param, mean, rate / correction1, square.sqrt() / root2 + eps)
+        p = _moved(u.param, mean, rate / correction1, square.sqrt() / root2 + u.eps)
         new = [mean, square]
-    elif kind == "rmsprop":
-        square = (state[0] * beta2).addcmul(g, g, value=1 - beta2)
-        divisor = square.sqrt() + eps
-        if beta1 > 0:
-            buffer = (state[1] * beta1).addcdiv(g, divisor)
-            p, new = _moved(param, buffer, rate), [square, buffer]
+    elif u.kind == "rmsprop":
+        square = (u.state[0] * u.beta2).addcmul(g, g, value=1 - u.beta2)
+        divisor = square.sqrt() + u.eps
+        if u.beta1 > 0:
+            buffer = (u.state[1] * u.beta1).addcdiv(g, divisor)
+            p, new = _moved(u.param, buffer, rate), [square, buffer]
         else:
-            p, new = _moved(param, g, rate, divisor), [square]
+            p, new = _moved(u.param, g, rate, divisor), [square]
     else:
-        new = [state[0] * beta1 + g] if beta1 > 0 else []
-        p = _moved(param, new[0] if new else g, rate)
-    if weight_clip is not None:
-        p = p.clamp(-weight_clip, weight_clip)
-    old = [*state, param]
+        new = [u.state[0] * u.beta1 + g] if u.beta1 > 0 else []
+        p = _moved(u.param, new[0] if new else g, rate)
+    if u.weight_clip is not None:
+        p = p.clamp(-u.weight_clip, u.weight_clip)
+    old = [*u.state, u.param]
     new.append(p)
-    if ema is not None:
-        if ema_decay_at is None:
-            average = torch.lerp(ema, p, 1 - ema_decay)
+    if u.ema is not None:
+        if u.ema_decay_at is None:
+            average = torch.lerp(u.ema, p, 1 - u.ema_decay)
         else:
-            average = torch.lerp(ema, p, (1 - ema_decay_at.reshape(()).double()).to(dtype))
-        old.append(ema)
+            average = torch.lerp(u.ema, p, (1 - u.ema_decay_at.reshape(()).double()).to(dtype))
+        old.append(u.ema)
         new.append(average)
     for to, value in zip(old, new, strict=True):
         to.copy_(value if applied is None else torch.where(applied, value, to))

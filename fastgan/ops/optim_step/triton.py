@@ -7,6 +7,7 @@ momentum 16 + e, SGD 8 + e; the EMA 8 more. The check of the gradient: e.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import triton
 import triton.language as tl
@@ -157,77 +158,60 @@ def check_finite_fwd_kernel(grad, found_inf, scale, size, HAS_SCALE: tl.constexp
     tl.store(found_inf, 1.0, mask=tl.max(bad.to(tl.int32), axis=0) > 0)
 
 
-def forward(
-    param: Tensor,
-    grad: Tensor,
-    state: list[Tensor],
-    kind: str,
-    count: int,
-    step: Tensor | None,
-    lr: float,
-    lr_at: Tensor | None,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_clip: float | None,
-    ema: Tensor | None,
-    ema_decay: float,
-    ema_decay_at: Tensor | None,
-    scale: Tensor | None,
-    found_inf: Tensor | None,
-) -> None:
+def forward(*given: Any) -> None:
     """As `native.forward`."""
-    _arguments.update(param, grad, state, kind, beta1, step, lr_at, ema, ema_decay_at, scale, found_inf)
-    if step is not None:
+    u = _arguments.Update(*given)
+    u.check()
+    if u.step is not None:
         _triton.launch(
             optim_step_count_kernel,
             lambda chosen: (1,),
-            (step, pointer(found_inf, step)),
+            (u.step, pointer(u.found_inf, u.step)),
             choices=SINGLE,
-            HAS_FOUND=found_inf is not None,
+            HAS_FOUND=u.found_inf is not None,
         )
-    rate, root2 = (-1.0 if lr_at is not None else -lr), 1.0
-    if kind == "adam" and step is None:
-        rate, root2 = rate / (1 - beta1**count), math.sqrt(1 - beta2**count)
-    size = param.numel()
+    rate, root2 = (-1.0 if u.lr_at is not None else -u.lr), 1.0
+    if u.kind == "adam" and u.step is None:
+        rate, root2 = rate / (1 - u.beta1**u.update_number), math.sqrt(1 - u.beta2**u.update_number)
+    size = u.param.numel()
     _triton.launch(
         optim_step_fwd_kernel,
         lambda chosen: (_triton.cdiv(size, chosen["BLOCK"]),),
         (
-            param,
-            grad,
-            pointer(state[0] if state else None, param),
-            pointer(state[1] if len(state) > 1 else None, param),
-            pointer(ema, param),
-            pointer(step, param),
-            pointer(lr_at, param),
-            pointer(ema_decay_at, param),
-            pointer(scale, param),
-            pointer(found_inf, param),
+            u.param,
+            u.grad,
+            pointer(u.state[0] if u.state else None, u.param),
+            pointer(u.state[1] if len(u.state) > 1 else None, u.param),
+            pointer(u.ema, u.param),
+            pointer(u.step, u.param),
+            pointer(u.lr_at, u.param),
+            pointer(u.ema_decay_at, u.param),
+            pointer(u.scale, u.param),
+            pointer(u.found_inf, u.param),
             size,
             rate,
             root2,
-            _log(beta1),
-            _log(beta2),
-            beta1,
-            1 - beta1,
-            beta2,
-            1 - beta2,
-            eps,
-            weight_clip or 0.0,
-            1 - ema_decay,
+            _log(u.beta1),
+            _log(u.beta2),
+            u.beta1,
+            1 - u.beta1,
+            u.beta2,
+            1 - u.beta2,
+            u.eps,
+            u.weight_clip or 0.0,
+            1 - u.ema_decay,
         ),
         choices=FLAT,
-        key=(kind, len(state), ema is not None, _dtype(grad), _triton.next_power_of_2(size)),
-        KIND=_arguments.KINDS.index(kind),
-        HAS_MOMENTUM=kind != "adam" and beta1 > 0,
-        HAS_STEP=step is not None,
-        HAS_LR=lr_at is not None,
-        HAS_CLIP=weight_clip is not None,
-        HAS_EMA=ema is not None,
-        HAS_EMA_DECAY=ema_decay_at is not None,
-        HAS_SCALE=scale is not None,
-        HAS_FOUND=found_inf is not None,
+        key=(u.kind, len(u.state), u.ema is not None, _dtype(u.grad), _triton.next_power_of_2(size)),
+        KIND=_arguments.KINDS.index(u.kind),
+        HAS_MOMENTUM=u.kind != "adam" and u.beta1 > 0,
+        HAS_STEP=u.step is not None,
+        HAS_LR=u.lr_at is not None,
+        HAS_CLIP=u.weight_clip is not None,
+        HAS_EMA=u.ema is not None,
+        HAS_EMA_DECAY=u.ema_decay_at is not None,
+        HAS_SCALE=u.scale is not None,
+        HAS_FOUND=u.found_inf is not None,
     )
 
 

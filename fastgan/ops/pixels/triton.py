@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _triton
-from fastgan.ops._triton_tiles import check_span
+from fastgan.ops._triton_tiles import MOST_PIXELS, check_plane
 from fastgan.ops.pixels import native
 
 #: One image after another in rows of pixels, or each image as one row where its rows follow on from one another.
@@ -86,13 +86,14 @@ def from_pixels_fwd_kernel(
     inside = exists[:, None] & (e < values)[None, :]
     image = (row // height).to(tl.int64)
     y = row % height
+    # Offsets have 64 bits; within a row of the result 32 are enough.
     first = x + image * x_n
     if HAS_TOP:
-        first += (y + _corner(top, top_n, image, exists, room_h)) * x_h
+        first += (y + _corner(top, top_n, image, exists, room_h)).to(tl.int64) * x_h
     else:
-        first += y * x_h
+        first += y.to(tl.int64) * x_h
     if HAS_LEFT:
-        first += _corner(left, left_n, image, exists, room_w) * x_w
+        first += _corner(left, left_n, image, exists, room_w).to(tl.int64) * x_w
     pixel = e // CHANNELS if LAST else e
     if HAS_FLIP:
         mirrored = tl.load(flip + image * flip_n, mask=exists, other=0) != 0
@@ -101,21 +102,25 @@ def from_pixels_fwd_kernel(
         column = (width - 1 - pixel)[None, :]
     else:
         column = pixel[None, :]
-    at = first[:, None] + column * x_w
+    at = first[:, None] + column.to(tl.int64) * x_w
     if LAST:
-        at = first[:, None] + e[None, :] if PACKED else at + (e % CHANNELS)[None, :] * x_c
+        at = first[:, None] + e[None, :] if PACKED else at + (e % CHANNELS).to(tl.int64)[None, :] * x_c
         number = _spread(at, inside)
-        to = out + (image * height * values + y * values)[:, None] + e[None, :]
+        to = out + row.to(tl.int64)[:, None] * values + e[None, :]
         tl.store(to, number.to(out.dtype.element_ty), mask=inside)
     else:
         plane = height * width
         to = out + (image * plane * CHANNELS + y * width)[:, None] + e[None, :]
         if CHANNELS <= 4:  # what one channel fetches from memory the next ones find in the cache
-            for c in tl.static_range(CHANNELS):
-                tl.store(to + c * plane, _spread(at + c * x_c, inside).to(out.dtype.element_ty), mask=inside)
+            for _ in tl.static_range(CHANNELS):
+                tl.store(to, _spread(at, inside).to(out.dtype.element_ty), mask=inside)
+                to += plane
+                at += x_c
         else:
-            for c in range(CHANNELS):
-                tl.store(to + c * plane, _spread(at + c * x_c, inside).to(out.dtype.element_ty), mask=inside)
+            for _ in range(CHANNELS):
+                tl.store(to, _spread(at, inside).to(out.dtype.element_ty), mask=inside)
+                to += plane
+                at += x_c
 
 
 @triton.jit
@@ -139,8 +144,8 @@ def to_pixels_fwd_kernel(
     row = (tl.program_id(0) // blocks) * BLOCK_R + tl.arange(0, BLOCK_R)
     e = (tl.program_id(0) % blocks) * BLOCK_E + tl.arange(0, BLOCK_E)
     inside = (row < rows)[:, None] & (e < values)[None, :]
-    first = x + (row // height).to(tl.int64) * x_n + (row % height) * x_h
-    offset = e if PACKED else (e // CHANNELS) * x_w + (e % CHANNELS) * x_c
+    first = x + (row // height).to(tl.int64) * x_n + (row % height).to(tl.int64) * x_h
+    offset = e if PACKED else (e // CHANNELS).to(tl.int64) * x_w + (e % CHANNELS).to(tl.int64) * x_c
     at = first[:, None] + offset[None, :]
     v = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     v = tl.where(v > 2.0, 2.0, tl.where(v < -2.0, -2.0, v))  # or an infinity would be taken from itself
@@ -173,12 +178,12 @@ def from_pixels(
     )
     if out.numel() == 0:
         return out
-    check_span(x)
+    check_plane(h, w)
     x_n, x_h, x_w, x_c = x.stride()
     if w == 1:  # whose stride says nothing
         x_w = x_h
     room = h - height, w - width
-    whole = top is None and left is None and flip is None and not mirrored and (h == 1 or x_h == w * x_w)
+    whole = top is None and left is None and flip is None and not mirrored and _one_row(x_h, x_w, x)
     if whole:
         height, width = 1, h * w
     rows = n * height
@@ -208,11 +213,11 @@ def to_pixels(x: Tensor) -> Tensor:
     """As `native.to_pixels`."""
     n, c, h, w = x.shape
     out = torch.empty((n, h, w, c), dtype=torch.uint8, device=x.device)
-    check_span(x)
+    check_plane(h, w)
     x_n, x_c, x_h, x_w = x.stride()
     if w == 1:  # whose stride says nothing
         x_w = x_h
-    whole = h == 1 or x_h == w * x_w
+    whole = _one_row(x_h, x_w, x)
     height, width = (1, h * w) if whole else (h, w)
     rows, values = n * height, width * c
     _triton.launch(
@@ -225,6 +230,12 @@ def to_pixels(x: Tensor) -> Tensor:
         PACKED=_packed(c, x_c, x_w),
     )
     return out
+
+
+def _one_row(x_h: int, x_w: int, x: Tensor) -> bool:
+    """Whether an image's rows follow on from one another, and 32 bits number what it has."""
+    h, w = (x.shape[1], x.shape[2]) if x.dtype == torch.uint8 else x.shape[2:]
+    return (h == 1 or x_h == w * x_w) and x.shape[1:].numel() <= MOST_PIXELS
 
 
 def _packed(channels: int, channel_stride: int, pixel_stride: int) -> bool:
