@@ -89,7 +89,8 @@ def run(config: Config, effort: Effort, tell: Tell = lambda line: None) -> Profi
         with recorded(_networks(trainer)) as needed:
             trainer.step(next(source))
         if config.train.compile is True:
-            trainer._compile()
+            networks = partial(trainer.task.networks, trainer.state)
+            Compiler(True, trainer.state, networks, trainer.device, trainer.dtype, tell).start()
         for _ in range(effort.warmup):
             trainer.step(next(source))
         steps = _measure(trainer, source, effort.measured)
