@@ -14,6 +14,7 @@
 #include "kernels/gram.h"
 #include "kernels/instance_norm.h"
 #include "kernels/level.h"
+#include "kernels/max_pool.h"
 #include "kernels/optim_step.h"
 #include "kernels/peak.h"
 #include "kernels/pixels.h"
@@ -227,6 +228,19 @@ void bind_cpu(py::module_& m) {
         conv2d_backward_weight(at<void>(x), at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, outputs,
                                 conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope), at(grad_weight),
                                 threads);
+      },
+      Unlocked());
+  m.def(
+      "max_pool_forward",
+      [](Pointer x, int dtype, Shape shape, Pointer out, int threads) {
+        max_pool_forward(at<void>(x), static_cast<Dtype>(dtype), shape, at<void>(out), threads);
+      },
+      Unlocked());
+  m.def(
+      "max_pool_backward",
+      [](Pointer x, Pointer out, Pointer grad, int dtype, Shape shape, Pointer grad_x, int threads) {
+        max_pool_backward(at<void>(x), at<void>(out), at<void>(grad), static_cast<Dtype>(dtype), shape,
+                          at<void>(grad_x), threads);
       },
       Unlocked());
   m.def(

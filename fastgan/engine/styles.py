@@ -36,7 +36,9 @@ class Styles:
 
     def __init__(self, images: Sequence[np.ndarray], encoder: VGGEncoder, size: int) -> None:
         self.images = [enlarge_to(image, MIN_FEATURES_SIDE) for image in images]
-        self._encoder = copy.deepcopy(encoder)
+        # On CPU `to_compute` leaves the weights as they are, and they need not be there twice.
+        on_cpu = encoder.scale.device.type == "cpu"
+        self._encoder = copy.copy(encoder) if on_cpu else copy.deepcopy(encoder)
         self._device = encoder.scale.device
         crops = [torch.from_numpy(np.array(enlarge_to(style, size))).permute(2, 0, 1) for style in self.images]
         self.crops = [crop.to(self._device) for crop in crops]

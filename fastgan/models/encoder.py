@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastgan import ops
 from fastgan.errors import InputError
 from fastgan.models.layers import ConvAct
 
@@ -97,7 +97,7 @@ class VGGEncoder(nn.Module):
             if index > last:
                 break
             if index and name.endswith("_1"):
-                x = F.max_pool2d(x, 2)
+                x = ops.max_pool(x)
             x = conv(x)
             if name in wanted:
                 features[name] = x

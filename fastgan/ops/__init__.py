@@ -11,6 +11,7 @@ from fastgan.ops.conv2d import conv2d
 from fastgan.ops.fusion import fuse
 from fastgan.ops.gram import gram, gram_style_loss
 from fastgan.ops.instance_norm import instance_norm
+from fastgan.ops.max_pool import max_pool
 from fastgan.ops.optim_step import check_finite, optim_step
 from fastgan.ops.pixels import from_pixels, to_pixels
 from fastgan.ops.psnr import psnr
@@ -27,6 +28,7 @@ __all__ = [
     "gram",
     "gram_style_loss",
     "instance_norm",
+    "max_pool",
     "optim_step",
     "psnr",
     "report",

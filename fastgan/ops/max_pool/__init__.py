@@ -1,0 +1,34 @@
+"""2x2 max-pool."""
+
+from torch import Tensor
+
+from fastgan.ops import _checks, _native
+from fastgan.ops._registry import Backend, register, select
+from fastgan.ops.max_pool import _op, reference
+
+register(
+    Backend("max_pool", "reference", reference.max_pool),
+    _native.backend("max_pool", _op.native_max_pool, devices=("cpu",)),
+    fastest={"cpu": ("native", "reference")},
+)
+
+
+def max_pool(x: Tensor, *, backend: str | None = None) -> Tensor:
+    """The largest value of each window of 2x2 pixels, without overlap; a last odd row or column is left out.
+
+    `native` keeps no places of the largest values for the gradient (8 bytes each in torch): it finds them again.
+
+    Args:
+        x: (N, C, H, W), 2 pixels a side or more, any strides.
+
+    Returns:
+        (N, C, H // 2, W // 2) in the dtype of `x`; channels_last by `native`.
+
+    Raises:
+        TypeError: not a floating tensor.
+        ValueError: another shape.
+    """
+    _checks.nchw("x", x)
+    if min(x.shape[2:]) < 2:
+        raise ValueError(f"x must have at least 2 pixels a side, got {tuple(x.shape)}")
+    return select("max_pool", x, backend=backend)(x)
