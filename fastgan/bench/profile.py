@@ -32,6 +32,7 @@ from fastgan.bench.measure import _quantile
 from fastgan.bench.results import header
 from fastgan.data import iterate
 from fastgan.engine import Trainer
+from fastgan.engine.compile import Compiler
 from fastgan.errors import InputError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from fastgan import ops
 from fastgan.ops import _native
 
 #: Root mean square error beside that of torch's convolution in the same dtype. Not 2: transformed values are rounded
-#: once more, sums of four inputs and weighted sums of taps, which torch's bfloat16 leaves exact; a weight's gradient, of
-#: two such factors, has 2.4 times torch's error.
+#: once more, sums of four inputs and weighted sums of taps, which torch's bfloat16 leaves exact; a weight's gradient,
+#: of two such factors, has 2.4 times torch's error.
 ALLOWED = {torch.float32: 4.0, torch.bfloat16: 2.75}
 FLOOR = 5e-7
 

@@ -44,7 +44,7 @@ def test_bad_input() -> None:
         ops.max_pool(torch.zeros(1, 1, 1, 4))
     with pytest.raises(TypeError, match="floating"):
         ops.max_pool(torch.zeros(1, 1, 4, 4, dtype=torch.int32))
-    with pytest.raises(ValueError, match="must be torch.float32"):
+    with pytest.raises(ValueError, match=r"must be torch\.float32"):
         torch.ops.fastgan.max_pool_backward(
             *[torch.zeros(1, 16, 4, 4).contiguous(memory_format=torch.channels_last)] * 3
         )
