@@ -23,6 +23,7 @@ from fastgan.ops import _native
 
 OPS = torch.ops.fastgan
 ACTIVATIONS = (None, "relu", "leaky_relu", "tanh")
+_PADDINGS = ("zeros", "reflect")
 
 
 class Case:
@@ -144,6 +145,41 @@ def fuse(case: Case) -> None:
         content, style, planes = None, None, shape
     options = mode, number, case.memory.dtype() if style is None else style.dtype
     case.run(OPS.fuse_backward, grad, content, style, alpha, moments, *options, *needs)
+
+
+def conv2d(case: Case) -> None:
+    draw, widths = case.random, (16, 32, 48, 64, 80)
+    inputs, outputs = draw.choice(widths), draw.choice(widths)
+    kernel, stride, padding, upsample, activation = draw.choice(
+        (
+            *((3, 1, padding, upsample, draw.choice(ACTIVATIONS[:3])) for padding in _PADDINGS for upsample in (0, 1)),
+            *((4, stride, "zeros", 0, draw.choice(ACTIVATIONS[:3])) for stride in (1, 2)),
+        )
+    )
+    few = draw.choice(("", "", "from", "to"))
+    if few:
+        kernel, stride, padding, upsample = draw.choice((1, 3, 5, 9)), 1, draw.choice(_PADDINGS), 0
+        inputs, outputs = (3, outputs) if few == "from" else (inputs, 3)
+        activation = activation if few == "from" else None
+    least = max(2, kernel // 2 + 1 if padding == "reflect" else 1)
+    n, _, h, w = case.memory.shape(4000, least)
+    dtype = case.memory.dtype() if _native.extension().conv2d_serves(1) else torch.float32
+    if not _native.extension().conv2d_serves(0):
+        return
+
+    def image(channels: int, *sides: int) -> Tensor:
+        return torch.randn(n, channels, *sides).to(dtype).contiguous(memory_format=torch.channels_last)
+
+    x, weight = image(inputs, h, w), case.memory.numbers(outputs, inputs, kernel, kernel)
+    options = stride, padding, bool(upsample), activation, draw.uniform(0, 1)
+    bias = case.memory.numbers(outputs) if case.flag() else None
+    (out,) = case.run(OPS.conv2d, x, weight, bias, *options)
+    needs = case.flag(), case.flag(), case.flag()
+    grad = image(outputs, *out.shape[2:])
+    case.run(OPS.conv2d_backward, grad, x, out, weight, [n, h, w], *options, *needs)
+    if not few:
+        (pooled,) = case.run(OPS.max_pool, x)
+        case.run(OPS.max_pool_backward, torch.randn_like(pooled), x, pooled)
 
 
 def optim_step(case: Case) -> None:
@@ -326,7 +362,7 @@ def wrong_calls(case: Case) -> None:
 
 
 KINDS = (ssim, psnr, gram, gram_style_loss, instance_norm, bias_act, fuse, pixels, wrong_calls)
-KINDS += (ssim, instance_norm, fuse, optim_step, module_itself)
+KINDS += (ssim, instance_norm, fuse, optim_step, conv2d, conv2d, module_itself)
 
 
 def load(path: str) -> Spied:

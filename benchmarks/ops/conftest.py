@@ -15,13 +15,14 @@ import pytest
 import torch
 
 from fastgan.bench import cases, measure, ops, providers
+from fastgan.bench.case import Case
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One provider in one case."""
 
-    case: cases.Case
+    case: Case
     provider: str
 
     def __str__(self) -> str:

@@ -8,119 +8,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import ops
 from fastgan.bench import plain, updates
-
-LAYOUTS = ("nchw", "channels_last")
-SUITES = ("ops-forward", "ops-gradient")
-
-#: The largest error, in units of the largest float64 result (or gradient), with which a row still counts as correct.
-TOLERANCES = {torch.float32: 2e-4, torch.bfloat16: 2e-2, torch.float16: 2e-3}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Operations of one element of the first input, forward and backward; an FMA is two.
-
-    `matrix`: they are a matrix product, whose ceiling at half precision is that precision's and not float32's.
-    """
-
-    forward: float
-    backward: float = 0.0
-    matrix: bool = False
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One op, or one way of calling it.
-
-    `call(inputs, backend)` is the public function; `eager(inputs)` what people write without it. `wrt` are the inputs
-    that the gradient is taken of; none means that the op has no gradient. `written` are the inputs that it changes in
-    place: they are then its result, in place of what `call` returns.
-    """
-
-    op: str
-    sizes: tuple[tuple[int, ...], ...]
-    make: Callable[[Case, torch.Generator], tuple[Tensor, ...]]
-    call: Callable[[tuple[Tensor, ...], Case, str | None], Tensor]
-    eager: Callable[[tuple[Tensor, ...], Case], Tensor]
-    cost: Callable[[tuple[int, ...]], Cost]
-    variant: str = ""
-    wrt: tuple[int, ...] = (0,)
-    written: tuple[int, ...] = ()
-    layouts: tuple[str, ...] = LAYOUTS
-    quick: tuple[tuple[int, ...], ...] = ((2, 3, 13, 17),)
-    gpu_sizes: tuple[tuple[int, ...], ...] = ()  # in place of `sizes`
-    tolerances: dict[torch.dtype, float] = field(default_factory=lambda: TOLERANCES)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A spec with a size, a dtype and a layout, forward or with its gradient."""
-
-    spec: Spec
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    layout: str
-    suite: str
-    device: str
-
-    @property
-    def gradient(self) -> bool:
-        return self.suite == "ops-gradient"
-
-    @property
-    def name(self) -> str:
-        """`ssim-8x3x256x256-nchw`; a variant stands between size and layout."""
-        parts = (self.spec.op, "x".join(map(str, self.shape)), self.spec.variant, self.layout)
-        return "-".join(filter(None, parts))
-
-    @property
-    def short_dtype(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
-
-    @property
-    def tolerance(self) -> float:
-        return self.spec.tolerances[self.dtype]
-
-    def laid_out(self, x: Tensor) -> Tensor:
-        last = self.layout == "channels_last"
-        return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-
-    def inputs(self, seed: int) -> tuple[Tensor, ...]:
-        """A fresh set of inputs on the case's device, the same for the same seed."""
-        made = self.spec.make(self, torch.Generator(self.device).manual_seed(seed))
-        if self.gradient:
-            for index in self.spec.wrt:
-                made[index].requires_grad_()
-        return made
-
-    def output(self, inputs: tuple[Tensor, ...], backend: str | None = None) -> Tensor:
-        return self.spec.call(inputs, self, backend)
-
-    def work(self, inputs: tuple[Tensor, ...], output: Tensor) -> tuple[int, float, bool]:
-        """Bytes and operations that the case cannot do without, and whether they are a matrix product.
-
-        Bytes: forward reads each input and writes the output, or what is written in place. Backward reads the inputs
-        and the output's gradient and writes the inputs' gradients. Nothing is kept in a cache between them.
-        """
-        cost = self.spec.cost(self.shape)
-        read = sum(_bytes(tensor) for tensor in inputs)
-        result = sum(_bytes(inputs[index]) for index in self.spec.written) or _bytes(output)
-        moved, operations = read + result, cost.forward
-        if self.gradient:
-            moved += read + _bytes(output) + sum(_bytes(inputs[index]) for index in self.spec.wrt)
-            operations += cost.backward
-        return moved, operations * math.prod(self.shape), cost.matrix
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+from fastgan.bench.case import SUITES, TOLERANCES, Case, Cost, Spec
 
 
 def _normal(rng: torch.Generator, *shape: int) -> Tensor:
@@ -193,6 +88,33 @@ def _overflowed(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
     return (grad,)
 
 
+def _convolved(outputs: int, kernel: int) -> Callable[[Case, torch.Generator], tuple[Tensor, ...]]:
+    def make(case: Case, rng: torch.Generator) -> tuple[Tensor, ...]:
+        weight = _normal(rng, outputs, case.shape[1], kernel, kernel) / (case.shape[1] * kernel**2) ** 0.5
+        return _features(case, rng), weight.to(case.dtype)
+
+    return make
+
+
+def _convolution(
+    variant: str, size: tuple[int, ...], outputs: int, kernel: int, *, stride: int = 1, upsample: bool = False
+) -> Spec:
+    # Products of the direct sum, for an input's element; backward as many for the input and for the weight.
+    products = 2 * outputs * kernel**2 * (4 if upsample else 1) / stride**2
+    return Spec(
+        "conv2d",
+        (size,),
+        _convolved(outputs, kernel),
+        lambda t, case, backend: ops.conv2d(*t, stride=stride, upsample=upsample, backend=backend),
+        lambda t, case: plain.conv2d(*t, stride=stride, upsample=upsample),
+        lambda shape: Cost(products, 2 * products, matrix=True),
+        variant=variant,
+        wrt=(0, 1),
+        layouts=("channels_last",),
+        quick=((1, 16, 8, 6),),
+    )
+
+
 def _per_element(forward: float, backward: float = 0.0) -> Callable[[tuple[int, ...]], Cost]:
     return lambda shape: Cost(forward, backward)
 
@@ -203,6 +125,22 @@ def _gram_cost(shape: tuple[int, ...]) -> Cost:
 
 
 SPECS = [
+    _convolution("3x3-to-64", (4, 64, 256, 256), 64, 3),
+    _convolution("3x3-to-128", (4, 128, 64, 64), 128, 3),
+    _convolution("3x3-to-256", (4, 256, 64, 64), 256, 3),
+    _convolution("up-3x3-to-64", (4, 128, 64, 64), 64, 3, upsample=True),
+    _convolution("4x4-stride-2-to-256", (4, 128, 64, 64), 256, 4, stride=2),
+    _convolution("4x4-to-512", (4, 256, 32, 32), 512, 4),
+    _convolution("9x9-to-3", (4, 32, 256, 256), 3, 9),
+    Spec(
+        "max_pool",
+        ((4, 64, 256, 256),),
+        lambda case, rng: (_features(case, rng),),
+        lambda t, case, backend: ops.max_pool(*t, backend=backend),
+        lambda t, case: F.max_pool2d(t[0], 2),
+        _per_element(0.75, 1),
+        layouts=("channels_last",),
+    ),
     Spec(
         "ssim",
         ((8, 3, 256, 256), (1, 3, 512, 512)),

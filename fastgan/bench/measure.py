@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fastgan.bench.cases import Case
+from fastgan.bench.case import Case
 
 #: A call gets its result by `function(inputs)`.
 Function = Callable[[tuple[Tensor, ...]], Tensor]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from fastgan.bench import measure, results
-from fastgan.bench.cases import Case, cases, op_names
+from fastgan.bench.case import Case
+from fastgan.bench.cases import cases, op_names
 from fastgan.bench.ceilings import Ceilings
 from fastgan.bench.measure import Effort, Function, InputSet, Sample
 from fastgan.bench.providers import OURS, is_ours, providers

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan.bench import updates
-from fastgan.bench.cases import Case
+from fastgan.bench.case import Case
 
 Function = Callable[..., Tensor]
 

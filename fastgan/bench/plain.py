@@ -106,3 +106,8 @@ def adam(param: Tensor, grad: Tensor, mean: Tensor, square: Tensor, ema: Tensor 
 
 def found_inf(grad: Tensor) -> Tensor:
     return (~grad.isfinite().all()).float()
+
+
+def conv2d(x: Tensor, weight: Tensor, *, stride: int, upsample: bool) -> Tensor:
+    x = F.interpolate(x, scale_factor=2, mode="nearest") if upsample else x
+    return F.conv2d(x, weight, stride=stride, padding=(weight.shape[2] - 1) // 2)

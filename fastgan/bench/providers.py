@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.bench.cases import Case
+from fastgan.bench.case import Case
 from fastgan.bench.measure import Function
 from fastgan.bench.peers import peers
 

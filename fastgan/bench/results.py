@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fastgan.bench.cases import TOLERANCES
+from fastgan.bench.case import TOLERANCES
 from fastgan.bench.peers import PACKAGES
 from fastgan.errors import InputError
 from fastgan.ops import _native, report

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fastgan.bench.cases import Case
+from fastgan.bench.case import Case
 from fastgan.errors import InputError
 from fastgan.ops import _triton
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fastgan.bench import measure, ops
-from fastgan.bench.cases import Case, cases, op_names
+from fastgan.bench.case import Case
+from fastgan.bench.cases import cases, op_names
 from fastgan.bench.providers import providers
 
 OURS = ("fastgan", "fastgan-reference", "fastgan-native", "eager")

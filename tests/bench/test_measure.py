@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fastgan.bench import measure
-from fastgan.bench.cases import Case, cases
+from fastgan.bench.case import Case
+from fastgan.bench.cases import cases
 from fastgan.bench.ceilings import Ceilings
 from fastgan.bench.measure import Effort, InputSet
 

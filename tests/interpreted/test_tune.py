@@ -9,11 +9,12 @@ import torch
 
 from fastgan import ops
 from fastgan.bench import cases, tune
+from fastgan.bench.case import Case
 from fastgan.ops import _triton
 from fastgan.ops.bias_act import triton as kernels
 
 
-def case() -> cases.Case:
+def case() -> Case:
     return next(each for each in cases.cases("bias_act", "cpu", quick=True) if each.gradient)
 
 
