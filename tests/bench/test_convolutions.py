@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fastgan.bench import floor
 from fastgan.bench.convolutions import recorded
-from fastgan.models.layers import Conv3x3
+from fastgan.models.layers import Conv2d
 
 NETWORK = nn.Sequential(
     nn.Conv2d(3, 8, 5, stride=2, padding=2, padding_mode="reflect"),
@@ -42,7 +42,7 @@ def test_only_the_gradients_that_are_taken() -> None:
 
 
 def test_an_enlarging_convolution_is_that_of_the_enlarged_image() -> None:
-    with recorded({"generator": (network := Conv3x3(4, 8, upsample=True))}) as needed, torch.no_grad():
+    with recorded({"generator": (network := Conv2d(4, 8, 3, upsample=True))}) as needed, torch.no_grad():
         network(torch.randn(1, 4, 6, 5))
     (only,) = needed["generator"]
     assert only.shape == (1, 4, 12, 10) and only.output == (1, 8, 12, 10)

@@ -141,7 +141,7 @@ def backward(
         grad_weight = _weight_by_torch(_pulled_back(grad, out, slope), x, weight, stride, padding)
     elif needs_weight and x is not None:
         x = x.contiguous(memory_format=torch.channels_last)
-        grad_weight = torch.empty_like(weight)
+        grad_weight = weight.new_empty(weight.shape)
         given = _dense(x)[0], pointer, pulled, dtype, shape, outputs, *options, grad_weight.data_ptr()
         _native.call("conv2d_backward_weight", grad.device, *given)
     if needs_bias:
