@@ -38,7 +38,8 @@ def _(
     n, h, w = size
     k, c = weight.shape[:2]
     grad_x = _native.room(grad, (n, c, h, w), grad.dtype, torch.channels_last) if needs_x else grad.new_empty(0)
-    return grad_x, weight.new_empty(weight.shape) if needs_weight else weight.new_empty(0), weight.new_empty(k * needs_bias)
+    grad_weight = weight.new_empty(weight.shape if needs_weight else 0)
+    return grad_x, grad_weight, weight.new_empty(k * needs_bias)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
