@@ -96,8 +96,8 @@ class PlainEncoder(nn.Module):
         self.register_buffer("shift", torch.zeros(1, 3, 1, 1))
         self.requires_grad_(False)
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) in [-1, 1] to the features of relu1_1, relu2_1, relu3_1 and relu4_1."""
+    def forward(self, x: Tensor, last: str = "relu4_1") -> dict[str, Tensor]:
+        """(N, 3, H, W) in [-1, 1] to the features of relu1_1, relu2_1, relu3_1 and relu4_1, as far as ``last``."""
         x = x * self.scale + self.shift
         features = {}
         for number, ((name, _, _), conv) in enumerate(zip(_VGG, self.convs, strict=True)):
@@ -106,6 +106,8 @@ class PlainEncoder(nn.Module):
             x = F.relu(conv(x))
             if name.endswith("_1"):
                 features[name] = x
+            if name == last:
+                break
         return features
 
 

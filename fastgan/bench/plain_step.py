@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class PlainStep:
         dtype: float32, or bfloat16: autocast and channels_last, the losses in float32.
         compiled: torch.compile for the three networks and for the losses.
         seed: of the crops.
+        content_layer: whose features are the content; VGG-19 sees the photographs no further than there.
+        ema: the most that an average of the generator keeps of itself in a step; None takes no average.
     """
 
     def __init__(
@@ -61,9 +64,13 @@ class PlainStep:
         dtype: torch.dtype = torch.float32,
         compiled: bool = False,
         seed: int = 0,
+        content_layer: str = CONTENT_LAYER,
+        ema: float | None = None,
     ) -> None:
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
         self.style, self.weights, self.dtype = style, weights, dtype
+        self.content_layer, self.ema, self.steps = content_layer, ema, 0
+        self.average = copy.deepcopy(generator).requires_grad_(False) if ema is not None else None
         with torch.no_grad():
             self.targets = {name: plain.gram(features)[0] for name, features in encoder(style).items()}
         self.layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
@@ -80,7 +87,7 @@ class PlainStep:
         content = plain.from_pixels(pixels.to(self.style.device), torch.float32, self.layout is torch.channels_last)
         real = self._crops(content)
         with torch.no_grad(), self._autocast():
-            wanted = self._vgg(content)[CONTENT_LAYER]
+            wanted = self._vgg(content, self.content_layer)[self.content_layer]
         with self._autocast():
             result = self._g(content)
 
@@ -106,6 +113,7 @@ class PlainStep:
         self.optimizer_g.zero_grad()
         loss_g.backward()
         self.optimizer_g.step()
+        self._take_average()
         self.discriminator.requires_grad_(True)
         values = {
             "loss/g": loss_g,
@@ -117,10 +125,18 @@ class PlainStep:
         }
         return {name: value.detach() for name, value in values.items()}
 
+    @torch.no_grad()
+    def _take_average(self) -> None:
+        self.steps += 1
+        if self.average is not None and self.ema is not None:
+            decay = min(self.ema, self.steps / (9 + self.steps))  # as fastgan's: the first weights are soon forgotten
+            averages, current = list(self.average.parameters()), list(self.generator.parameters())
+            torch._foreach_lerp_(averages, current, 1 - decay)
+
     def _perceptual(
         self, features: Mapping[str, Tensor], wanted: Tensor, result: Tensor, content: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        have, want = features[CONTENT_LAYER].float(), wanted.float()
+        have, want = features[self.content_layer].float(), wanted.float()
         off = (have - want).square().mean((1, 2, 3)) / want.square().mean((1, 2, 3))
         distances = []
         for name, target in self.targets.items():

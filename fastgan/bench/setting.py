@@ -121,19 +121,32 @@ def trainer(setting: Setting, precision: str = "auto") -> Trainer:
 
 def plain_step(setting: Setting, dtype: torch.dtype = torch.float32, *, compiled: bool = False) -> PlainStep:
     """The same step in plain torch, from the weights that fastgan's networks begin with."""
+    config = setting.config(demo_style(), "fp32")
+    return plain_step_of(config, style_picture(setting.size), torch.device(setting.device), dtype, compiled=compiled)
+
+
+def plain_step_of(
+    config: Config,
+    style: np.ndarray,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    compiled: bool = False,
+    ema: float | None = None,
+) -> PlainStep:
+    """A config's step in plain torch, as far as it has one: G with ``conv9`` ends, D of depth 3; constant rates."""
     from fastgan.bench import plain_networks as networks
     from fastgan.bench.plain_step import PlainStep, Rates, Weights
 
-    config = setting.config(demo_style(), "fp32")
     generator = networks.PlainGenerator(config.model.generator.width, config.model.generator.depth)
     discriminator = networks.PlainDiscriminator(config.model.discriminator.width)
     encoder = networks.PlainEncoder()
     ours = build_networks(config)
-    frozen = VGGEncoder(STYLE_LAYERS, setting.features)
+    frozen = VGGEncoder(STYLE_LAYERS, config.model.features)
     pairs: list[tuple[nn.Module, nn.Module]] = [(ours[0], generator), (ours[1], discriminator), (frozen, encoder)]
     for source, target in pairs:
         networks.copy_weights(source, target)
-        target.to(setting.device)
+        target.to(device)
     encoder.scale.copy_(frozen.scale)
     encoder.shift.copy_(frozen.shift)
     g, d, loss = config.optim.generator, config.optim.discriminator, config.loss
@@ -141,13 +154,15 @@ def plain_step(setting: Setting, dtype: torch.dtype = torch.float32, *, compiled
         generator,
         discriminator,
         encoder,
-        style_tensor(style_picture(setting.size)).contiguous().to(setting.device),
+        style_tensor(style).contiguous().to(device),
         weights=Weights(loss.adversarial, loss.content, loss.style, loss.ssim),
         rates_g=Rates(g.lr, (g.beta1, g.beta2)),
         rates_d=Rates(d.lr, (d.beta1, d.beta2)),
         dtype=dtype,
         compiled=compiled,
         seed=config.train.seed,
+        content_layer=loss.content_layer,
+        ema=ema,
     )
 
 

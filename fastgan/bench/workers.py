@@ -32,10 +32,12 @@ _ERRORS_KEPT = 2000
 
 @dataclass
 class Opened:
-    """A provider ready to be timed: what it computed the first time, and a call that does the work once more."""
+    """A provider ready to be timed: what it computed the first time, a call that does the work once more and, untimed,
+    plain values that tell how it stands."""
 
     result: dict[str, Tensor]
     call: Callable[[], object]
+    report: Callable[[], dict[str, Any]] | None = None
 
 
 class WorkerError(Exception):
@@ -94,6 +96,10 @@ class Worker:
     def peak_mb(self) -> float:
         """The most memory it has held so far, MB: on a CPU the process's, on a GPU torch's on the device."""
         return self._ask(count=0)["peak_mb"]
+
+    def report(self) -> dict[str, Any]:
+        """What the provider tells of itself. Raises WorkerError as ``seconds`` does."""
+        return self._ask(count=0, report=True)["report"]
 
     def close(self) -> None:
         """End the process."""
@@ -167,9 +173,13 @@ def serve(given: dict[str, Any]) -> None:
     opened.result.clear()
     reply({})
     for line in sys.stdin:
-        count = json.loads(line)["count"]
+        request = json.loads(line)
         try:
-            seconds = _timed(opened.call, count, on_gpu)
+            if request.get("report"):
+                assert opened.report is not None
+                reply({"report": opened.report()})
+                continue
+            seconds = _timed(opened.call, request["count"], on_gpu)
         except Exception as error:
             reply({"error": f"{type(error).__name__}: {first_line(error)[:300]}"})
             return

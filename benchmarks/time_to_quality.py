@@ -1,0 +1,162 @@
+"""Time to a named quality: fastgan's default recipe beside plain PyTorch's published one, on the same photographs.
+
+    python benchmarks/time_to_quality.py run --json benchmarks/results/MACHINE/time-to-quality.json
+    python benchmarks/time_to_quality.py table benchmarks/results/MACHINE/time-to-quality.json
+
+Both take turns of ``--every`` steps, each in a process of its own. After each turn their averaged generators are
+measured on photographs held out as ``fastgan evaluate`` measures; that takes no part in the seconds. A side is done
+when its style distance and its SSIM are both at the target, or its steps are spent, or the minutes are over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from fastgan.bench import results, to_quality
+from fastgan.bench.workers import Worker, WorkerError
+from fastgan.engine.precision import select_device
+from fastgan.errors import FastganError, InputError
+from fastgan.files import write_text
+
+PROVIDERS = ("fastgan", "eager")
+
+
+def compare(options: dict[str, Any]) -> dict[str, Any]:
+    """Train both in turns; what is written as JSON. Raises InputError for bad options, WorkerError for a lost side."""
+    to_quality.check(options)
+    device = select_device(options["device"]).type
+    target = {"style_distance": options["style_distance"], "ssim": options["ssim"]}
+    header = {**results.header(device), "target": target, "options": {**options, **_names(options)}}
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        workers: list[Worker] = []
+        try:
+            for name in PROVIDERS:
+                given = {**options, "provider": name}
+                workers.append(Worker(to_quality.__name__, given, Path(scratch), device=device, name=name))
+                steps = options["steps" if name == "fastgan" else "baseline_steps"]
+                rows.append({"provider": name, "steps": 0, "train_seconds": 0.0, "of_steps": steps, "ended": None})
+                rows[-1]["curve"] = []
+            begin = time.monotonic()
+            while any(row["ended"] is None for row in rows):
+                for worker, row in zip(workers, rows, strict=True):
+                    if row["ended"] is None:
+                        over = time.monotonic() - begin >= 60 * options["minutes"]
+                        _turn(worker, row, options["every"], target, over=over)
+        finally:
+            for worker in workers:
+                worker.close()
+    ours, theirs = rows
+    ratio = theirs["train_seconds"] / ours["train_seconds"] if ours["reached"] else None
+    return {
+        "header": {**header, "complete": True},
+        "rows": rows,
+        "ratio": ratio if theirs["reached"] else None,
+        "ratio_at_least": None if theirs["reached"] else ratio,
+    }
+
+
+def _turn(worker: Worker, row: dict[str, Any], every: int, target: dict[str, float], *, over: bool) -> None:
+    if over and row["curve"]:
+        row["ended"] = "minutes"
+        return
+    count = min(every, row["of_steps"] - row["steps"])
+    row["train_seconds"] += worker.seconds(count)
+    row["steps"] += count
+    row |= worker.report()
+    row["curve"].append([row["steps"], row["train_seconds"], row["style_distance"], row["ssim"]])
+    row["reached"] = row["style_distance"] <= target["style_distance"] and row["ssim"] >= target["ssim"]
+    if row["reached"] or row["steps"] >= row["of_steps"]:
+        row["ended"] = "reached" if row["reached"] else "steps"
+    said = f"style distance {row['style_distance']:.3f}, SSIM {row['ssim']:.3f}"
+    print(f"{row['provider']:8} step {row['steps']:4}  {row['train_seconds']:7.1f} s  {said}", flush=True)
+
+
+def _names(options: dict[str, Any]) -> dict[str, str]:
+    """Folders by their names: where they lie on this machine is nobody else's concern."""
+    return {name: Path(options[name]).name for name in ("content", "style", "features")}
+
+
+def table(result: dict[str, Any]) -> str:
+    """A result as docs/performance.md shows it, in Markdown."""
+    target = result["header"]["target"]
+    lines = [
+        f"| to style distance {target['style_distance']:g} at SSIM {target['ssim']:g} | steps | seconds of training "
+        "| style distance | SSIM |",
+        "|---|---|---|---|---|",
+    ]
+    ends = {"reached": "", "steps": ", not reached in its steps", "minutes": ", not reached in time"}
+    for row in result["rows"]:
+        measures = f"{row['style_distance']:.3f} | {row['ssim']:.3f}"
+        label = row["provider"] + ends[row["ended"]]
+        lines.append(f"| {label} | {row['steps']} | {row['train_seconds']:.0f} | {measures} |")
+    ratio, least = result["ratio"], result["ratio_at_least"]
+    told = "" if ratio is None and least is None else f"{ratio:.1f}x" if least is None else f"over {least:.1f}x"
+    return "\n".join([*lines, *([f"| eager's seconds over fastgan's | | {told} | | |"] if told else [])])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = parser.add_subparsers(dest="name", required=True)
+    run = names.add_parser("run")
+    run.add_argument("--json", type=Path, required=True)
+    run.add_argument("--content", default="demo", help="a folder of photographs; some are held out")
+    run.add_argument("--style", default="demo")
+    run.add_argument("--features", default="vgg19")
+    run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    run.add_argument("--size", type=int, default=128)
+    run.add_argument("--batch", type=int, default=4)
+    run.add_argument("--style-distance", type=float, default=0.10, help="at most this")
+    run.add_argument("--ssim", type=float, default=0.45, help="at least this")
+    run.add_argument("--every", type=int, default=20, help="steps of a turn")
+    run.add_argument("--photographs", type=int, default=4, help="held out, that are measured at most")
+    run.add_argument("--minutes", type=float, default=12.0, help="in all")
+    run.add_argument("--steps", type=int, default=240, help="of fastgan's schedule")
+    run.add_argument("--baseline-steps", type=int, help="as many by default")
+    run.add_argument("--schedule", default="cosine", choices=("cosine", "constant"), help="the baseline's rates")
+    run.add_argument("--compile", action="store_true", help="the baseline; takes minutes on a CPU, which count")
+    names.add_parser("table").add_argument("json", type=Path)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0, or 2 and one line on stderr for bad input."""
+    given = _parser().parse_args(arguments)
+    try:
+        if given.name == "table":
+            print(table(_read(given.json)))
+            return 0
+        options = {name: value for name, value in vars(given).items() if name not in ("name", "json")}
+        if options["baseline_steps"] is None:
+            options["baseline_steps"] = given.steps
+        for name in ("every", "photographs", "minutes", "steps", "baseline_steps"):
+            if not options[name] > 0:
+                raise InputError(f"--{name.replace('_', '-')} {options[name]}: must be above 0")
+        if given.json.is_dir() or not given.json.parent.is_dir():
+            raise InputError(f"--json {given.json}: cannot be written; give a file in a folder that exists")
+        result = compare(options)
+        write_text(given.json, results.to_text(result))
+    except (FastganError, WorkerError) as error:
+        print(f"time_to_quality: {error}", file=sys.stderr)
+        return 2
+    print(table(result))
+    return 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        table(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: is no result of this benchmark") from None
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
