@@ -27,7 +27,7 @@ def script(name: str) -> dict[str, Any]:
 
 def rows_of(page: str) -> list[str]:
     if page == "README.md":
-        return script("quality.py")["table"](RESULTS).splitlines()
+        return script("quality.py")["table"](RESULTS).splitlines() + whole_networks()
     if page == "docs/article.md":
         return [row for table in script("article.py")["tables"](RESULTS) for row in table.splitlines()]
     if page == "docs/performance.md":
@@ -35,9 +35,19 @@ def rows_of(page: str) -> list[str]:
         compiled = json.loads((RESULTS.parent / "triton-kernels.json").read_text())
         loader = script("loader.py")["table"](json.loads((RESULTS / "loader.json").read_text()))
         kernels = script("ops/triton_kernels.py")["table"](compiled)
-        return [line for table in (measured, kernels, loader) for line in table.splitlines()]
+        return [line for table in (measured, kernels, loader) for line in table.splitlines()] + whole_networks()
     results = json.loads((RESULTS / "stability.json").read_text())
     return script("stability.py")["table"](results).splitlines()
+
+
+def whole_networks() -> list[str]:
+    """The training step and the picture."""
+    table = script("train/table.py")["table"]
+    return [line for name in ("train", "infer") for line in table(read(f"{name}-cpu.json")).splitlines()]
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / name).read_text())
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/article.md", "docs/performance.md", "docs/stability.md"])

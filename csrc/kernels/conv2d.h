@@ -35,8 +35,7 @@ void conv2d_forward(const void* x, Dtype dtype, const Shape& shape, const float*
                      const Conv2dOptions& options, void* out, int threads);
 
 // The gradient of x from that of the output. Where `out` is given, what the forward gave, the gradient is first pulled
-// back through the activation. With reflection and without enlargement H and W must be
-// even.
+// back through the activation. With reflection and without enlargement H and W must be even.
 void conv2d_backward_input(const void* grad_out, const void* out, Dtype dtype, const Shape& shape,
                             const float* weight, Index outputs, const Conv2dOptions& options, void* grad_x,
                             int threads);

@@ -15,6 +15,7 @@ namespace {
 
 constexpr Index kTransformedBytes = 400 << 10;  // of a block's tiles: with their products they stay in L2
 constexpr Index kMostTiles = 72;
+constexpr Index kSumBytes = 256 << 20;  // of all threads' sums of a weight's gradient
 constexpr Index kDeepBytes = 3 << 20;  // of both factors of a weight's gradient: the sums cost more to read than these
 
 }  // namespace

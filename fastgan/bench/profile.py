@@ -30,8 +30,8 @@ from fastgan.bench import attribution, floor
 from fastgan.bench.convolutions import Needed, recorded
 from fastgan.bench.measure import _quantile
 from fastgan.bench.results import header
-from fastgan.data import iterate
 from fastgan.engine import Trainer
+from fastgan.engine.build import read_ahead
 from fastgan.engine.compile import Compiler
 from fastgan.errors import InputError
 
@@ -83,7 +83,9 @@ def run(config: Config, effort: Effort, tell: Tell = lambda line: None) -> Profi
     """
     trainer = Trainer(config)
     assert trainer.photographs is not None
-    source = iterate(trainer.photographs.batches, 0, prefetch=config.data.prefetch)
+    # A replayed graph has no phases: what is profiled is the step as it is recorded.
+    trainer.task.step.graphs = None
+    source = read_ahead(config, trainer.photographs.batches, 0, trainer.device)
     try:
         tell(f"{_FIRST + effort.warmup} steps to warm up, {effort.measured} to measure, {effort.profiled} to profile")
         for _ in range(_FIRST - 1):

@@ -180,7 +180,7 @@ def _options(weight: Tensor, stride: int, padding: str, upsample: bool) -> tuple
 
 
 def _pulled_back(grad: Tensor, out: Tensor | None, slope: float) -> Tensor:
-    return grad if out is None else torch.where(out <= 0, grad * slope, grad)
+    return grad if out is None else torch.where(out <= 0, grad * slope if slope else 0.0, grad)
 
 
 def _input_by_torch(grad: Tensor, weight: Tensor, shape: tuple[int, ...], padding: str) -> Tensor:
