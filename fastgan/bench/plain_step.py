@@ -130,7 +130,8 @@ class PlainStep:
         self.steps += 1
         if self.average is not None and self.ema is not None:
             decay = min(self.ema, self.steps / (9 + self.steps))  # as fastgan's: the first weights are soon forgotten
-            averages, current = list(self.average.parameters()), list(self.generator.parameters())
+            averages: list[Tensor] = list(self.average.parameters())
+            current: list[Tensor] = list(self.generator.parameters())
             torch._foreach_lerp_(averages, current, 1 - decay)
 
     def _perceptual(
