@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/fastgan train --content demo --style demo --size 128 --minutes $(MINUTES) --out runs/demo
 
 test: $(VENV)/installed
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n 2 --dist loadfile
 
 $(VENV)/installed: pyproject.toml setup.py $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
