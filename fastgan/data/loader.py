@@ -91,7 +91,14 @@ def _ahead(
             while len(waiting) < prefetch:
                 waiting.append(pool.submit(fetch, step))
                 step += 1
-            result = waiting.popleft().result()
+            try:
+                result = waiting.popleft().result()
+            except RuntimeError as problem:
+                # A program that has a DataLoader of its own in its main thread has torch's handler of SIGCHLD, which
+                # raises wherever that thread is.
+                if "DataLoader worker" not in str(problem):
+                    raise
+                raise _gone(first_line(problem)) from None
             waiting.append(pool.submit(fetch, step))
             step += 1
             yield result
@@ -99,6 +106,12 @@ def _ahead(
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
         close()
+
+
+def _gone(reason: str) -> LoaderError:
+    return LoaderError(
+        f"a process that reads photographs failed ({reason}); memory may be short: try fewer data.workers, or 0 for none"
+    )
 
 
 #: What a worker hands over of a step: the batch or why there is none, and the images that it found broken.
@@ -160,10 +173,7 @@ class _Processes:
         except (RuntimeError, OSError, EOFError) as problem:  # it may be gone in the middle of handing over
             reason = first_line(problem)
         if reason:  # raised out here, or the error would keep the other workers alive
-            raise LoaderError(
-                f"a process that reads photographs failed ({reason}); memory may be short: try fewer data.workers, "
-                "or 0 for none"
-            )
+            raise _gone(reason)
         for path, why in broken:
             self._batches.folder.note_broken(path, why)
         if broken or error:

