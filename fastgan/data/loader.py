@@ -110,7 +110,8 @@ def _ahead(
 
 def _gone(reason: str) -> LoaderError:
     return LoaderError(
-        f"a process that reads photographs failed ({reason}); memory may be short: try fewer data.workers, or 0 for none"
+        f"a process that reads photographs failed ({reason}); memory may be short: "
+        "try fewer data.workers, or 0 for none"
     )
 
 
