@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import signal
 import threading
@@ -23,6 +25,7 @@ MAX_WORKERS = 16
 #: Each worker makes this many batches at least before it waits for the training to take one.
 _AHEAD = 2
 _SHARED_MEMORY = Path("/dev/shm")
+_TOLD_TO_STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 class LoaderError(FastganError):
@@ -133,15 +136,20 @@ class _Processes:
         self._workers = workers
         self._per_worker = ahead
         self._made: Iterator[_Made] | None = None
+        self._lifeline: int | None = None
         self._refused = ""
 
     def _try_to_start(self) -> None:
+        # What ends a training may reach its whole group of processes; it saves first, and then ends its workers. They
+        # are born with both signals blocked, so there is no moment at which they can be hit.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD_TO_STOP)
         try:
             self._start()
         except Exception as problem:  # OSError, or AssertionError in a process that may have none of its own
             self._refused = first_line(problem)
 
     def _start(self) -> None:
+        ended, self._lifeline = os.pipe()
         most = self._workers * self._per_worker + 2
         shared = _has_room(3 * self._batches.size**2 * self._batches.batch * most)
         with warnings.catch_warnings():
@@ -152,12 +160,17 @@ class _Processes:
                 sampler=_From(self._start_step),
                 num_workers=self._workers,
                 prefetch_factor=self._per_worker,
-                worker_init_fn=_start_worker,
+                worker_init_fn=functools.partial(_start_worker, ended, self._lifeline),
                 # torch would draw a seed from its global generator; nothing here draws from either.
                 generator=torch.Generator(),
                 multiprocessing_context="fork",
             )
-            self._made = iter(loader)
+            try:
+                self._made = iter(loader)
+            finally:
+                os.close(ended)
+                # Before what multiprocessing and torch have at exit: they send SIGTERM and wait.
+                atexit.register(self._let_go)
 
     def batch_at(self, step: int) -> torch.Tensor:
         """The next batch; it is that of ``step`` where steps are asked for in order."""
@@ -184,8 +197,15 @@ class _Processes:
         return batch if isinstance(batch, torch.Tensor) else torch.from_numpy(batch)
 
     def close(self) -> None:
-        """End the processes; they finish the batch that they are at."""
+        """End the processes; they finish the batch that they are at, if that takes less than seconds."""
         self._made = None  # the last reference: torch stops and joins them
+        self._let_go()
+
+    def _let_go(self) -> None:
+        atexit.unregister(self._let_go)
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
 
 
 class _From(Sampler[int]):
@@ -223,17 +243,16 @@ class _Steps(Dataset[_Made]):
         return batch if batch is None or self.shared else batch.numpy(), error, told
 
 
-def _start_worker(_: int) -> None:
-    # Both signals reach the whole group of processes; training stops in its own time and then ends its workers. So
-    # they heed the trainer's alone. Should it be gone without having sent one, torch's watchdog notices in seconds.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_heed, args=(os.getppid(),), daemon=True).start()
+def _start_worker(ended: int, lifeline: int, _: int) -> None:
+    for number in _TOLD_TO_STOP:
+        signal.signal(number, signal.SIG_IGN)  # in the place of torch's handler, which exits
+    os.close(lifeline)  # the trainer alone holds that end
+    threading.Thread(target=_live_while, args=(ended,), daemon=True).start()
 
 
-def _heed(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
+def _live_while(ended: int) -> None:
+    """Exit once nobody holds the other end of this pipe: the trainer has closed it, or is gone, however it went."""
+    os.read(ended, 1)
     os._exit(0)
 
 
