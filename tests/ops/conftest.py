@@ -1,5 +1,22 @@
-"""The emulated CUDA kernels, built once a session."""
+"""The levels of the native kernels, and the emulated CUDA ones, built once a session."""
 
+from collections.abc import Iterator
+
+import pytest
 from cuda_emulator.library import emulated
 
+from fastgan.ops import _native
+
 __all__ = ["emulated"]
+
+
+@pytest.fixture(params=_native.build_info().get("cpu_levels", []))
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each level of this processor in turn, forced: the kernels run at it."""
+    module = _native.extension()
+    before = module.build_info()["cpu_level"]
+    module.set_level(request.param)
+    assert module.build_info()["cpu_level"] == request.param
+    assert module.vector_lanes() == {"baseline": 4, "avx2": 8}.get(request.param, 16)
+    yield request.param
+    module.set_level(before)

@@ -3,7 +3,7 @@ reference, layouts, dtypes, instruction sets, gradients of gradients, the compil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,17 +106,6 @@ FEW = list({case.op: case for case in CASES if 1 not in next(iter(case.images.va
 
 native = pytest.mark.skipif(_native.unavailable() is not None, reason=f"native {_native.unavailable()}")
 pytestmark = native
-
-
-@pytest.fixture(params=_native.build_info().get("cpu_levels", []))
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    module = _native.extension()
-    before = module.build_info()["cpu_level"]
-    module.set_level(request.param)
-    assert module.build_info()["cpu_level"] == request.param
-    assert module.vector_lanes() == {"baseline": 4, "avx2": 8}.get(request.param, 16)
-    yield request.param
-    module.set_level(before)
 
 
 def value_and_gradients(case: Case, inputs: dict[str, Tensor], backend: str, seed: int = 1) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,15 +78,6 @@ CASES = [
     Case((1, 3, 9, 40), 48, kernel=9, padding="reflect"),
     Case((1, 3, 1, 1), 16, activation="leaky_relu"),
 ]
-
-
-@pytest.fixture(params=_native.build_info().get("cpu_levels", []))
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    module = _native.extension()
-    before = module.build_info()["cpu_level"]
-    module.set_level(request.param)
-    yield request.param
-    module.set_level(before)
 
 
 def rms(have: Tensor, want: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,15 +15,6 @@ from fastgan.ops import _native
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 NATIVE = pytest.mark.skipif(_native.unavailable() is not None, reason=f"native {_native.unavailable()}")
-
-
-@pytest.fixture(params=_native.build_info().get("cpu_levels", []))
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    module = _native.extension()
-    before = module.build_info()["cpu_level"]
-    module.set_level(request.param)
-    yield request.param
-    module.set_level(before)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)

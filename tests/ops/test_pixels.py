@@ -1,6 +1,6 @@
 """Pixel conversion: every level there and back, and its formula; cuts; the extension's bytes beside the reference's."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,15 +56,6 @@ def ties() -> Tensor:
     every = torch.arange(-(2**15), 2**15, dtype=torch.int16)
     halves = [every.view(dtype).float() for dtype in (torch.float16, torch.bfloat16)]
     return torch.cat([values, odd, torch.linspace(-1.2, 1.2, 60000), *halves])
-
-
-@pytest.fixture(params=_native.build_info().get("cpu_levels", []))
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    module = _native.extension()
-    before = module.build_info()["cpu_level"]
-    module.set_level(request.param)
-    yield request.param
-    module.set_level(before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
