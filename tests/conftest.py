@@ -117,6 +117,6 @@ def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return run
 
     kernels = [name for name in dir(real) if name.endswith(("_forward", "_backward"))]
-    fake = SimpleNamespace(empty=real.empty, **{name: spy(name) for name in kernels})
+    fake = SimpleNamespace(empty=real.empty, conv2d_serves=real.conv2d_serves, **{name: spy(name) for name in kernels})
     monkeypatch.setattr(_native, "extension", lambda: fake)
     return calls

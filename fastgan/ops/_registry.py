@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -179,11 +179,13 @@ def select(
     backend: str | None = None,
     result: torch.dtype | None = None,
     cheap: bool = True,
+    refused: Mapping[str, str | None] | None = None,
 ) -> Backend:
     """The backend that serves a call of `op` on these tensors (None among them is passed over).
 
     `result` is the dtype that an argument asks for, which a backend must take as well. `cheap` tells whether
-    `Backend.least` holds for these arguments: others can have a reference that is slower at any size.
+    `Backend.least` holds for these arguments: others can have a reference that is slower at any size. `refused` gives,
+    by backend, why it cannot serve these arguments.
     Order: `backend`; then FASTGAN_BACKEND; then the fastest that can do it. Raises ValueError, with the reason, when a
     backend asked for by name for this op cannot be had.
     """
@@ -198,17 +200,21 @@ def select(
     if not torch.compiler.is_compiling() and _transformed():
         order = _BEYOND_AUTOGRAD
     entry = _OPS[op]
+
+    def refusal(candidate: Backend) -> str | None:
+        return candidate.refusal(device, dtypes, order) or (refused or {}).get(candidate.name)
+
     if backend is not None:
-        return _honour(entry, op, backend, "backend", device, dtypes, order)
+        return _honour(entry, op, backend, "backend", refusal)
     if _FORCED_TEXT:
         _check_forced()
         if op in _FORCED:
-            return _honour(entry, op, _FORCED[op], "FASTGAN_BACKEND", device, dtypes, order)
+            return _honour(entry, op, _FORCED[op], "FASTGAN_BACKEND", refusal)
         if _FORCED_ALL is not None:
             if _FORCED_ALL not in entry.backends:
                 reason: str | None = "it has no such backend"
             else:
-                reason = entry.backends[_FORCED_ALL].refusal(device, dtypes, order)
+                reason = refusal(entry.backends[_FORCED_ALL])
             if reason is None:
                 return entry.backends[_FORCED_ALL]
             _tell(f"FASTGAN_BACKEND={_FORCED_ALL} is not followed by {op}: {reason}")
@@ -216,9 +222,9 @@ def select(
         chosen = entry.backends[name]
         if cheap and chosen.too_small(given[0], order):
             continue
-        if chosen.refusal(device, dtypes, order) is None:
+        if refusal(chosen) is None:
             return chosen
-    reasons = "; ".join(f"{b.name} {b.refusal(device, dtypes, order)}" for b in entry.backends.values())
+    reasons = "; ".join(f"{b.name} {refusal(b)}" for b in entry.backends.values())
     raise ValueError(f"no backend of {op} can serve this call: {reasons}")
 
 
@@ -227,14 +233,12 @@ def _transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
-def _honour(
-    entry: _Op, op: str, name: str, source: str, device: str, dtypes: tuple[torch.dtype, ...], order: int
-) -> Backend:
+def _honour(entry: _Op, op: str, name: str, source: str, refusal: Callable[[Backend], str | None]) -> Backend:
     wrong = InputError if source == "FASTGAN_BACKEND" else ValueError
     if name not in entry.backends:
         raise wrong(f"{source}: {op} has no backend {name!r}; it has {', '.join(entry.backends)}")
     chosen = entry.backends[name]
-    reason = chosen.refusal(device, dtypes, order)
+    reason = refusal(chosen)
     if reason is not None:
         raise wrong(f"{source}: {op} cannot use {name!r} here: it {reason}")
     return chosen

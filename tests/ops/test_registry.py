@@ -52,6 +52,22 @@ def test_forced_by_op_raises_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPa
     ops.ssim(X.double(), X.double(), backend="reference")
 
 
+def test_arguments_can_be_refused_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kernel_calls: list[str]
+) -> None:
+    five = torch.rand(16, 16, 5, 5)  # no native kernel has this size
+    x = torch.rand(1, 16, 12, 12)
+    ops.conv2d(x, five)
+    force(monkeypatch, "conv2d:native")
+    with pytest.raises(ValueError, match="FASTGAN_BACKEND: conv2d cannot use 'native' here: it has no 5x5"):
+        ops.conv2d(x, five)
+    force(monkeypatch, "native")
+    with caplog.at_level(logging.INFO, "fastgan"):
+        ops.conv2d(x, five)
+    assert "is not followed by conv2d: has no 5x5" in caplog.records[0].getMessage()
+    assert kernel_calls == []
+
+
 @pytest.fixture
 def fuse_by_reference_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = _registry._OPS["fuse"].backends["reference"]

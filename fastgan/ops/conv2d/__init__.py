@@ -71,8 +71,8 @@ def conv2d(
     device = x.device.type
     if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
         x = x.to(torch.get_autocast_dtype(device))
-    if backend is None and device == "cpu" and x.dtype in _native.DTYPES["cpu"]:
+    refused = None
+    if device == "cpu" and x.dtype in _native.DTYPES["cpu"]:
         refused = native.refusal(x.dtype, tuple(weight.shape), stride, padding, upsample, activation)
-        backend = None if refused is None else "reference"
-    chosen = select("conv2d", x, weight, bias, backend=backend)
+    chosen = select("conv2d", x, weight, bias, backend=backend, refused={"native": refused})
     return chosen(x, weight, bias, stride, padding, upsample, activation, float(negative_slope))
