@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--content", default="demo")
     parser.add_argument("--style", default="demo")
     parser.add_argument("--minutes", default="3")
+    parser.add_argument("--size", default="128")
+    parser.add_argument("--target-ssim", help="of the demo")
     parser.add_argument("--held-out", type=Path)
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     given = parser.parse_args()
@@ -117,12 +119,13 @@ def main() -> None:
         pictures = ["--content", given.content, "--style", given.style]
         results: dict[str, Any] = {}
         if given.name == "demo":
-            options = ["--size", "128", "--minutes", given.minutes]
+            options = ["--size", given.size, "--minutes", given.minutes]
+            options += ["--target-ssim", given.target_ssim] if given.target_ssim else []
             changed = given.content != "demo" or given.style != "demo"
             results["demo"] = train_and_measure(options + pictures * changed, runs / "demo", held_out)
         else:
             for target in TARGETS:
-                options = [*pictures, "--size", "128", "--steps", "400", "--target-ssim", str(target)]
+                options = [*pictures, "--size", given.size, "--steps", "400", "--target-ssim", str(target)]
                 results[f"ssim-{target}"] = train_and_measure(options, runs / f"ssim-{target}", held_out)
     given.out.mkdir(parents=True, exist_ok=True)
     file = given.out / f"quality-{given.label or given.name}.json"

@@ -31,13 +31,14 @@ def rows_of(page: str) -> list[str]:
     if page == "docs/article.md":
         return [row for table in script("article.py")["tables"](RESULTS) for row in table.splitlines()]
     if page == "docs/performance.md":
-        measured = script("ops/table.py")["table"](json.loads((RESULTS / "ops-cpu.json").read_text()))
+        measured = script("ops/table.py")["table"](read("ops-cpu.json"))
         compiled = json.loads((RESULTS.parent / "triton-kernels.json").read_text())
-        loader = script("loader.py")["table"](json.loads((RESULTS / "loader.json").read_text()))
+        loader = script("loader.py")["table"](read("loader.json"))
         kernels = script("ops/triton_kernels.py")["table"](compiled)
-        return [line for table in (measured, kernels, loader) for line in table.splitlines()] + whole_networks()
-    results = json.loads((RESULTS / "stability.json").read_text())
-    return script("stability.py")["table"](results).splitlines()
+        quality = script("time_to_quality.py")["table"](read("time-to-quality.json"))
+        tables = measured, kernels, loader, quality
+        return [line for table in tables for line in table.splitlines()] + whole_networks()
+    return script("stability.py")["table"](read("stability.json")).splitlines()
 
 
 def whole_networks() -> list[str]:
