@@ -67,7 +67,7 @@ def run(
     header = result["header"]
     result["rows"] += suite.measured(plan, effort or (QUICK if quick else _EFFORT[device]), tell, header["skipped"])
     header["infer"] = {"weights": f"not trained, seed {SEED}", "least_psnr_db": LEAST_PSNR, "tf32": device == "cuda"}
-    suite.finish(result, begin)
+    results.finish(result, begin)
     keep(result)
     return result
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from PIL import Image
 from fastgan.bench import loader_peers as peers
 from fastgan.bench import results
 from fastgan.bench.providers import is_ours
-from fastgan.bench.results import Result, Row, rounded
+from fastgan.bench.results import Result, Row, installed_version, rounded
 from fastgan.data import default_workers
 from fastgan.errors import InputError
 
@@ -58,9 +58,8 @@ def run(
     workers = workers or max(1, default_workers(torch.device("cuda")))
     result = result or {"header": results.header(device), "rows": []}
     header = result["header"]
-    header["versions"].update(
-        {name: found for name in ("pillow", "simplejpeg", "torchvision", "webdataset") if (found := _version(name))}
-    )
+    found = {name: installed_version(name) for name in ("pillow", "simplejpeg", "torchvision", "webdataset")}
+    header["versions"].update({name: version for name, version in found.items() if version})
     begin = time.monotonic()
     threads = torch.get_num_threads()
     rounds, batches = (1, 2) if quick else (7, 12 * workers)
@@ -96,15 +95,14 @@ def run(
                 )
         finally:
             torch.set_num_threads(threads)
-    header["ceilings"]["jpeg_decode_ms"] = rounded(1e3 * _median(decode))
-    rows = [_row(name, turn, device, workers, _median(decode)) for name, turn in turns.items()]
+    header["ceilings"]["jpeg_decode_ms"] = rounded(1e3 * statistics.median(decode))
+    rows = [_row(name, turn, device, workers, statistics.median(decode)) for name, turn in turns.items()]
     best = min((row["ms_median"] for row in rows if row["correct"] and not is_ours(row["provider"])), default=None)
     for row in rows:
         if row["correct"] and best is not None:
             row["ratio_to_best_peer"] = rounded(best / row["ms_median"], 4)
     result["rows"] += rows
-    header["seconds"] = round(header.get("seconds", 0.0) + time.monotonic() - begin, 1)
-    header["complete"] = True
+    results.finish(result, begin)
     keep(result)
     return result
 
@@ -144,12 +142,12 @@ class _Turns:
             self.cpu_seconds.append((time.process_time() - used) / alone / peers.BATCH)
 
     def images_per_second(self) -> float:
-        return peers.BATCH / _median(self.batch_seconds)
+        return peers.BATCH / statistics.median(self.batch_seconds)
 
 
 def _row(name: str, turn: _Turns, device: str, workers: int, decode: float) -> Row:
     milliseconds = sorted(1e3 * seconds for seconds in turn.batch_seconds)
-    median, cpu = 1e3 * _median(turn.batch_seconds), 1e3 * _median(turn.cpu_seconds)
+    median, cpu = 1e3 * statistics.median(turn.batch_seconds), 1e3 * statistics.median(turn.cpu_seconds)
     row: Row = dict.fromkeys(results.ROW_KEYS)
     row.update(
         suite=SUITE,
@@ -179,15 +177,3 @@ def _decode_seconds(folder: Path) -> float:
     for file in files:
         Image.open(file).load()
     return (time.process_time() - used) / len(files)
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    return (ordered[len(ordered) // 2] + ordered[(len(ordered) - 1) // 2]) / 2
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -6,11 +6,14 @@ runs every one of them once, in an order that moves on from round to round, and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -152,7 +155,7 @@ def in_turns(
     finally:
         if collecting:
             gc.enable()
-    return {name: Sample(*(_quantile(of_one, q) for q in (0.5, 0.2, 0.8))) for name, of_one in times.items()}
+    return {name: Sample(*(quantile(of_one, q) for q in (0.5, 0.2, 0.8))) for name, of_one in times.items()}
 
 
 def _wall_clock(loop: Callable[[], None]) -> float:
@@ -171,7 +174,20 @@ def _cuda_clock(loop: Callable[[], None]) -> float:
     return begin.elapsed_time(end) / 1e3
 
 
-def _quantile(values: list[float], share: float) -> float:
+def peak_bytes(on_gpu: bool) -> int:
+    """This process's high-water mark: of tensors on the GPU, else of what was resident."""
+    if on_gpu:
+        return torch.cuda.max_memory_allocated()
+    with contextlib.suppress(OSError):
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+        if found:
+            return int(found[1]) << 10
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def quantile(values: list[float], share: float) -> float:
     ordered = sorted(values)
     place = share * (len(ordered) - 1)
     low = math.floor(place)

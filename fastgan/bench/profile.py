@@ -10,7 +10,6 @@ import dataclasses
 import gzip
 import json
 import os
-import re
 import secrets
 import shutil
 import statistics
@@ -28,7 +27,7 @@ from torch.profiler import ProfilerActivity, record_function, schedule
 
 from fastgan.bench import attribution, floor
 from fastgan.bench.convolutions import Needed, recorded
-from fastgan.bench.measure import _quantile
+from fastgan.bench.measure import peak_bytes, quantile
 from fastgan.bench.results import header
 from fastgan.engine import Trainer
 from fastgan.engine.build import read_ahead
@@ -213,7 +212,7 @@ def _measure(trainer: Trainer, source: Generator[Tensor, None, None], count: int
         for name, seconds in phases.items():
             steps.phases[name] = steps.phases.get(name, 0.0) + seconds
         steps.seconds.append(spent)
-    steps.peak_bytes = _peak_bytes(trainer.device)
+    steps.peak_bytes = peak_bytes(trainer.device.type == "cuda")
     return steps
 
 
@@ -277,8 +276,8 @@ def _report(
         "config": trainer.config.model_dump(mode="json"),
         "step": {
             "seconds_median": median,
-            "seconds_p20": _quantile(steps.seconds, 0.2),
-            "seconds_p80": _quantile(steps.seconds, 0.8),
+            "seconds_p20": quantile(steps.seconds, 0.2),
+            "seconds_p80": quantile(steps.seconds, 0.8),
             "img_per_s": trainer.config.data.batch / median,
             "steps_measured": effort.measured,
             "steps_profiled": attributed.steps,
@@ -327,16 +326,3 @@ def _reset_peak(device: torch.device) -> None:
     else:
         with suppress(OSError):  # Linux's way to let the high-water mark fall to what is resident
             Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """On a GPU of tensors, else resident, since ``_reset_peak``."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-        if found:
-            return int(found[1]) << 10
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

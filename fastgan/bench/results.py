@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def header(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "ceilings": {},
-        "versions": {**versions, **{name: found for name in packages if (found := _version(name))}},
+        "versions": {**versions, **{name: found for name in packages if (found := installed_version(name))}},
         "extension": _native.build_info(),
         "backend_forced": report((device,))["forced"],
         "commit": commit(),
@@ -105,6 +106,13 @@ def read(path: Path, option: str) -> Result:
     return found
 
 
+def finish(result: Result, begin: float) -> None:
+    """What a header says once a suite is done that began at ``begin`` of ``time.monotonic()``."""
+    header = result["header"]
+    header["seconds"] = round(header.get("seconds", 0.0) + time.monotonic() - begin, 1)
+    header["complete"] = True
+
+
 def key(row: Row) -> tuple[str, str, str, str, str]:
     """What tells rows apart."""
     return row["suite"], row["case"], row["dtype"], row["device"], row["provider"]
@@ -119,15 +127,16 @@ def rounded(value: float, digits: int = 5) -> float:
     return 0.0 if value == 0 else round(value, digits - 1 - math.floor(math.log10(abs(value))))
 
 
+def installed_version(name: str) -> str | None:
+    """Of a package; None where it is not there."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 def _is_row(row: object) -> bool:
     if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ROW_KEYS[:5]):
         return False
     median = row.get("ms_median")
     return isinstance(median, int | float) and not isinstance(median, bool) and 0 < median < math.inf
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

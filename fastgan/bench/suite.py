@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -113,7 +112,7 @@ def measured(plan: Plan, effort: Effort, tell: Tell, skipped: list[str]) -> list
         while workers:
             try:
                 samples = _rounds(workers, effort, plan.device)
-                peaks = {label: worker.peak_mb() for label, worker in workers.items()}
+                peaks = {label: _asked(workers, label, Worker.peak_mb) for label in workers}
                 break
             except _Ended as ended:
                 leave_out(by_label[ended.label], ended.reason)
@@ -158,12 +157,16 @@ class _Ended(Exception):
         self.label, self.reason = label, reason
 
 
+def _asked(workers: Mapping[str, Worker], label: str, ask: Callable[[Worker], float]) -> float:
+    try:
+        return ask(workers[label])
+    except WorkerError as error:
+        raise _Ended(label, error) from None
+
+
 def _rounds(workers: Mapping[str, Worker], effort: Effort, device: str) -> dict[str, Sample]:
     def seconds(label: str, count: int) -> float:
-        try:
-            return workers[label].seconds(count) / count
-        except WorkerError as error:
-            raise _Ended(label, error) from None
+        return _asked(workers, label, lambda worker: worker.seconds(count)) / count
 
     if device == "cuda":  # it chooses algorithms and raises its clock first
         for label in workers:
@@ -224,10 +227,3 @@ def add_floor(
     told = ", ".join(f"{dtype} {seconds * 1e3:.4g} ms" for dtype, seconds in limits.items())
     tell(f"{case}: {operations / 1e9:.0f} GFLOP of convolution, which alone take {told}")
     return limits
-
-
-def finish(result: Result, begin: float) -> None:
-    """What a header says once a suite is done that began at ``begin`` of ``time.monotonic()``."""
-    header = result["header"]
-    header["seconds"] = round(header.get("seconds", 0.0) + time.monotonic() - begin, 1)
-    header["complete"] = True

@@ -66,7 +66,7 @@ def run(
         "tf32": device == "cuda",
         "tolerances": {name: {"losses": loss, "gradients": gradient} for name, (loss, gradient) in TOLERANCES.items()},
     }
-    suite.finish(result, begin)
+    results.finish(result, begin)
     keep(result)
     return result
 

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.bench.measure import peak_bytes
 from fastgan.errors import first_line
 
 #: The parent's path of modules, so that the child runs the same fastgan however that was found.
@@ -183,7 +184,7 @@ def serve(given: dict[str, Any]) -> None:
         except Exception as error:
             reply({"error": f"{type(error).__name__}: {first_line(error)[:300]}"})
             return
-        reply({"seconds": seconds, "peak_mb": _peak_mb(on_gpu)})
+        reply({"seconds": seconds, "peak_mb": peak_bytes(on_gpu) / 1e6})
 
 
 def _timed(call: Callable[[], object], count: int, on_gpu: bool) -> float:
@@ -195,16 +196,3 @@ def _timed(call: Callable[[], object], count: int, on_gpu: bool) -> float:
     if on_gpu:
         torch.cuda.synchronize()
     return time.perf_counter() - begin
-
-
-def _peak_mb(on_gpu: bool) -> float:
-    if on_gpu:
-        return torch.cuda.max_memory_allocated() / 1e6
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:  # no Linux
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    (line,) = (line for line in lines if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e6

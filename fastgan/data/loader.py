@@ -146,35 +146,35 @@ class _Processes:
         try:
             self._start()
         except Exception as problem:  # OSError, or AssertionError in a process that may have none of its own
-            self._refused = first_line(problem)
+            self._refused = first_line(problem) or type(problem).__name__
 
     def _start(self) -> None:
         ended, self._lifeline = os.pipe()
         most = self._workers * self._per_worker + 2
         shared = _has_room(3 * self._batches.size**2 * self._batches.batch * most)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more workers than cores
-            loader = DataLoader(
-                _Steps(self._batches, self._workers, shared=shared),
-                batch_size=None,
-                sampler=_From(self._start_step),
-                num_workers=self._workers,
-                prefetch_factor=self._per_worker,
-                worker_init_fn=functools.partial(_start_worker, ended, self._lifeline),
-                # torch would draw a seed from its global generator; nothing here draws from either.
-                generator=torch.Generator(),
-                multiprocessing_context="fork",
-            )
-            try:
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than cores
+                loader = DataLoader(
+                    _Steps(self._batches, self._workers, shared=shared),
+                    batch_size=None,
+                    sampler=_From(self._start_step),
+                    num_workers=self._workers,
+                    prefetch_factor=self._per_worker,
+                    worker_init_fn=functools.partial(_start_worker, ended, self._lifeline),
+                    # torch would draw a seed from its global generator; nothing here draws from either.
+                    generator=torch.Generator(),
+                    multiprocessing_context="fork",
+                )
                 self._made = iter(loader)
-            finally:
-                os.close(ended)
-                # Before what multiprocessing and torch have at exit: they send SIGTERM and wait.
-                atexit.register(self._let_go)
+        finally:
+            os.close(ended)
+            # Before what multiprocessing and torch have at exit: they send SIGTERM and wait.
+            atexit.register(self._let_go)
 
     def batch_at(self, step: int) -> torch.Tensor:
         """The next batch; it is that of ``step`` where steps are asked for in order."""
-        if self._made is None:
+        if self._made is None and not self._refused:
             # In a thread for this alone: the pool's would wait for itself in the processes that are forked from it.
             starting = threading.Thread(target=self._try_to_start)
             starting.start()

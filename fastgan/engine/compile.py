@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from fastgan.engine.precision import autocast
 from fastgan.errors import first_line
-from fastgan.models import VGGEncoder
 
 if TYPE_CHECKING:
     from fastgan.engine.state import TrainState
@@ -190,8 +189,6 @@ def compile_verified(network: nn.Module, uses: Sequence[Use], device: torch.devi
     wanted = eager
     if dtype != torch.float32:
         judge = copy.deepcopy(network).float()
-        if isinstance(judge, VGGEncoder):
-            judge.dtype = torch.float32
         wanted = [_results(judge, use, device, torch.float32) for use in uses]
         del judge
     try:

@@ -79,6 +79,11 @@ class VGGEncoder(nn.Module):
             self.convs.to(dtype=dtype).to(memory_format=memory_format)
         return self
 
+    def float(self) -> VGGEncoder:
+        """Weights and arithmetic in float32."""
+        self.dtype = torch.float32
+        return super().float()
+
     def forward(self, x: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Features of images.
 

@@ -117,3 +117,17 @@ def test_one_that_ends_on_the_way_is_left_out(kind: str, says: str) -> None:
     skipped: list[str] = []
     rows = rows_of(("fastgan", "float32", {"kind": kind}), ("eager", "float32", {}), skipped=skipped)
     assert set(rows) == {"eager-float32"} and len(skipped) == 1 and says in skipped[0]
+
+
+def test_one_that_ends_when_asked_for_its_memory_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    peak_mb = Worker.peak_mb
+
+    def asked(worker: Worker) -> float:
+        if worker._file.name.startswith("fastgan"):
+            worker.close()
+        return peak_mb(worker)
+
+    monkeypatch.setattr(Worker, "peak_mb", asked)
+    skipped: list[str] = []
+    rows = rows_of(("fastgan", "float32", {}), ("eager", "float32", {}), skipped=skipped)
+    assert set(rows) == {"eager-float32"} and len(skipped) == 1

@@ -216,6 +216,21 @@ def test_a_dead_worker_is_told_in_one_line(folder: Path) -> None:
     assert not multiprocessing.active_children() and not data_threads()
 
 
+def test_processes_that_cannot_start_are_not_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def refuse(*_: object, **__: object) -> None:
+        tried.append(os.listdir("/proc/self/fd"))
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(loader, "DataLoader", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(LoaderError, match=r"no processes to read photographs \(no more processes\); data.workers=0"):
+        next(iterate(batches(folder), workers=2, prefetch=4))
+    assert len(tried) == 1
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 CHILD = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background

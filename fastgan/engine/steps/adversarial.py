@@ -138,37 +138,33 @@ class AdversarialStep:
         Returns:
             Losses and quality of the batch, float32 scalars on the device.
         """
+        lr_g, lr_d, decay, _ = inputs["rates"]
         shares, parts = self._parts(inputs)
-        fakes: list[Tensor] = []
-        if len(parts) == 1:
-            parts = [self.look(part) for part in parts]
-            fakes = [self.generate(state, part) for part in parts]
-            judged = [self.judged(part, fake) for part, fake in zip(parts, fakes, strict=True)]
-            values = self._update_discriminator(state, shares, judged, inputs["rates"][1], penalised)
-        else:
-            values = self._update_discriminator(
-                state, shares, (self._sketch(state, part) for part in parts), inputs["rates"][1], penalised
-            )
+        judged: Iterable[tuple[Tensor, Tensor]] = (self._sketch(state, part) for part in parts)
+        whole = len(parts) == 1
+        if whole:
+            (looked,) = parts = [self.look(inputs)]
+            fake = self.generate(state, looked)
+            judged = [self.judged(looked, fake)]
+        values = self._update_discriminator(state, shares, judged, lr_d, penalised)
         made: list[Tensor] = []
         state.optimizer_g.zero_grad()
         for share, part in zip(shares, parts, strict=True):
-            if not fakes:
+            if not whole:
                 part = self.look(part)
-            fake = fakes.pop() if fakes else self.generate(state, part)
+                fake = self.generate(state, part)
             of_part = self.objective(state, part, fake)
             with self.phases("backward"):
                 state.scaler_g.scale(share * of_part["loss/g"]).backward()
             _add(values, of_part, share)
             made.append(fake.detach())
         with self.phases("optimizer"):
-            lr, _, decay, _ = inputs["rates"]
-            _apply(
-                state.generator, state.optimizer_g, state.scaler_g, self.config.optim.generator, lr=lr, ema_decay=decay
-            )
+            options = {"lr": lr_g, "ema_decay": decay}
+            _apply(state.generator, state.optimizer_g, state.scaler_g, self.config.optim.generator, **options)
         with torch.no_grad():
             for average, buffer in zip(state.ema.buffers(), state.generator.buffers(), strict=True):
                 average.copy_(buffer)
-            values["quality/spread"] = batch_spread(torch.cat(made), inputs["images"])
+            values["quality/spread"] = batch_spread(made[0] if whole else torch.cat(made), inputs["images"])
         values["loss/total"] = self.adversarial.total(values["loss/adversarial"], values["loss/d"])
         for name, scaler in (("scale/g", state.scaler_g), ("scale/d", state.scaler_d)):
             if scaler.is_enabled():

@@ -127,25 +127,26 @@ def backward(
     # The last tile of an odd side holds one output, whose reflection falls on a neighbour tile's.
     odd = padding == "reflect" and not upsample and (h % 2 or w % 2)
     inputs = weight.shape[1]
-    if needs_x and (odd or outputs == _FEW or (inputs == _FEW and padding == "reflect")):
-        grad_x = _input_by_torch(_pulled_back(grad, out, slope), weight, shape, padding)
+    x_by_torch = odd or outputs == _FEW or (inputs == _FEW and padding == "reflect")
+    weight_by_torch = inputs == _FEW or (weight.shape[2] == 4 and weight.numel() >= _LARGE_WEIGHT)
+    plain = grad  # past the activation, for what is not the kernels' work
+    if out is not None and (needs_bias or (needs_x and x_by_torch) or (needs_weight and weight_by_torch)):
+        plain = torch.where(out <= 0, grad * slope if slope else 0.0, grad)
+    if needs_x and x_by_torch:
+        grad_x = _input_by_torch(plain, weight, shape, padding)
     elif needs_x:
         grad_x = _native.room(grad, shape, grad.dtype, torch.channels_last)
         arguments = pointer, pulled, dtype, shape, _native.floats(weight), outputs, *options, grad_x.data_ptr()
         _native.call("conv2d_backward_input", grad.device, *arguments)
-    if (
-        needs_weight
-        and x is not None
-        and (inputs == _FEW or (weight.shape[2] == 4 and weight.numel() >= _LARGE_WEIGHT))
-    ):
-        grad_weight = _weight_by_torch(_pulled_back(grad, out, slope), x, weight, stride, padding)
+    if needs_weight and x is not None and weight_by_torch:
+        grad_weight = _weight_by_torch(plain, x, weight, stride, padding)
     elif needs_weight and x is not None:
         x = x.contiguous(memory_format=torch.channels_last)
         grad_weight = weight.new_empty(weight.shape)
         given = _dense(x)[0], pointer, pulled, dtype, shape, outputs, *options, grad_weight.data_ptr()
         _native.call("conv2d_backward_weight", grad.device, *given)
     if needs_bias:
-        grad_bias = _pulled_back(grad, out, slope).sum((0, 2, 3), dtype=torch.float32)
+        grad_bias = plain.sum((0, 2, 3), dtype=torch.float32)
     return grad_x, grad_weight, grad_bias
 
 
@@ -177,10 +178,6 @@ def _dense(x: Tensor) -> tuple[int, int]:
 
 def _options(weight: Tensor, stride: int, padding: str, upsample: bool) -> tuple[int, int, int, bool]:
     return weight.shape[2], stride, PADDINGS.index(padding), upsample
-
-
-def _pulled_back(grad: Tensor, out: Tensor | None, slope: float) -> Tensor:
-    return grad if out is None else torch.where(out <= 0, grad * slope if slope else 0.0, grad)
 
 
 def _input_by_torch(grad: Tensor, weight: Tensor, shape: tuple[int, ...], padding: str) -> Tensor:
