@@ -231,6 +231,20 @@ def test_under_autocast_the_result_has_its_dtype() -> None:
         assert ops.conv2d(x.double(), weight, bias).dtype == torch.float64
 
 
+def test_the_reference_casts_a_weight_once_under_autocast() -> None:
+    x, weight, bias = (tensor.requires_grad_() for tensor in CASES[1].tensors(torch.float32))
+    cast = weight.bfloat16(), bias.bfloat16()
+    want = torch.autograd.grad(2 * ops.conv2d(x.bfloat16(), *cast, backend="reference").float().sum(), (weight, bias))
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler,
+    ):
+        outs = [ops.conv2d(x.detach().bfloat16(), weight, bias, backend="reference") for _ in range(2)]
+    casts = [event for event in profiler.events() if event.name == "aten::_to_copy"]
+    assert len(casts) == 2 + 2  # of x each time; of weight and bias
+    torch.testing.assert_close(torch.autograd.grad(sum(out.float().sum() for out in outs), (weight, bias)), want)
+
+
 def test_other_convolutions_go_by_the_reference() -> None:
     x = torch.randn(2, 5, 9, 12)
     for weight, stride in ((torch.randn(7, 5, 3, 3), 1), (torch.randn(16, 5, 5, 5), 3), (torch.randn(3, 5, 1, 1), 2)):

@@ -20,7 +20,11 @@ def conv2d(
     around = (weight.shape[-1] - 1) // 2
     if padding == "reflect" and around:
         x, around = F.pad(x, (around,) * 4, mode="reflect"), 0
-    y = F.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride, around)
+    device = x.device.type
+    if not (torch.is_autocast_enabled(device) and x.dtype == torch.get_autocast_dtype(device)):
+        # Autocast does it too, and once for all calls: D sees two batches.
+        weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    y = F.conv2d(x, weight, bias, stride, around)
     if activation == "relu":
         return F.relu(y)
     return F.leaky_relu(y, negative_slope) if activation == "leaky_relu" else y
