@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import signal
@@ -25,6 +26,8 @@ MAX_WORKERS = 16
 #: Each worker makes this many batches at least before it waits for the training to take one.
 _AHEAD = 2
 _SHARED_MEMORY = Path("/dev/shm")
+#: Seconds that workers get to finish a batch.
+_PATIENCE = 4.0
 _TOLD_TO_STOP = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -198,14 +201,22 @@ class _Processes:
 
     def close(self) -> None:
         """End the processes; they finish the batch that they are at, if that takes less than seconds."""
+        # torch would wait 10 s for each that is stuck.
+        timer = threading.Timer(_PATIENCE, self._let_go)
+        timer.daemon = True
+        timer.start()
         self._made = None  # the last reference: torch stops and joins them
+        timer.cancel()
         self._let_go()
 
     def _let_go(self) -> None:
         atexit.unregister(self._let_go)
-        if self._lifeline is not None:
-            os.close(self._lifeline)
-            self._lifeline = None
+        lifeline, self._lifeline = self._lifeline, None
+        if lifeline is not None:
+            # A byte for each: what has been forked since may hold a copy of this end, so closing it is not enough.
+            with contextlib.suppress(OSError):  # all are gone
+                os.write(lifeline, bytes(self._workers))
+            os.close(lifeline)
 
 
 class _From(Sampler[int]):
@@ -251,7 +262,7 @@ def _start_worker(ended: int, lifeline: int, _: int) -> None:
 
 
 def _live_while(ended: int) -> None:
-    """Exit once nobody holds the other end of this pipe: the trainer has closed it, or is gone, however it went."""
+    """Exit once the trainer says so by a byte, or is gone, however it went, and nobody holds the pipe's other end."""
     os.read(ended, 1)
     os._exit(0)
 

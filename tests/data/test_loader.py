@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -217,20 +218,47 @@ def test_a_dead_worker_is_told_in_one_line(folder: Path) -> None:
 
 
 def test_processes_that_cannot_start_are_not_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipes: list[int] = []
     tried = []
 
+    def pipe() -> tuple[int, int]:
+        pipes.extend(ends := REAL_PIPE())
+        return ends
+
     def refuse(*_: object, **__: object) -> None:
-        tried.append(os.listdir("/proc/self/fd"))
+        tried.append(True)
         raise OSError("no more processes")
 
+    monkeypatch.setattr(loader.os, "pipe", pipe)
     monkeypatch.setattr(loader, "DataLoader", refuse)
-    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(LoaderError, match=r"no processes to read photographs \(no more processes\); data.workers=0"):
         next(iterate(batches(folder), workers=2, prefetch=4))
-    assert len(tried) == 1
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(tried) == 1 and len(pipes) == 2
+    for end in pipes:
+        with pytest.raises(OSError):
+            os.fstat(end)
 
 
+def test_closing_ends_stuck_workers_though_others_hold_the_pipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_PATIENCE", 0.5)
+    stuck = batches(folder)
+    monkeypatch.setattr(stuck, "batch_at", lambda step: time.sleep(60))
+    first = loader._Processes(stuck, 0, 2, ahead=2)
+    starting = threading.Thread(target=first._try_to_start)  # it blocks signals in its thread
+    starting.start()
+    starting.join()
+    workers = {child.pid for child in multiprocessing.active_children()}
+    assert len(workers) == 2
+    with contextlib.closing(iterate(batches(folder), workers=2)) as second:  # forked with a copy of every end
+        next(second)
+        begin = time.monotonic()
+        first.close()
+        assert not workers & {child.pid for child in multiprocessing.active_children()}
+        assert time.monotonic() - begin < 30
+        assert torch.equal(next(second), batches(folder).batch_at(1))
+
+
+REAL_PIPE = os.pipe
 CHILD = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
@@ -278,15 +306,30 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def test_processes_outlive_signals_to_the_group(folder: Path) -> None:
+def test_processes_outlive_signals_to_the_group(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A scheduler's SIGTERM reaches all of them; the trainer wants its next batches until it has saved.
-    with contextlib.closing(iterate(batches(folder), workers=2)) as stream:
-        next(stream)  # one of the two may be starting yet
-        for process in multiprocessing.active_children():
-            for name in ("TERM", "INT"):  # by another process: the trainer's own ends them
-                subprocess.run(["kill", f"-{name}", str(process.pid)], check=True)
+    start = loader._start_worker
+
+    def late(*arguments: int) -> None:  # they stay without handlers of their own for a while
+        time.sleep(1)
+        start(*arguments)
+
+    monkeypatch.setattr(loader, "_start_worker", late)
+    with contextlib.closing(iterate(batches(folder), workers=2)) as stream, ThreadPoolExecutor() as pool:
+        first = pool.submit(next, stream)
+        while len(multiprocessing.active_children()) < 2:
+            time.sleep(0.01)
+        signal_workers()
+        assert torch.equal(first.result(), batches(folder).batch_at(0))
+        signal_workers()
         for step, batch in enumerate(islice(stream, 12), 1):
             assert torch.equal(batch, batches(folder).batch_at(step))
+
+
+def signal_workers() -> None:
+    for process in multiprocessing.active_children():
+        for name in ("TERM", "INT"):  # by another process
+            subprocess.run(["kill", f"-{name}", str(process.pid)], check=True)
 
 
 def test_default_workers(monkeypatch: pytest.MonkeyPatch) -> None:

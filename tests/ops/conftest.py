@@ -16,7 +16,9 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
     module = _native.extension()
     before = module.build_info()["cpu_level"]
     module.set_level(request.param)
-    assert module.build_info()["cpu_level"] == request.param
-    assert module.vector_lanes() == {"baseline": 4, "avx2": 8}.get(request.param, 16)
-    yield request.param
-    module.set_level(before)
+    try:
+        assert module.build_info()["cpu_level"] == request.param
+        assert module.vector_lanes() == {"baseline": 4, "avx2": 8}.get(request.param, 16)
+        yield request.param
+    finally:
+        module.set_level(before)

@@ -229,6 +229,8 @@ def test_under_autocast_the_result_has_its_dtype() -> None:
         assert ops.conv2d(x, weight, bias).dtype == torch.bfloat16
         assert ops.conv2d(x, weight, bias, backend="reference").dtype == torch.bfloat16
         assert ops.conv2d(x.double(), weight, bias).dtype == torch.float64
+        wide = weight.double(), bias.double()
+        assert ops.conv2d(x, *wide, backend="reference").dtype == torch.bfloat16
 
 
 def test_the_reference_casts_a_weight_once_under_autocast() -> None:

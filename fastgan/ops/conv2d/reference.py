@@ -21,9 +21,12 @@ def conv2d(
     if padding == "reflect" and around:
         x, around = F.pad(x, (around,) * 4, mode="reflect"), 0
     device = x.device.type
-    if not (torch.is_autocast_enabled(device) and x.dtype == torch.get_autocast_dtype(device)):
-        # Autocast does it too, and once for all calls: D sees two batches.
-        weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    # Autocast casts float32 too, and once for all calls: D sees two batches.
+    by_autocast = torch.is_autocast_enabled(device) and x.dtype == torch.get_autocast_dtype(device)
+    if not (by_autocast and weight.dtype == torch.float32):
+        weight = weight.to(x.dtype)
+    if bias is not None and not (by_autocast and bias.dtype == torch.float32):
+        bias = bias.to(x.dtype)
     y = F.conv2d(x, weight, bias, stride, around)
     if activation == "relu":
         return F.relu(y)
