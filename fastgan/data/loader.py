@@ -201,6 +201,9 @@ class _Processes:
 
     def close(self) -> None:
         """End the processes; they finish the batch that they are at, if that takes less than seconds."""
+        if self._lifeline is None:  # never started, or at exit, where no thread can be started
+            self._made = None
+            return
         # torch would wait 10 s for each that is stuck.
         timer = threading.Timer(_PATIENCE, self._let_go)
         timer.daemon = True
