@@ -144,7 +144,7 @@ class AdversarialStep:
         whole = len(parts) == 1
         if whole:
             (looked,) = parts = [self.look(inputs)]
-            fake = self.generate(state, looked)
+            fake = self._generate(state, looked)
             judged = [self.judged(looked, fake)]
         values = self._update_discriminator(state, shares, judged, lr_d, penalised)
         made: list[Tensor] = []
@@ -152,7 +152,7 @@ class AdversarialStep:
         for share, part in zip(shares, parts, strict=True):
             if not whole:
                 part = self.look(part)
-                fake = self.generate(state, part)
+                fake = self._generate(state, part)
             of_part = self.objective(state, part, fake)
             with self.phases("backward"):
                 state.scaler_g.scale(share * of_part["loss/g"]).backward()
@@ -215,9 +215,16 @@ class AdversarialStep:
             return ops.from_pixels(batch.to(self.device, non_blocking=True))
         return batch.to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
 
+    def _generate(self, state: TrainState, inputs: Inputs) -> Tensor:
+        """``generate``, always channels_last, as the networks that take its images were compiled and checked for.
+
+        A compiled G of torch 2.11 gives NCHW (its reflecting pad does), and D was compiled once more in the first step.
+        """
+        return self.generate(state, inputs).contiguous(memory_format=torch.channels_last)
+
     def _sketch(self, state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            return self.judged(inputs, self.generate(state, inputs))
+            return self.judged(inputs, self._generate(state, inputs))
 
     def _parts(self, inputs: Inputs) -> tuple[list[float], list[Inputs]]:
         """The batch cut into ``train.accumulate``, and the share of the images that each has."""

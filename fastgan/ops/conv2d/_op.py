@@ -39,7 +39,7 @@ def _(
     k, c = weight.shape[:2]
     grad_x = _native.room(grad, (n, c, h, w), grad.dtype, torch.channels_last) if needs_x else grad.new_empty(0)
     grad_weight = weight.new_empty(weight.shape if needs_weight else 0)
-    return grad_x, grad_weight, weight.new_empty(k * needs_bias)
+    return grad_x, grad_weight, weight.new_empty(k if needs_bias else 0)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

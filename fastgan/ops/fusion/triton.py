@@ -25,7 +25,7 @@ WHOLE_NCHW = (
     _triton.config(BLOCK_C=2, BLOCK_P=1024, num_warps=4),
     _triton.config(BLOCK_C=1, BLOCK_P=4096, num_warps=4),
     _triton.config(BLOCK_C=1, BLOCK_P=4096, num_warps=8),
-    _triton.config(BLOCK_C=1, BLOCK_P=8192, num_warps=8),
+    _triton.config(BLOCK_C=1, BLOCK_P=8192, num_warps=16),  # 8 warps spill in the backward kernel with Triton 3.8
 )
 WHOLE_CHANNELS_LAST = (
     _triton.config(BLOCK_C=64, BLOCK_P=16, num_warps=4),
