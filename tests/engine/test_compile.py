@@ -48,7 +48,7 @@ def front_half(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trace_whole(module: nn.Module) -> None:
-    module._compiled_call_impl = torch.compile(module._call_impl, backend="aot_eager", fullgraph=True)
+    module._compiled_call_impl = torch.compile(module._call_impl, backend="aot_eager_decomp_partition", fullgraph=True)
 
 
 def normed() -> nn.Module:

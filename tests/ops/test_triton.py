@@ -1,6 +1,5 @@
 """Triton kernels without a GPU: run by the interpreter, and compiled for GPUs that are not here."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.machine import needs, require
 
 from fastgan import ops
 from fastgan.bench import ahead
@@ -16,8 +16,10 @@ from fastgan.bench.ahead_calls import CALLS
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERPRETED = sorted((ROOT / "tests" / "interpreted").glob("test_*.py"))
+#: Those whose kernels have loops with computed bounds.
+LOOPING = {"test_adversarial", "test_fusion", "test_instance_norm", "test_offsets"}
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+pytestmark = needs("the package triton")
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,8 @@ def interpreted() -> dict[str, subprocess.CompletedProcess[str]]:
 
 @pytest.mark.parametrize("name", [file.stem for file in INTERPRETED])
 def test_in_the_interpreter(name: str, interpreted: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    if name in LOOPING:
+        require("loops in Triton's interpreter (Triton 3.6 needs NumPy < 2.5)")
     result = interpreted[name]
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-1000:]
     assert " passed" in result.stdout and "skipped" not in result.stdout, result.stdout[-1000:]
@@ -59,7 +63,6 @@ def test_every_triton_backend_is_compiled() -> None:
 
 
 def test_asked_for_without_a_gpu_it_says_why() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+    require("no GPU")
     with pytest.raises(ValueError, match="bias_act cannot use 'triton' here: it runs on cuda, not on cpu"):
         ops.bias_act(torch.ones(1, 1, 2, 2), backend="triton")

@@ -1,0 +1,71 @@
+"""Skipped tests are counted, and a skip that nothing explains fails the run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import machine
+
+TESTS = Path(__file__).resolve().parents[1]
+NEEDS_A_PACKAGE = """
+from helpers.machine import needs, require
+
+@needs("the package there_is_no_such_package")
+def test_marked(): ...
+
+def test_within():
+    require("the package there_is_no_such_package")
+
+def test_runs(): ...
+"""
+
+
+def run(folder: Path, text: str, **environment: str) -> tuple[int, str]:
+    file = folder / "test_some.py"
+    file.write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "helpers.skips", str(file)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "FASTGAN_TESTS"))}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**inherited, "PYTHONPATH": str(TESTS), **environment},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_an_unmet_need_is_counted_and_passes(tmp_path: Path) -> None:
+    code, output = run(tmp_path, NEEDS_A_PACKAGE)
+    assert code == 0 and "    2 the package there_is_no_such_package" in output, output
+
+
+def test_where_all_is_installed_it_fails(tmp_path: Path) -> None:
+    code, output = run(tmp_path, NEEDS_A_PACKAGE, FASTGAN_TESTS_COMPLETE="1")
+    assert code == 1 and "2 tests lack the package there_is_no_such_package" in output, output
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "pytest.skip('not today')",
+        "pytest.skip('needs nothing that is known: really')",
+        "pytest.skip('needs g++: it is on PATH, and this is not true')",
+        "pytest.importorskip('there_is_no_such_package')",
+    ],
+)
+def test_another_reason_fails_the_run(tmp_path: Path, statement: str) -> None:
+    code, output = run(tmp_path, f"import pytest\n\ndef test_one():\n    {statement}\n\ndef test_two(): ...\n")
+    assert code == 1 and "1 passed, 1 skipped" in output and "a test was skipped without an unmet need" in output, (
+        output
+    )
+
+
+def test_every_need_has_an_answer_here() -> None:
+    for need in machine.NEEDS:
+        reason = machine.absence(need)
+        assert reason is None or (isinstance(reason, str) and reason), need
+    assert set(machine.NEEDS) >= machine.PLATFORM
+    assert (machine.absence("a GPU") is None) != (machine.absence("no GPU") is None)

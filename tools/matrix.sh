@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# Runs the test suite of the last commit on the machines that this one can stand for: `tools/matrix.sh [LINE ...]`,
+# all lines without one, `--list` for their names. Prints a row of CONTRIBUTING.md's table for each line that ran.
+#
+# MATRIX_DIR (default ~/.cache/fastgan-matrix) keeps virtual environments, wheels and a log for each line.
+set -uo pipefail
+
+all=(default level-baseline level-avx2 level-avx512 level-avx512_bf16 libraries-sse4 libraries-avx2 libraries-avx512
+    threads-1 threads-2 threads-4 torch-2.11 torch-newest user locale order-1 order-2 order-3 alone workers-1 workers-4)
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+dir=${MATRIX_DIR:-${HOME:-/tmp}/.cache/fastgan-matrix}
+commit=$(git -C "$root" rev-parse --short HEAD)
+checkout=$dir/checkout
+
+die() {
+    echo "matrix.sh: $1" >&2
+    exit 2
+}
+
+# The commit, and the development data beside it, in a folder that the tests may not write to.
+make_checkout() {
+    [ "$(cat "$checkout/.commit" 2>/dev/null)" = "$commit" ] && return
+    chmod -R u+w "$checkout" 2>/dev/null
+    rm -rf "$checkout"
+    mkdir -p "$checkout"
+    git -C "$root" archive HEAD | tar x -C "$checkout" || die "no commit to test"
+    [ -d "$root/../shared" ] && ln -sfn "$(realpath "$root/../shared")" "$dir/shared"
+    echo "$commit" >"$checkout/.commit"
+    chmod -R a-w "$checkout"
+}
+
+# environment NAME PYTHON PACKAGE...: a virtual environment with these packages and the commit's own.
+environment() {
+    local name=$1 python=$2
+    shift 2
+    venv=$dir/venv-$name
+    command -v "$python" >/dev/null || die "line needs $python, which is not on PATH"
+    local version wheel
+    version=$("$python" -c 'import sys; print("{}{}".format(*sys.version_info))')
+    wheel=$dir/wheels/$commit
+    if ! ls "$wheel"/*-cp"$version"-*.whl >/dev/null 2>&1; then
+        "$python" -m pip wheel -q --no-deps "$checkout" -w "$wheel" || die "the wheel does not build"
+    fi
+    if [ ! -x "$venv/bin/python" ]; then
+        "$python" -m venv "$venv" || die "no virtual environment with $python"
+    fi
+    if [ "$(cat "$venv/.packages" 2>/dev/null)" != "$*" ]; then
+        "$venv/bin/pip" install -q "$@" "$(ls "$wheel"/*-cp"$version"-*.whl)[dev]" pytest-randomly ||
+            die "cannot install $*"
+        echo "$*" >"$venv/.packages"
+    fi
+    if [ "$(cat "$venv/.commit" 2>/dev/null)" != "$commit" ]; then
+        "$venv/bin/pip" install -q --no-deps --force-reinstall "$wheel"/*-cp"$version"-*.whl || die "cannot install"
+        echo "$commit" >"$venv/.commit"
+    fi
+}
+
+# run_line LINE: the suite as this line has it; its log and the last line of pytest's summary.
+run_line() {
+    local line=$1 log=$dir/logs/$1.log workers=2 venv="" order="-p no:randomly"
+    local user=() unset=() set=() run=()
+    case $line in
+    torch-2.11) environment 2.11 python3.12 torch==2.11.0 "numpy<2.5" ;;
+    torch-newest) XDG_CONFIG_DIRS=/nonexistent environment newest python3 --upgrade torch ;;
+    *) environment default python3 ;;
+    esac
+    case $line in
+    level-*) set=("FASTGAN_CPU_LEVEL=${line#level-}") ;;
+    libraries-sse4)
+        set=(FASTGAN_CPU_LEVEL=baseline ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2
+            ONEDNN_MAX_CPU_ISA=SSE41)
+        ;;
+    libraries-avx2) set=(ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2) ;;
+    libraries-avx512)
+        set=(ATEN_CPU_CAPABILITY=avx512 MKL_ENABLE_INSTRUCTIONS=AVX512 ONEDNN_MAX_CPU_ISA=AVX512_CORE)
+        ;;
+    threads-*) set=("OMP_NUM_THREADS=${line#threads-}" "MKL_NUM_THREADS=${line#threads-}") ;;
+    user)
+        # Another user than root, whom file modes hold: root is mapped to one, and loses what overrides them.
+        [ "$(id -u)" = 0 ] && user=(unshare --user --map-user=1000 --map-group=1000)
+        umask 077
+        ;;
+    locale) unset=(-u HOME -u USER) set=(LANG=C LC_ALL=C TZ=Pacific/Kiritimati) ;;
+    order-*) order="--randomly-seed=${line#order-}" ;;
+    workers-*) workers=${line#workers-} ;;
+    esac
+    # All lines share the kernels that Triton compiled: the compilation for four architectures takes minutes.
+    run=("${user[@]}" env "${unset[@]}" "PATH=$venv/bin:$PATH" OMP_WAIT_POLICY=PASSIVE "TRITON_CACHE_DIR=$dir/triton"
+        FASTGAN_TESTS_COMPLETE=1 "${set[@]}" "$venv/bin/pytest" -q -p no:cacheprovider)
+    local begin=$SECONDS code=0
+    cd "$checkout" || die "no checkout"
+    if [ "$line" = alone ]; then
+        : >"$log"
+        local file
+        for file in tests/test_*.py tests/*/test_*.py; do
+            [[ $file == tests/interpreted/* ]] && continue # tests/ops/test_triton.py runs these
+            # shellcheck disable=SC2086
+            "${run[@]}" $order "$file" >>"$log" 2>&1 || code=1
+        done
+    else
+        # shellcheck disable=SC2086
+        "${run[@]}" $order -n "$workers" --dist loadfile >"$log" 2>&1 || code=$?
+    fi
+    local counts seconds=$((SECONDS - begin))
+    counts=$(awk '{ while (match($0, /[0-9]+ (passed|failed|skipped|error)/)) {
+            split(substr($0, RSTART, RLENGTH), part, " "); n[part[2]] += part[1]; $0 = substr($0, RSTART + RLENGTH) } }
+        END { printf "%d | %d | %d", n["passed"], n["failed"] + n["error"], n["skipped"] }' <(grep -E '^[0-9]+ (passed|failed|skipped|error).* in [0-9.]+s' "$log"))
+    local machine versions
+    machine=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+    versions=$("$venv/bin/python" -c 'import sys, torch; print("{}.{}".format(*sys.version_info), torch.__version__, sep=", ")')
+    echo "| \`$line\` | $(date +%F) | $commit | $machine | $versions | $counts | $((seconds / 60)):$(printf %02d $((seconds % 60))) |"
+    return "$code"
+}
+
+if [ "${1:-}" = --list ]; then
+    printf '%s\n' "${all[@]}"
+    exit 0
+fi
+for line in "$@"; do
+    case " ${all[*]} " in *" $line "*) ;; *) die "no line $line; the lines are ${all[*]}" ;; esac
+done
+mkdir -p "$dir/logs" "$dir/wheels"
+dir=$(realpath "$dir")
+checkout=$dir/checkout
+make_checkout
+failed=()
+echo "| line | date | commit | processor | Python, torch | passed | failed | skipped | minutes |"
+echo "|---|---|---|---|---|---|---|---|---|"
+[ $# -gt 0 ] || set -- "${all[@]}"
+for line in "$@"; do
+    (run_line "$line") || failed+=("$line")
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "failed: ${failed[*]}; logs in $dir/logs" >&2
+    exit 1
+fi
