@@ -16,6 +16,8 @@ from fastgan.ops import _native
 if TYPE_CHECKING:
     from fastgan.config import Config
 
+pytest_plugins = ["helpers.skips"]
+
 # Child processes import the package that is installed, as this one does, and not the checkout they are started in.
 os.environ["PYTHONSAFEPATH"] = "1"
 

@@ -32,7 +32,7 @@ def rows_of(page: str) -> list[str]:
         return [row for table in script("article.py")["tables"](RESULTS) for row in table.splitlines()]
     if page == "docs/performance.md":
         measured = script("ops/table.py")["table"](read("ops-cpu.json"))
-        compiled = json.loads((RESULTS.parent / "triton-kernels.json").read_text())
+        compiled = json.loads((RESULTS.parent / "triton-kernels.json").read_text(encoding="utf-8"))
         loader = script("loader.py")["table"](read("loader.json"))
         kernels = script("ops/triton_kernels.py")["table"](compiled)
         quality = script("time_to_quality.py")["table"](read("time-to-quality.json"))
@@ -48,28 +48,29 @@ def whole_networks() -> list[str]:
 
 
 def read(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / name).read_text())
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/article.md", "docs/performance.md", "docs/stability.md"])
 def test_figures_are_those_of_the_result_files(page: str) -> None:
-    rows, text = rows_of(page), (ROOT / page).read_text()
+    rows, text = rows_of(page), (ROOT / page).read_text(encoding="utf-8")
     assert len(rows) > 4 and [row for row in rows if row not in text] == []
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
     local = [target for target in targets if "://" not in target]
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
 def test_embedding_runs(tmp_path: Path) -> None:
     """The snippets of the page, one after another as they stand."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "embedding.md").read_text(), re.DOTALL)
+    page = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(blocks) > 10
     program = tmp_path / "embedding.py"
-    program.write_text("\n".join(block for block in blocks if "import webdataset" not in block))
+    program.write_text("\n".join(block for block in blocks if "import webdataset" not in block), encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(program)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
@@ -89,7 +90,7 @@ def test_the_sweep_runs(tmp_path: Path, photos: Path, style_file: Path) -> None:
     out = tmp_path / "sweep.json"
     command += ["--size", "32", "--steps", "1", "--json", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())
     assert len(results) == 9 and {(each["optim.generator.lr"], each["data.batch"]) for each in results} == {

@@ -10,6 +10,8 @@ FUSIONS = ["adain", "convex", "additive", "mlp"]
 CHANNELS = {"relu1_1": 64, "relu2_1": 128, "relu3_1": 256, "relu4_1": 512, "relu5_1": 512}
 #: What ``network`` divides the fused features by, at its layer and at relu1_1.
 SCALES = (1.7, 0.6)
+#: One of 256 levels of a picture in [-1, 1]: two that are nearer than that on average look the same.
+LEVEL = 2 / 255
 
 
 def network(fusion: str = "adain", layer: str = "relu2_1", width: int = 4, depth: int = 1) -> FusionGenerator:

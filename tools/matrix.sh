@@ -12,6 +12,8 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 dir=${MATRIX_DIR:-${HOME:-/tmp}/.cache/fastgan-matrix}
 commit=$(git -C "$root" rev-parse --short HEAD)
 checkout=$dir/checkout
+# What a build is made of: tests may change without another one.
+build=$(git -C "$root" rev-parse HEAD:fastgan HEAD:csrc HEAD:setup.py HEAD:pyproject.toml | sha1sum | cut -c1-12)
 
 die() {
     echo "matrix.sh: $1" >&2
@@ -38,7 +40,7 @@ environment() {
     command -v "$python" >/dev/null || die "line needs $python, which is not on PATH"
     local version wheel
     version=$("$python" -c 'import sys; print("{}{}".format(*sys.version_info))')
-    wheel=$dir/wheels/$commit
+    wheel=$dir/wheels/$build
     if ! ls "$wheel"/*-cp"$version"-*.whl >/dev/null 2>&1; then
         "$python" -m pip wheel -q --no-deps "$checkout" -w "$wheel" || die "the wheel does not build"
     fi
@@ -50,9 +52,9 @@ environment() {
             die "cannot install $*"
         echo "$*" >"$venv/.packages"
     fi
-    if [ "$(cat "$venv/.commit" 2>/dev/null)" != "$commit" ]; then
+    if [ "$(cat "$venv/.build" 2>/dev/null)" != "$build" ]; then
         "$venv/bin/pip" install -q --no-deps --force-reinstall "$wheel"/*-cp"$version"-*.whl || die "cannot install"
-        echo "$commit" >"$venv/.commit"
+        echo "$build" >"$venv/.build"
     fi
 }
 

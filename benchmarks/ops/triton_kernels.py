@@ -27,9 +27,12 @@ def compiled() -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A line a kernel: the most that it takes in any form, in the configuration chosen by default."""
+    """A line a kernel: the most that it takes in any form, in the configuration chosen by default. The first line says
+    which Triton compiled them."""
     archs = result["header"]["archs"]
     lines = [
+        f"Compiled by Triton {result['header']['triton']}:",
+        "",
         f"| kernel | forms compiled | {' | '.join(f'sm_{arch}' for arch in archs)} | shared memory, bytes | spilled |",
         f"|---|---|{'---|' * len(archs)}---|---|",
     ]

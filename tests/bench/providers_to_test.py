@@ -1,11 +1,12 @@
-"""Providers that a worker can open: a number, an error, a death."""
+"""Providers that a worker can open: a number, an error, a death. A call takes the time that it is told to."""
 
 import os
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from fastgan.bench import workers
 from fastgan.bench.workers import Opened
 
 
@@ -16,15 +17,16 @@ def open_provider(options: dict[str, Any]) -> Opened:
         import nowhere_to_be_found  # noqa: F401
     if kind == "fails":
         raise ValueError("no such thing\nat all")
-    calls = 0
+    calls, now = 0, 0.0
+    workers.time = SimpleNamespace(perf_counter=lambda: now)  # type: ignore[assignment]
 
     def call() -> None:
-        nonlocal calls
+        nonlocal calls, now
         calls += 1
         if kind == "dies" and calls > 1:
             os._exit(3)
         if kind == "raises":
             raise RuntimeError("not today")
-        time.sleep(0.001 * options.get("ms", 1))
+        now += 0.001 * options.get("ms", 1)
 
     return Opened({"value": torch.tensor(options.get("value", 1.0))}, call)

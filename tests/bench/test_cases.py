@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from helpers.bounds import rounding
+from helpers.machine import absence, needs, require
 
 from fastgan.bench import measure, ops
 from fastgan.bench.case import Case
@@ -26,8 +28,12 @@ def test_every_provider_is_right(name: str) -> None:
     given = measure.input_sets(case, case.output(case.inputs(0), "reference").detach(), few=True)[0]
     functions, errors = ops.ready(case, given, compiled=False)
     assert {"fastgan", "fastgan-reference", "eager"} <= functions.keys()
-    # Packages that blur in bfloat16 have gradients 3% off. They get no ratio there.
-    exact = [name for name in errors if name in OURS or case.dtype == torch.float32]
+    # Packages that blur in bfloat16 have gradients 3% off, and torch convolves by what the processor has, which may add
+    # in bfloat16 too. They get no ratio there.
+    judged = OURS
+    if case.spec.op == "conv2d" and case.dtype == torch.bfloat16:
+        judged = ("fastgan", "fastgan-native") if absence("native convolutions in bfloat16") is None else ()
+    exact = [name for name in errors if name in judged or case.dtype == torch.float32]
     assert {name: errors[name] for name in exact if not errors[name] <= case.tolerance} == {}
 
 
@@ -92,13 +98,13 @@ def test_work_in_place_counts_what_is_written() -> None:
 
 @pytest.mark.parametrize("name", ["torch.optim foreach", "torch.optim fused", "eager", "fastgan-native"])
 def test_an_update_in_place_is_checked_on_copies(name: str) -> None:
+    if name == "fastgan-native":
+        require("the extension")
     case = next(iter(cases("optim_step", "cpu", quick=True)))
     given = measure.input_sets(case, torch.empty(0), few=True)[0]
     before = [tensor.clone() for tensor in given.inputs]
     functions, errors = ops.ready(case, given, only=name)
-    if not functions:
-        pytest.skip(f"{name} is not there")
-    assert errors[name] <= 1e-6
+    assert errors[name] <= rounding(steps=15)  # operations of an element, as the case's cost counts them
     assert all(torch.equal(now, then) for now, then in zip(given.inputs, before, strict=True))
     after = measure.call(case, functions[name], given)
     assert [torch.equal(now, before[index]) for now, index in zip(after, case.spec.written, strict=True)] == [False] * 4
@@ -127,10 +133,11 @@ def test_a_provider_a_backend() -> None:
     assert "compiled" not in [name for name, _ in providers(case, compiled=False)]
 
 
+@needs("a compiler for torch.compile")
 def test_the_compiled_reference_is_right() -> None:
     case = next(iter(cases("to_pixels", "cpu", quick=True)))
     given = measure.input_sets(case, torch.empty(0), few=True)[0]
-    functions, errors = ops.ready(case, given, only="compiled")
-    if not functions:
-        pytest.skip("torch.compile does not work here")
+    skipped: list[str] = []
+    _, errors = ops.ready(case, given, only="compiled", skipped=skipped)
+    assert skipped == []
     assert errors["compiled"] <= case.tolerance

@@ -14,9 +14,10 @@ from fastgan.errors import InputError
 
 def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    available = jpeg.AVAILABLE
+    available, children = jpeg.AVAILABLE, set(multiprocessing.active_children())
     result = loader.run(quick=True, workers=1)
-    assert not list(tmp_path.glob("fastgan*")) and not multiprocessing.active_children() and available == jpeg.AVAILABLE
+    assert not list(tmp_path.glob("fastgan*")) and set(multiprocessing.active_children()) <= children
+    assert available == jpeg.AVAILABLE
     header, rows = result["header"], {row["provider"]: row for row in result["rows"]}
     assert {"fastgan", "fastgan-thread", "fastgan-pillow"} <= rows.keys() <= loader_peers.PIPELINES.keys()
     assert header["complete"] and len(header["skipped"]) == len(loader_peers.PIPELINES) - len(rows)
@@ -24,7 +25,8 @@ def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in rows.values():
         assert set(results.ROW_KEYS) <= row.keys() and (row["suite"], row["case"]) == ("loader", "jpeg-256-b16")
         assert row["correct"] and 0 < row["ms_p20"] <= row["ms_median"] <= row["ms_p80"]
-        assert row["img_per_s"] == pytest.approx(16e3 / row["ms_median"], rel=1e-2)
+        # Half of the last of four digits, and of five.
+        assert row["img_per_s"] == pytest.approx(16e3 / row["ms_median"], rel=5.6e-4)
         assert row["cpu_ms_per_image"] > 0 and row["fraction_of_limit"] > 0
     json.loads(results.to_text(result))
     assert report.tables(result)

@@ -1,7 +1,7 @@
 """Timing, errors and ceilings."""
 
 import math
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,13 +19,29 @@ def case() -> Case:
     return next(iter(cases("psnr", "cpu", quick=True)))
 
 
-def test_rounds_are_interleaved_and_inputs_rotate(case: Case) -> None:
+class Clock:
+    """In the place of the module ``time``, for ``measure``: it stands still but for what a test adds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=self.read, monotonic=self.read))
+
+    def read(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_rounds_are_interleaved_and_inputs_rotate(case: Case, clock: Clock) -> None:
     order: list[tuple[str, int]] = []
 
     def provider(name: str) -> measure.Function:
         def run(inputs: tuple[Tensor, ...]) -> Tensor:
             order.append((name, int(inputs[0])))
-            time.sleep(0.002)
+            clock.now += 0.002
             return inputs[0]
 
         return run
@@ -36,27 +52,37 @@ def test_rounds_are_interleaved_and_inputs_rotate(case: Case) -> None:
     names = "".join(name for name, _ in order)
     assert names == "abc" + "abc" + "bca" + "cab"
     assert [number for name, number in order if name == "a"] == [0, 1, 2, 0]
-    assert all(2 <= sample.p20 <= sample.median <= sample.p80 for sample in samples.values())
+    for sample in samples.values():
+        assert (sample.p20, sample.median, sample.p80) == pytest.approx((2, 2, 2))
 
 
-def test_short_calls_are_repeated_within_a_sample(case: Case) -> None:
+def test_short_calls_are_repeated_within_a_sample(case: Case, clock: Clock) -> None:
     calls = 0
 
     def run(inputs: tuple[Tensor, ...]) -> Tensor:
         nonlocal calls
         calls += 1
+        clock.now += 2**-12
         return inputs[0]
 
     sets = [InputSet((torch.zeros(1),), None)]
     samples = measure.interleaved(case, {"a": run}, sets, Effort(seconds=0.0, least=2, most=2))
-    assert calls > 3 and samples["a"].median < 100
+    assert calls == 1 + 2 * 7  # 7 of them are the first to take 1.5 ms
+    assert samples["a"].median == pytest.approx(1e3 * 2**-12)
 
 
-def test_rounds_end_with_the_time(case: Case) -> None:
+def test_rounds_end_with_the_time(case: Case, clock: Clock) -> None:
+    calls = 0
+
+    def run(inputs: tuple[Tensor, ...]) -> Tensor:
+        nonlocal calls
+        calls += 1
+        clock.now += 2**-4
+        return inputs[0]
+
     sets = [InputSet((torch.zeros(1),), None)]
-    begin = time.monotonic()
-    measure.interleaved(case, {"a": lambda inputs: inputs[0]}, sets, Effort(seconds=0.05, least=1, most=10**9))
-    assert time.monotonic() - begin < 30
+    measure.interleaved(case, {"a": run}, sets, Effort(seconds=4.5 * 2**-4, least=1, most=10**9))
+    assert calls == 1 + 5
 
 
 def test_error_is_relative_to_the_largest() -> None:

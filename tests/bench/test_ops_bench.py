@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.machine import needs
 from torch import Tensor
 
 from fastgan import ops as public
@@ -43,7 +44,8 @@ def test_ratios_are_to_the_best_peer(result: results.Result) -> None:
     for rows in by_case.values():
         peers = [row["ms_median"] for row in rows if not row["provider"].startswith("fastgan")]
         for row in rows:
-            assert row["ratio_to_best_peer"] == pytest.approx(min(peers) / row["ms_median"], rel=1e-3)
+            # Of four digits: half of the last is at most 5e-4 of it.
+            assert row["ratio_to_best_peer"] == pytest.approx(min(peers) / row["ms_median"], rel=5.001e-4)
         assert max(r["ratio_to_best_peer"] for r in rows if not r["provider"].startswith("fastgan")) == 1
 
 
@@ -96,15 +98,17 @@ def test_unfinished_results_are_kept() -> None:
     assert "copy_gb_per_s" in told[0] and "to_pixels" in told[-1]
 
 
-@pytest.mark.parametrize("device", ["tpu", "cuda"])
+@pytest.mark.parametrize("device", ["tpu", pytest.param("cuda", marks=needs("no GPU"))])
 def test_bad_devices(device: str) -> None:
-    if device == "cuda" and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
     with pytest.raises(InputError, match=f"--device {device}"):
         ops.run(device)
 
 
-def test_tables_fit_a_hundred_columns(result: results.Result, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_fit_a_hundred_columns(
+    result: results.Result, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # what is not a terminal would be taken for one
+        monkeypatch.delenv(name, raising=False)
     drawn = report.tables(result)
     assert [table.title.split()[0] for table in drawn] == ["psnr", "to_pixels"]
     for table in drawn:

@@ -33,7 +33,7 @@ def worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
 def test_it_gives_its_result_times_and_memory(worker: Callable[..., Worker]) -> None:
     one = worker(value=2.5, ms=20)
     assert one.result()["value"].item() == 2.5
-    assert 0.02 <= one.seconds() < 20 and one.seconds(3) >= 0.06
+    assert one.seconds() == pytest.approx(0.02) and one.seconds(3) == pytest.approx(0.06)
     assert 30 < one.peak_mb() < 10_000
     one.close()
     with pytest.raises(WorkerError, match="process ended"):
@@ -85,11 +85,8 @@ def test_a_wrong_provider_gets_no_ratio_and_is_nobodys_peer() -> None:
     assert all(row["ratio_to_best_peer"] is None and "ratio_to" not in row for row in wrong)
     right = rows["fastgan-bfloat16"]
     assert right["correct"] and set(right["ratio_to"]) == {"eager-float32"}
-    assert right["ratio_to_best_peer"] == pytest.approx(
-        rows["eager-float32"]["ms_median"] / right["ms_median"], rel=1e-3
-    )
-    assert right["img_per_s"] == pytest.approx(2e3 / right["ms_median"], rel=1e-3)
-    assert right["fraction_of_limit"] == pytest.approx(0.5 / right["ms_median"], rel=1e-3)
+    assert right["ms_median"] == 10 and right["ratio_to_best_peer"] == 4
+    assert right["img_per_s"] == 200 and right["fraction_of_limit"] == 0.05
     assert right["gb_per_s"] is None and right["peak_mb"] > 30
     (table,) = report.tables({"header": {"machine": ""}, "rows": list(rows.values())})
     verdicts = {line[1].text: line[2].text for line in table.sections[0]}
@@ -101,8 +98,8 @@ def test_peers_in_less_arithmetic_do_not_count_for_the_best() -> None:
         ("fastgan", "float32", {"ms": 20}), ("eager", "float32", {"ms": 40}), ("eager", "bfloat16", {"ms": 1})
     )
     ours = rows["fastgan-float32"]
-    assert ours["ratio_to_best_peer"] == ours["ratio_to"]["eager-float32"] > 1
-    assert ours["ratio_to"]["eager-bfloat16"] < 1
+    assert ours["ratio_to_best_peer"] == ours["ratio_to"]["eager-float32"] == 2
+    assert ours["ratio_to"]["eager-bfloat16"] == 0.05
 
 
 def test_without_the_truth_nothing_is_right() -> None:

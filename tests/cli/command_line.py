@@ -1,6 +1,11 @@
-"""What a command line left behind."""
+"""What a command line left behind, and one in a process of its own."""
 
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 
@@ -20,3 +25,29 @@ class Result(NamedTuple):
 
 
 Command = Callable[..., Result]
+
+
+@contextmanager
+def started(
+    arguments: Iterable[object], then: Callable[[], object] = lambda: None, **environment: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """The command in a process of its own, which calls ``then`` first; killed if a test leaves it running."""
+
+    def begin() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in what a shell runs in the background
+        then()
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastgan", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        preexec_fn=begin,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

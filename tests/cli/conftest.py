@@ -1,5 +1,6 @@
 """Fixtures of the command line's tests: running it, and a model that it has trained."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,11 @@ from command_line import Command, Result
 from tiny_runs import TINY
 
 from fastgan.cli import main
+
+# What is printed is looked at: as to a file, 80 columns wide, whatever terminal or service the tests run in.
+os.environ["COLUMNS"] = "80"
+for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from command_line import Command
+from helpers.machine import needs
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_bad_input(case: str, fastgan: Command, tmp_path: Path, older: Path) -> 
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@needs("no GPU")
 def test_no_gpu(fastgan: Command, tmp_path: Path) -> None:
     complaint = fastgan("bench", "--device", "cuda", "--report", tmp_path / "r").complaint
     assert "--device cuda: torch sees no GPU" in complaint

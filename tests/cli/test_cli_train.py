@@ -3,15 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from command_line import Command
+from command_line import Command, started
+from helpers.waiting import HANG, wait_until
 from tiny_runs import METRICS, fingerprint, picture, read_lines, save_picture, untimed
 
 from fastgan.config import load_config
@@ -200,36 +199,18 @@ def test_names_that_are_no_text(fastgan: Command, given: list[object], tmp_path:
     assert made == [b"[bold]\xe9.png", b"a\nb\xe9.png", b"caf\xe8.png", b"caf\xe9.png"]
 
 
-def start(arguments: list[object], **options: Any) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "fastgan", *(str(argument) for argument in arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd="/",
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        **options,
-    )
-
-
-def wait_for_lines(out: Path, count: int, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if (out / "metrics.jsonl").is_file() and len((out / "metrics.jsonl").read_text().splitlines()) >= count:
-            return
-        time.sleep(0.01)
-    pytest.fail(f"no {count} steps: {process.communicate()}")
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_exits_0(
     fastgan: Command, given: list[object], tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "run"
-    process = start([*given, "--out", out, "--steps", 100_000])
-    wait_for_lines(out, 3, process)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=120)
+    log = out / "metrics.jsonl"
+    with started([*given, "--out", out, "--steps", 10**9]) as process:
+        wait_until(
+            lambda: (log.is_file() and log.read_text().count("\n") >= 3) or process.poll() is not None, "3 steps"
+        )
+        process.send_signal(number)
+        _, err = process.communicate(timeout=HANG)
     assert process.returncode == 0, err
     assert "saved. Go on with fastgan train --out" in err and "Traceback" not in err
     steps = len(read_lines(out))
@@ -247,10 +228,10 @@ def test_a_full_disk_is_told_in_a_line_and_damages_nothing(given: list[object], 
 
     out = tmp_path / "run"
     options = ["--steps", 200, "--set", "checkpoint.every=100000", "--set", "log.samples_every=100000"]
-    process = start(
-        [*given, "--out", out, *options], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
-    )
-    _, err = process.communicate(timeout=120)
+    limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (9000, 9000))
+    # Python would cut the .pyc files that it writes for others to read.
+    with started([*given, "--out", out, *options], limited, PYTHONDONTWRITEBYTECODE="1") as process:
+        _, err = process.communicate(timeout=HANG)
     assert process.returncode == 2 and "Traceback" not in err, err
     last = err.splitlines()[-1]
     assert last.startswith("fastgan: ") and "cannot be written" in last and "metrics.jsonl" in last

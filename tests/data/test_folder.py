@@ -48,7 +48,7 @@ def spoil(folder: Path, *which: int) -> list[Path]:
 def test_crops_are_crops(folder: Path) -> None:
     source = batches(folder)
     seen: set[tuple[int, int, int, bool]] = set()
-    for step in range(150):
+    for step in range(300):  # of 128 crops of picture 6, one of 11 places is left out with a chance of 6e-5
         batch = source.batch_at(step)
         assert batch.shape == (3, SIZE, SIZE, 3) and batch.dtype == torch.uint8
         for crop, number in zip(batch.numpy(), numbers(batch), strict=True):
@@ -67,7 +67,7 @@ def test_half_are_flipped_unless_told_otherwise(folder: Path) -> None:
     def flips(source: Batches) -> int:
         return sum(int(crop[0, 0, 0] > crop[0, -1, 0]) for step in range(100) for crop in source.batch_at(step))
 
-    assert 110 <= flips(batches(folder)) <= 190
+    assert abs(flips(batches(folder)) - 150) <= 5 * (300 / 4) ** 0.5  # 5 standard errors
     assert flips(batches(folder, flip=False)) == 0
 
 

@@ -67,7 +67,8 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: s
     file = save(np.ascontiguousarray(stored_as(upright, orientation)), tmp_path / f"a.{suffix}", exif=exif, quality=98)
     image = read_image(file)
     assert image.shape == upright.shape
-    assert np.abs(image.astype(int) - upright).max() <= (12 if suffix == "jpg" else 0)
+    turned = np.abs(upright[::-1].astype(int) - upright).max()
+    assert np.abs(image.astype(int) - upright).max() <= (turned / 10 if suffix == "jpg" else 0)
     assert read_image(file, reduce_to=20).shape == (20, 36, 3)
     assert read_picture(file)[0].shape == upright.shape
 
@@ -93,7 +94,7 @@ def test_16_bit_grey_is_scaled(tmp_path: Path) -> None:
 def test_16_bit_colour_is_scaled(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (24, 24, 3)).astype(np.uint16)
     (tmp_path / "a.png").write_bytes(png_16_bit(pixels))
-    assert np.abs(read_image(tmp_path / "a.png") - pixels / 257).max() <= 1
+    assert np.abs(read_image(tmp_path / "a.png") - pixels / 257).max() <= 1  # the low byte may be cut off
 
 
 def test_float_picture(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_alpha_is_laid_on_white(tmp_path: Path, channels: int) -> None:
     file = save(pixels, tmp_path / "a.png")
     colour, opacity = pixels[..., :-1].astype(float), pixels[..., -1:] / 255
     wanted = np.broadcast_to(colour * opacity + 255 * (1 - opacity), (30, 30, 3))
-    assert np.abs(read_image(file) - wanted).max() <= 1
+    assert np.abs(read_image(file) - wanted).max() <= 1  # rounded or cut off to 8 bits
     rgb, alpha = read_picture(file)
     assert alpha is not None and np.array_equal(alpha, pixels[..., -1])
     seen = alpha > 0
@@ -142,8 +143,10 @@ def test_cmyk(tmp_path: Path) -> None:
     picture = Image.frombytes("CMYK", (32, 32), ink.tobytes())
     picture.save(tmp_path / "a.tif")
     picture.save(tmp_path / "a.jpg", quality=98)
-    assert np.abs(read_image(tmp_path / "a.tif") - wanted).max() <= 2
-    assert np.abs(read_image(tmp_path / "a.jpg") - wanted).mean() <= 3
+    assert np.abs(read_image(tmp_path / "a.tif") - wanted).max() <= 2  # two roundings
+    # Quality 98 divides coefficients by 5 at most: each ink is off by 2.5 at most (root mean square), and two make a
+    # colour. Without the black it would be off by 40.
+    assert np.abs(read_image(tmp_path / "a.jpg") - wanted).mean() <= 2 * 2.5 + 2
 
 
 def test_grey_and_bilevel(tmp_path: Path) -> None:
@@ -178,6 +181,7 @@ def test_reduce_to_sets_the_short_side_and_never_enlarges(tmp_path: Path) -> Non
     assert read_image(file, reduce_to=50).shape == (75, 50, 3)
     assert np.array_equal(read_image(file, reduce_to=200), smooth(300, 200))
     assert np.array_equal(read_image(file, reduce_to=999), smooth(300, 200))
+    # Half a pixel beside its place it would be off by half of the steepest slope, 120 * 5 / 50.
     assert np.abs(read_image(file, reduce_to=50).astype(int) - smooth(75, 50)).max() <= 4
 
 
@@ -185,20 +189,23 @@ def test_reducing_does_not_alias() -> None:
     board = np.indices((256, 256)).sum(0) % 2 * 255
     stripes = np.repeat(board[..., None], 3, -1).astype(np.uint8)
     inner = reduce_short_side(stripes, 50)[4:-4, 4:-4].astype(int)
-    assert np.abs(inner - 127.5).max() <= 4
+    assert np.abs(inner - 127.5).max() <= 4  # one that aliases is 127.5 off; Lanczos leaves some hundredths of that
 
 
 def test_reducing_a_jpeg_while_decoding_looks_the_same(tmp_path: Path) -> None:
     file = save(smooth(1200, 1600), tmp_path / "a.jpg", quality=95)
     quick = read_image(file, reduce_to=100).astype(int)
     assert quick.shape == (100, 133, 3)
-    assert np.abs(quick - reduce_short_side(read_image(file), 100)).max() <= 3
+    # The slope is 120 * 4 / 100 and more: a picture half a pixel beside its place is off by more.
+    assert np.abs(quick - reduce_short_side(read_image(file), 100)).max() <= 2
 
 
 def test_resizing_agrees_with_scikit_image() -> None:
     transform = importlib.import_module("skimage.transform")
     image = smooth(120, 200)
     theirs = transform.resize(image, (60, 100), order=3, anti_aliasing=True) * 255
+    # Roundings are 0.25 off in the mean. The slopes are up to 120 * 5 / 100 across and 120 * 4 / 60 down: half a pixel
+    # beside its place it would be off by more than 2.
     assert np.abs(fit_short_side(image, 60) - theirs).mean() <= 1
 
 

@@ -27,7 +27,8 @@ def test_every_suffix_read_is_written(tmp_path: Path, suffix: str) -> None:
     write_image(picture, tmp_path / f"a{suffix}")
     read = read_image(tmp_path / f"a{suffix}")
     assert read.shape == picture.shape
-    assert np.abs(read.astype(int) - picture).mean() <= 6
+    # GIF has 256 colours, 6 or 7 levels a channel: 255 / 6 / 4 off in the mean. Channels that are swapped are 70 off.
+    assert np.abs(read.astype(int) - picture).mean() <= 255 / 6 / 4
     assert os.listdir(tmp_path) == [f"a{suffix}"]
 
 
@@ -36,7 +37,7 @@ def test_jpeg_keeps_sharp_colour(tmp_path: Path) -> None:
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 255
     write_image(stripes, tmp_path / "a.jpg")
-    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - stripes).mean() < 8
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - stripes).mean() < 8  # violet is 85 off
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

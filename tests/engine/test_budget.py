@@ -39,11 +39,10 @@ def test_seconds() -> None:
 def test_minutes_are_those_of_the_whole_command(tiny: Callable[..., Config]) -> None:
     """A command that started long ago has hardly any time left, and trains at least one step all the same."""
     config = tiny({"train.steps": None, "train.minutes": 10})
-    begin = time.monotonic()
-    trainer = Trainer(config, started=begin - 600)
+    trainer = Trainer(config, started=time.monotonic() - 600)
     report = trainer.fit()
+    assert trainer.budget.seconds == 1, "the least that is left"
     assert trainer.state.step >= 1 and report["complete"]
-    assert time.monotonic() - begin < 300
     fresh = Trainer(config)
     assert fresh.budget.seconds == 600
 
@@ -55,4 +54,4 @@ def test_schedules_follow_the_clock(tiny: Callable[..., Config]) -> None:
 
     rate = trainer.config.optim.generator.lr
     final = trainer.config.optim.final_lr
-    assert trainer.step(batch(0))["lr/g"] == pytest.approx(rate * (1 + final) / 2, rel=1e-6)
+    assert trainer.step(batch(0))["lr/g"] == pytest.approx(rate * (1 + final) / 2)

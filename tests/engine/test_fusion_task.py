@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.bounds import approx, assert_close, rounding
+from helpers.quality_bounds import ssim_error
+from observed_step import close, near, sums
 from PIL import Image
 from tiny_runs import batch, differences, floats, picture, save_picture, untimed
 from torch import Tensor
@@ -20,6 +23,7 @@ from fastgan.config import Config
 from fastgan.engine import Trainer
 from fastgan.engine.infer import Stylizer
 from fastgan.engine.model_files import save_model
+from fastgan.engine.styles import style_code, style_tensor
 from fastgan.losses import style_distance, style_grams
 from fastgan.models import STYLE_LAYERS, FastGenerator, FusionGenerator, VGGEncoder
 
@@ -70,8 +74,14 @@ def distances(have: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
     return torch.stack(each).mean(0)
 
 
+def close_distance(want: float, encoder: VGGEncoder) -> Any:
+    """A squared relative difference of Grams that are both off by rounding: of features of 48 x 52 pixels at most."""
+    difference = math.sqrt(want)
+    return approx(want, steps=2 * (sums(encoder) + 50), scale=2 * difference * (1 + difference))
+
+
 @pytest.mark.parametrize("structure", [1.0, 2.3])
-def test_one_step_is_its_formula(fusion: Make, structure: float) -> None:
+def test_one_step_is_its_formula(smooth_encoder: None, fusion: Make, structure: float) -> None:
     """Each image has its own style and strength in what G minimises; D sees full strength alone, beside that style."""
     fields = {"loss.content": 0.5, "loss.tv": 0.3, "loss.psnr": 0.2, "loss.adversarial": 0.11, "loss.ssim": 2.0}
     target = {} if structure == 1 else {"quality.target_ssim": 0.5}
@@ -103,16 +113,18 @@ def test_one_step_is_its_formula(fusion: Make, structure: float) -> None:
     assert values[::2] == [1, 0, values[4]] and values[3] == 1 and 0 < values[1] < 1 and 0 < values[4] < 1
     own = [g.encode_style(encoder(style, ("relu2_1", "relu1_1"))) for style in TENSORS]
     assert codes.shape == (5, 128 + 64, 1, 2)
-    which = [next(i for i, code in enumerate(own) if torch.allclose(each, code[0], rtol=1e-4)) for each in codes]
+    which = [min((0, 1), key=lambda i, each=each: (each - own[i][0]).abs().max()) for each in codes]
+    for each, index in zip(codes, which, strict=True):
+        assert_close(each, own[index][0], steps=2 * (sums(encoder, g) + 46))  # 40 x 52 pixels
     assert {0, 1} == set(which), "another batch: this one has one style alone"
     content = floats(7, 5)
     for layer, have in features.items():
-        torch.testing.assert_close(have, encoder(content, (layer,))[layer], rtol=1e-4, atol=1e-5)
+        assert_close(have, encoder(content, (layer,))[layer], steps=2 * sums(encoder))
     result = g({name: value.detach() for name, value in features.items()}, codes, strength)
     full = strength == 1
     real, fake, again = shown
-    torch.testing.assert_close(fake, result[full].detach(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(again, fake)
+    assert_close(fake, result[full], steps=2 * sums(encoder, g))
+    assert torch.equal(again, fake)
     for crop, index in zip(real, torch.tensor(which)[full].tolist(), strict=True):
         red, _, blue = ((crop + 1) / 2).mean((1, 2)).tolist()
         assert (blue > 2 * red) if index == 0 else (red > 2 * blue)
@@ -138,12 +150,12 @@ def test_one_step_is_its_formula(fusion: Make, structure: float) -> None:
     assert min(scaled["missed"].item(), scaled["style"].item()) > 0.05
     kept = {"content", "ssim", "psnr", "missed"}
     loss = sum(((structure if name in kept else 1) * term for name, term in scaled.items()), torch.zeros(()))
-    assert metrics["loss/g"] == pytest.approx(loss.item(), rel=1e-4)
-    assert metrics["loss/style"] == pytest.approx(style[full].mean().item(), rel=1e-4)
-    assert metrics["quality/ssim"] == pytest.approx(ssim[full].mean().item(), abs=1e-4)
-    want = torch.autograd.grad(loss, list(g.parameters()))
-    for have, gradient in zip(taken, want, strict=True):
-        torch.testing.assert_close(have, gradient, rtol=5e-3, atol=1e-4 * gradient.abs().max().item() + 1e-6)
+    passed = (g, encoder, encoder, state.discriminator)
+    assert metrics["loss/g"] == near(loss, *passed)
+    assert metrics["loss/style"] == near(style[full].mean(), *passed)
+    error = 2 * ssim_error(unit[full], unit_content[full]) + rounding(1, 2 * sums(g, encoder))
+    assert metrics["quality/ssim"] == pytest.approx(ssim[full].mean().item(), abs=error)
+    close(taken, torch.autograd.grad(loss, list(g.parameters())), *passed)
 
 
 def test_strengths_take_turns(fusion: Make) -> None:
@@ -183,7 +195,8 @@ def test_calibration(fusion: Make, tmp_path: Path) -> None:
     for state in (trainer.state, resumed.state):
         for network in (state.generator, state.ema):
             for name, value in want.items():
-                torch.testing.assert_close(network.get_buffer(name), value, rtol=1e-4, atol=1e-5)
+                steps = 2 * (sums(encoder_of(trainer)) + 64)  # of 4 x 32 x 32 pixels at most
+                assert_close(network.get_buffer(name), value, steps=steps)
 
 
 @pytest.mark.parametrize("mode", ["adain", "convex", "additive", "mlp"])
@@ -280,14 +293,15 @@ def test_measures_pair_photographs_with_styles(fusion: Make, tmp_path: Path) -> 
         want.append(far[number % 2])
         other.append(far[1 - number % 2])
     measured = trainer.task.finish(trainer.state).values["style_distance"]
-    assert measured == pytest.approx(want, rel=1e-3) and other != pytest.approx(want, rel=0.05)
-    assert trainer.task.observe(trainer.state)["held_out/style_distance"] == pytest.approx(np.mean(want), rel=1e-3)
+    assert [close_distance(each, encoder) for each in want] == measured
+    assert all(abs(a / b - 1) > 0.05 for a, b in zip(want, other, strict=True)), "which style it is would not show"
+    observed = trainer.task.observe(trainer.state)["held_out/style_distance"]
+    assert observed == close_distance(float(np.mean(want)), encoder)
     start = trainer.task.start().values["style_distance"]
     plain = [torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1 for image in held]
     targets = [style_grams(encoder, [style]) for style in TENSORS]
-    assert start == pytest.approx(
-        [style_distance(encoder(x, STYLE_LAYERS), targets[i % 2]).item() for i, x in enumerate(plain)], rel=1e-3
-    )
+    wanted = [style_distance(encoder(x, STYLE_LAYERS), targets[i % 2]).item() for i, x in enumerate(plain)]
+    assert [close_distance(each, encoder) for each in wanted] == start
 
 
 # --- pictures
@@ -311,13 +325,15 @@ def test_a_style_may_be_given_in_any_way(learnt: Trainer) -> None:
 
 def test_a_large_style_is_reduced_as_in_training(learnt: Trainer) -> None:
     """To a short side of 384, whatever kind it is: arrays and tensors mean the same."""
-    stylizer, large = learnt.model(), picture(430, 500, 8)
+    stylizer, large = learnt.model(), picture(860, 1000, 8)
     assert isinstance(stylizer, Stylizer)
     array = stylizer.code(large)
     tensor = stylizer.code(torch.from_numpy(large).permute(2, 0, 1).float() / 255)
-    torch.testing.assert_close(tensor, array, rtol=0.05, atol=0.02 * array.abs().max().item())
-    reduced = Image.fromarray(large).resize((446, 384), Image.Resampling.BICUBIC)
-    torch.testing.assert_close(array, stylizer.code(reduced), rtol=0.05, atol=0.03 * array.abs().max().item())
+    reduced = stylizer.code(Image.fromarray(large).resize((446, 384), Image.Resampling.BICUBIC))
+    whole = style_code(style_tensor(large), encoder_of(learnt), stylizer.generator)
+    # The filters differ, in what they leave of the finest detail: by far less than no reduction does.
+    apart = (whole - array).abs().mean()
+    assert (tensor - array).abs().mean() < 0.25 * apart and (reduced - array).abs().mean() < 0.25 * apart
 
 
 @pytest.mark.parametrize("bad", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), torch.zeros(4, 9, 9), "red.png"])
@@ -333,11 +349,12 @@ def test_strength_may_be_each_images_own(learnt: Trainer) -> None:
     assert isinstance(stylizer, Stylizer)
     x = (floats(2, 3) + 1) / 2
     strength = torch.tensor([0.0, 0.4, 1.0])
+    steps = 2 * sums(encoder_of(learnt), stylizer.generator)
     both = stylizer(x, strength=strength)
     for index in range(3):
-        torch.testing.assert_close(both[index], stylizer(x[index], strength=strength[index].item()), atol=1e-5, rtol=0)
+        assert_close(both[index], stylizer(x[index], strength=strength[index].item()), steps=steps, scale=1.0)
     blend = 0.6 * stylizer(x[1], strength=0) + 0.4 * stylizer(x[1])
-    assert (both[1] - blend).abs().mean() > 1e-4  # features are fused: no blend of two pictures
+    assert (both[1] - blend).abs().mean() > rounding(1, steps)  # features are fused: no blend of two pictures
     with pytest.raises(ValueError, match="strength must be between 0 and 1"):
         stylizer(x, strength=torch.tensor([0.0, 0.4, 1.4]))
 
@@ -355,13 +372,14 @@ def test_tiles_meet_without_seams(fusion: Make, mode: str, size: tuple[int, int]
     tiled = made.run(x, strength, tile, code)
     with torch.inference_mode(), made._frozen_norms(x, tile, code, strength):
         at_once = made._forward(x, code, strength)
-    torch.testing.assert_close(tiled, at_once, rtol=0, atol=5e-5)
+    steps = 2 * sums(encoder_of(trainer), made.generator)
+    assert_close(tiled, at_once, steps=steps, scale=1.0)
     assert all(getattr(module, "frozen", None) is None for module in made.generator.modules())
     two = torch.cat([x, x.flip(3)])
     codes = torch.cat([code, made.code(STYLES["blue"])])
     both = made.run(two, torch.tensor([0.7, 1.0]), tile, codes)
-    torch.testing.assert_close(both[:1], tiled, rtol=0, atol=1e-5)
-    torch.testing.assert_close(both[1:], made.run(two[1:], 1.0, tile, codes[1:]), rtol=0, atol=1e-5)
+    assert_close(both[:1], tiled, steps=steps, scale=1.0)
+    assert_close(both[1:], made.run(two[1:], 1.0, tile, codes[1:]), steps=steps, scale=1.0)
 
 
 def test_round_trip(fusion: Make, tmp_path: Path) -> None:

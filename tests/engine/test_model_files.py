@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 import torch
+from helpers.bounds import unit
 from safetensors.torch import load_file, save_file
 from tiny_runs import picture
 from torch import nn
@@ -114,7 +115,9 @@ def test_half_precision_is_near(model: Path) -> None:
     exact, rounded = (fastgan.load(model, device="cpu", precision=name) for name in ("fp32", "bf16"))
     assert isinstance(exact, Stylizer) and isinstance(rounded, Stylizer)
     difference = np.abs(exact(IMAGE).astype(int) - rounded(IMAGE))
-    assert difference.max() > 0 and difference.mean() < 4
+    # Each layer rounds what comes in, its weights and what goes out, of 127.5 levels to either side.
+    layers = sum(parameter.ndim > 1 for parameter in exact.generator.parameters())
+    assert difference.max() > 0 and difference.mean() < 3 * layers * unit(torch.bfloat16) * 127.5
 
 
 @pytest.mark.parametrize(

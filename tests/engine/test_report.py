@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from helpers.bounds import approx
+from helpers.quality_bounds import ssim_error
 from PIL import Image
 from tiny_runs import Recorder, read_lines, save_picture
 
@@ -66,8 +69,8 @@ def test_samples_show_content_style_and_result_side_by_side(run: Path) -> None:
     (source,) = [path for path in photos.rglob("*") if path.name == held[0]]
     small = np.asarray(Image.open(source).convert("RGB"))
     shown = [np.asarray(Image.fromarray(i).resize((content_width, 256))).astype(float) for i in (small, model(small))]
-    assert np.abs(content - shown[0]).mean() < 3 and np.abs(result - shown[1]).mean() < 3
-    assert np.abs(content - shown[1]).mean() > 6
+    apart = np.abs(content - shown[1]).mean()
+    assert max(np.abs(content - shown[0]).mean(), np.abs(result - shown[1]).mean()) < 0.25 * apart  # by another filter
 
 
 def test_report_json(run: Path) -> None:
@@ -76,7 +79,11 @@ def test_report_json(run: Path) -> None:
     assert report["target"] == {"ssim": 0.5} and report["rollbacks"] == 0 and report["seconds"] > 0
     assert report["model"] == "fast" and report["alarms"] == []
     assert report["content"]["train"] == 7 and not report["content"]["held_out_is_trained_on"]
-    assert report["photographs"]["psnr"]["mean"] is None and report["photographs"]["ssim"]["mean"] == pytest.approx(1)
+    photos = Path(load_config(run / "config.yaml").data.content)
+    (source,) = [path for path in photos.rglob("*") if path.name == report["content"]["held_out"][0]]
+    unit = torch.from_numpy(np.array(Image.open(source).convert("RGB"))).permute(2, 0, 1)[None] / 255
+    assert report["photographs"]["ssim"]["mean"] == pytest.approx(1, abs=ssim_error(unit, unit))
+    assert report["photographs"]["psnr"]["mean"] is None
     assert report["result"]["n"] == 1 and 0 < report["result"]["ssim"]["mean"] < 1
     assert report["control_weight"] > 0 and report["dtype"] == "float32" and report["img_per_s"] > 0
 
@@ -102,7 +109,7 @@ def test_tensorboard_has_the_curves(run: Path) -> None:
     for name in ("loss/g", "loss/d", "quality/ssim", "control/weight"):
         points = events.Scalars(name)
         assert [point.step for point in points] == [1, 2, 3, 4, 5, 6]
-        assert [point.value for point in points] == pytest.approx([line[name] for line in lines], rel=1e-5)
+        assert [point.value for point in points] == approx([line[name] for line in lines])  # kept in float32
     assert {"held_out/ssim", "held_out/psnr", "held_out/style_distance"} <= set(events.Tags()["scalars"])
     assert events.Tags()["images"] == ["samples"]
 

@@ -8,7 +8,22 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from observed_step import NOISE, PLAIN, SIDES, Make, Seen, close, equal, weights
+from helpers.bounds import assert_close, rounding
+from helpers.quality_bounds import ssim_error
+from observed_step import (
+    DECIBELS,
+    NOISE,
+    PLAIN,
+    SIDES,
+    Make,
+    Seen,
+    close,
+    equal,
+    near,
+    sums,
+    weights,
+)
+from optim_updates import drift
 from tiny_runs import Recorder, batch, differences, floats, untimed
 from torch import Tensor, nn
 
@@ -35,7 +50,7 @@ def test_clipped_weights(tiny: Make, side: str, name: str) -> None:
     bounded.step(batch(1))
     for each in SIDES:
         largest = max(float(p.abs().max()) for p in weights(getattr(bounded.state, each)))
-        assert (largest <= 0.01 + 1e-9) == (each == side)
+        assert (largest <= torch.tensor(0.01).item()) == (each == side)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -44,8 +59,12 @@ def test_clipped_gradients(tiny: Make, side: str) -> None:
     whole = Seen(Trainer(tiny()), batch(0))
     norm = torch.cat([g.flatten() for g in whole.grads[side]]).norm().item()
     seen = Seen(Trainer(tiny({f"optim.{side}.clip_grad": norm / 3})), batch(0))
-    assert torch.cat([g.flatten() for g in seen.grads[side]]).norm().item() <= norm / 3 * (1 + 1e-5)
-    close(seen.grads[side], [g / 3 for g in whole.grads[side]], 1e-4)
+    for have, want in zip(seen.grads[side], whole.grads[side], strict=True):
+        # Of the same gradient, by a norm that adds them all; torch adds 1e-6 to the norm.
+        count = sum(g.numel() for g in whole.grads[side])
+        scale = want.abs().max().item() / 3
+        bound = rounding(count, 2) * scale + 1e-6 / norm * scale
+        assert (have - want / 3).abs().max().item() <= bound
     loose = Trainer(tiny({f"optim.{side}.clip_grad": norm * 3}))
     assert equal(Seen(loose, batch(0)).grads[side], whole.grads[side])
     other = SIDES[1 - SIDES.index(side)]
@@ -60,8 +79,8 @@ def test_temperature(tiny: Make) -> None:
     """-E log s(l / T) - E log(1 - s(l / T)) of D, -E log s(l / T) of G."""
     seen = Seen(Trainer(tiny({"loss.temperature": 2.5})), batch(0))
     real, fake, again = (torch.sigmoid(logits / 2.5) for logits in seen.logits())
-    assert seen.metrics["loss/d"] == pytest.approx(-(real.log().mean() + (1 - fake).log().mean()).item(), rel=1e-5)
-    assert seen.metrics["loss/adversarial"] == pytest.approx(-again.log().mean().item(), rel=1e-5)
+    assert seen.metrics["loss/d"] == near(-(real.log().mean() + (1 - fake).log().mean()), seen.d)
+    assert seen.metrics["loss/adversarial"] == near(-again.log().mean(), seen.d)
     assert "control/temperature" not in seen.metrics
 
 
@@ -73,8 +92,8 @@ def test_annealed_temperature(tiny: Make) -> None:
         t = 4.0 * 2 ** (-4 * (number + 0.5) / 8)
         assert seen.metrics["control/temperature"] == pytest.approx(t)
         real, fake, again = (torch.sigmoid(logits / t) for logits in seen.logits())
-        assert seen.metrics["loss/d"] == pytest.approx(-(real.log().mean() + (1 - fake).log().mean()).item(), rel=1e-5)
-        assert seen.metrics["loss/adversarial"] == pytest.approx(-again.log().mean().item(), rel=1e-5)
+        assert seen.metrics["loss/d"] == near(-(real.log().mean() + (1 - fake).log().mean()), seen.d)
+        assert seen.metrics["loss/adversarial"] == near(-again.log().mean(), seen.d)
 
 
 @pytest.mark.parametrize("kind", ["bce", "lsgan"])
@@ -89,9 +108,9 @@ def test_labels(tiny: Make, kind: str) -> None:
         g = F.binary_cross_entropy_with_logits(again, torch.ones_like(again))
     else:
         d, g = (real - 0.9).square().mean() + (fake - 0.2).square().mean(), (again - 1).square().mean()
-    assert seen.metrics["loss/d"] == pytest.approx(d.item(), rel=1e-5)
-    assert seen.metrics["loss/adversarial"] == pytest.approx(g.item(), rel=1e-5)
-    close(seen.grads["discriminator"], torch.autograd.grad(d, list(seen.d.parameters())))
+    assert seen.metrics["loss/d"] == near(d, seen.d)
+    assert seen.metrics["loss/adversarial"] == near(g, seen.d)
+    close(seen.grads["discriminator"], torch.autograd.grad(d, list(seen.d.parameters())), seen.d)
 
 
 @pytest.mark.parametrize("kind", ["hinge", "lsgan", "wgan"])
@@ -106,9 +125,9 @@ def test_kinds(tiny: Make, kind: str) -> None:
         "lsgan": ((real - 1).square().mean() + fake.square().mean(), (again - 1).square().mean()),
         "wgan": (fake.mean() - real.mean(), -again.mean()),
     }[kind]
-    assert seen.metrics["loss/d"] == pytest.approx(d.item(), rel=1e-5, abs=1e-7)
-    assert seen.metrics["loss/adversarial"] == pytest.approx(g.item(), rel=1e-5, abs=1e-7)
-    close(seen.grads["discriminator"], torch.autograd.grad(d, list(seen.d.parameters())))
+    assert seen.metrics["loss/d"] == near(d, seen.d)
+    assert seen.metrics["loss/adversarial"] == near(g, seen.d)
+    close(seen.grads["discriminator"], torch.autograd.grad(d, list(seen.d.parameters())), seen.d)
 
 
 def test_without_an_adversarial_part_d_stays_as_it_is(tiny: Make) -> None:
@@ -143,8 +162,12 @@ def test_spectral_norm(tiny: Make, fields: dict[str, Any], precision: str) -> No
     for number in range(15):
         trainer.step(batch(number % 3))
         free.step(batch(number % 3))
-    assert sigmas(trainer.state.discriminator) == pytest.approx([1] * len(sigmas(free.state.discriminator)), abs=0.05)
-    assert max(abs(value - 1) for value in sigmas(free.state.discriminator)) > 0.2
+    # The estimate lags behind weights that move: by a quarter of what free weights are off by, at most.
+    off = 0.2
+    assert sigmas(trainer.state.discriminator) == pytest.approx(
+        [1] * len(sigmas(free.state.discriminator)), abs=off / 4
+    )
+    assert max(abs(value - 1) for value in sigmas(free.state.discriminator)) > off
 
 
 # --- optimisers, rates, average
@@ -176,7 +199,9 @@ def test_optimisers(tiny: Make, side: str, name: str) -> None:
                 change = first[i] = 0.6 * first[i] + g / (second[i].sqrt() + 1e-8)
             else:
                 change = first[i] = 0.6 * first[i] + g
-            torch.testing.assert_close(seen.stepped[side][i], p[i] - rates[side] * change, rtol=1e-4, atol=1e-6)
+            want = p[i] - rates[side] * change
+            bound = drift(p[i].abs().max(), rates[side] * change.abs().max(), 1)
+            assert (seen.stepped[side][i] - want).abs().max() <= bound
 
 
 def test_average(tiny: Make) -> None:
@@ -190,7 +215,8 @@ def test_average(tiny: Make) -> None:
             live, average = trainer.state.generator, trainer.state.ema
             decay = min(ema, (1 + at + number) / (10 + at + number))
             want = [decay * old + (1 - decay) * new for old, new in zip(before, weights(live), strict=True)]
-            close(weights(average), want, 1e-5)
+            for have, each in zip(weights(average), want, strict=True):
+                assert_close(have, each, steps=8)  # two products, a sum, and a rounded factor
             assert equal(list(average.buffers()), list(live.buffers())) and list(live.buffers())
             assert equal(weights(average), weights(live)) == (ema == 0)
 
@@ -208,14 +234,16 @@ def test_augmentation(tiny: Make) -> None:
     fake = seen.g(z)
     shown = [augment(images, kinds, seen.rng) for images in (real, fake, fake)]
     for have, want in zip(seen.inputs, shown, strict=True):
-        torch.testing.assert_close(have, want.detach(), rtol=1e-4, atol=1e-5)
+        # "color" adds a picture's mean and scales what differs from it, by up to 2.
+        assert_close(have, want, steps=2 * (2 * sums(seen.g) + 56))  # 3 x 32 x 32 pixels of a picture
     assert torch.equal(seen.rng.get_state(), trainer.state.rng.get_state())
     assert not torch.allclose(shown[1], shown[2]) and not torch.allclose(shown[0], real)
     loss = F.softplus(-seen.d_updated(shown[2])).mean()
-    close(seen.grads["generator"], torch.autograd.grad(loss, list(seen.g.parameters())), 5e-3)
+    close(seen.grads["generator"], torch.autograd.grad(loss, list(seen.g.parameters())), seen.g, seen.d_updated)
     pair = (fake.detach() + 1) / 2, (real + 1) / 2
-    assert seen.metrics["quality/ssim"] == pytest.approx(ops.ssim(*pair).item(), abs=1e-5)
-    assert seen.metrics["quality/psnr"] == pytest.approx(ops.psnr(*pair).item(), rel=1e-5)
+    error = 2 * ssim_error(*pair) + rounding(1, 2 * sums(seen.g))
+    assert seen.metrics["quality/ssim"] == pytest.approx(ops.ssim(*pair).item(), abs=error)
+    assert seen.metrics["quality/psnr"] == near(ops.psnr(*pair), seen.g, scale=DECIBELS)
 
 
 # --- on to the same bits

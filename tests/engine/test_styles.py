@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.bounds import assert_close
+from observed_step import sums
 from tiny_runs import picture
 from torch import Tensor
 
@@ -28,6 +30,10 @@ def gram(image: np.ndarray, layer: str) -> Tensor:
     """F F^T / (C H W) of a style image's features, float64."""
     f = encoder()(tensor(image), (layer,))[layer][0].detach().double().flatten(1)
     return f @ f.T / f.numel()
+
+
+#: The encoder's sums and those over up to 60 x 35 pixels, by two computations.
+STEPS = 2 * (sums(encoder()) + 46)
 
 
 @pytest.fixture
@@ -55,7 +61,7 @@ def test_grams_are_of_each_image(styles: Styles) -> None:
         assert tuple(have) == STYLE_LAYERS == styles.layers
         for layer in STYLE_LAYERS:
             assert have[layer].dtype == torch.float32 and not have[layer].requires_grad
-            torch.testing.assert_close(have[layer].double(), gram(image, layer), rtol=1e-4, atol=1e-6)
+            assert_close(have[layer], gram(image, layer), steps=STEPS)
 
 
 def test_targets_of_a_batch(styles: Styles) -> None:
@@ -63,7 +69,7 @@ def test_targets_of_a_batch(styles: Styles) -> None:
     for layer, target in styles.targets([2, 0, 2]).items():
         assert target.shape[0] == 3 and target.ndim == 3
         for have, index in zip(target, (2, 0, 2), strict=True):
-            torch.testing.assert_close(have.double(), gram(IMAGES[index], layer), rtol=1e-4, atol=1e-6)
+            assert_close(have, gram(IMAGES[index], layer), steps=STEPS)
 
 
 def test_mean_targets(styles: Styles) -> None:
@@ -71,7 +77,7 @@ def test_mean_targets(styles: Styles) -> None:
     assert tuple(styles.mean_targets) == STYLE_LAYERS
     for layer, target in styles.mean_targets.items():
         want = torch.stack([gram(image, layer) for image in IMAGES]).mean(0)
-        torch.testing.assert_close(target.double(), want, rtol=1e-4, atol=1e-6)
+        assert_close(target, want, steps=STEPS)
 
 
 def test_targets_stay_in_float32(styles: Styles) -> None:
@@ -115,7 +121,7 @@ def test_few_are_kept(styles: Styles, passes: list[Any], monkeypatch: pytest.Mon
     targets = styles.targets([0, 1, 2, 0])
     assert len(styles._grams) == 2 and all(target.shape[0] == 4 for target in targets.values())
     for layer, target in targets.items():
-        torch.testing.assert_close(target[1].double(), gram(IMAGES[1], layer), rtol=1e-4, atol=1e-6)
+        assert_close(target[1], gram(IMAGES[1], layer), steps=STEPS)
 
 
 @pytest.mark.parametrize("fusion", ["adain", "convex"])
@@ -127,8 +133,8 @@ def test_codes(styles: Styles, passes: list[Any], fusion: str) -> None:
         with torch.no_grad():
             want = generator.encode_style(encoder()(tensor(image), ("relu2_1", "relu1_1")))
         assert code.shape[:2] == (1, 128 + 64) and not code.requires_grad
-        torch.testing.assert_close(code, want)
-        torch.testing.assert_close(style_code(tensor(image), encoder(), generator), want)
+        assert_close(code, want, steps=STEPS + 2 * sums(generator))
+        assert_close(style_code(tensor(image), encoder(), generator), want, steps=STEPS + 2 * sums(generator))
     taken = len(passes)
     assert torch.equal(styles.code(2, generator), code) and len(passes) == taken
     assert not torch.equal(styles.code(0, generator).mean(), code.mean())
@@ -149,6 +155,6 @@ def test_crops_are_of_the_whole_style(styles: Styles) -> None:
 def test_style_tensor() -> None:
     image = IMAGES[0]
     assert torch.equal(style_tensor(image), style_tensor(image.copy()))
-    torch.testing.assert_close(style_tensor(image), tensor(image), rtol=0, atol=1e-6)
-    torch.testing.assert_close(style_tensor(image[:, ::-1]), tensor(image).flip(3), rtol=0, atol=1e-6)
+    assert_close(style_tensor(image), tensor(image), steps=4)  # a division and a difference
+    assert_close(style_tensor(image[:, ::-1]), tensor(image).flip(3), steps=4)
     assert SHORT_SIDE == 384

@@ -62,7 +62,7 @@ def step_from(trainer: Trainer, state: dict[str, Any], images: Tensor) -> Step:
 
 
 def rounded(state: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The state with every weight moved by a unit of rounding: what a step makes of that, any right float32 step may."""
+    """The state with every weight moved by a unit of rounding: what a step makes of that, any right step may make."""
     generator = torch.Generator().manual_seed(seed)
     values = copy.deepcopy(state)
     for side in SIDES:

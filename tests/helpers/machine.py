@@ -81,6 +81,14 @@ def _file(path: str) -> str | None:
     return None if Path(path).exists() else "this system has none"
 
 
+def _address_space() -> str | None:
+    try:
+        torch.empty(5 << 30, dtype=torch.uint8)
+    except RuntimeError as error:
+        return f"torch says: {str(error).splitlines()[0]}"
+    return None
+
+
 def _interpreter() -> str | None:
     """The last line of what the probe says of this Triton with this NumPy."""
     probe = Path(__file__).with_name("interpreter_probe.py")
@@ -103,6 +111,7 @@ NEEDS: dict[str, Absence] = {
     "loops in Triton's interpreter (Triton 3.6 needs NumPy < 2.5)": _interpreter,
     "g++": lambda: _program("g++"),
     "a compiler for torch.compile": _compiler,
+    "5 GiB of address space": _address_space,
     "tar": lambda: _program("tar"),
     "simplejpeg on Pillow's libjpeg-turbo": _simplejpeg,
     "torch's Lanczos": _lanczos,

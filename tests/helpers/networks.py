@@ -13,9 +13,9 @@ Convolution = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 def passes(*networks: nn.Module, plane: int = 1, count: int = 2) -> dict[str, int]:
     """``terms`` and ``steps`` of ``helpers.bounds`` for ``count`` passes through networks: the two that are compared.
 
-    A layer with weights and a norm are a step each, and the longest sum is that of a layer's inputs to one output or of
-    a norm's ``plane`` (H * W, for batch norm N * H * W). Layers and norms keep the size of errors beside that of values,
-    but for a norm of a plane without deviation, which makes errors larger: no bound holds there.
+    A layer with weights and a norm are a step each. The longest sum is of a layer's inputs to one output or of a norm's
+    ``plane`` (H * W, for batch norm N * H * W). Both keep the size of errors beside that of values, but for a norm of a
+    plane without deviation, which makes errors larger: no bound holds there.
     """
     layers = [layer for network in networks for layer in _layers(network)]
     norms = [m for network in networks for m in network.modules() if isinstance(m, HoldsMoments | nn.BatchNorm2d)]
@@ -36,7 +36,7 @@ def assert_close_in_bfloat16(have: Tensor, want: Tensor, *networks: nn.Module, s
 
 
 def usual_size(layer: nn.Conv2d | nn.Linear, x: Tensor) -> float:
-    """The largest output that ``layer`` has for ``x`` where the terms' signs are random: the root of their squares' sum.
+    """The largest output that ``layer`` has for ``x`` where terms have random signs: the root of their squares' sum.
 
     The ``scale`` of a few outputs, such as logits, all of which may happen to be smaller.
     """

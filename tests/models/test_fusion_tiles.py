@@ -3,6 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.bounds import assert_close, rounding
+from helpers.networks import passes
 from tiny_fusion import FUSIONS, network, random_features, set_recording, styles
 from torch import Tensor, nn
 
@@ -11,15 +13,21 @@ from fastgan.models.layers import HoldsMoments
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("layer", ["relu2_1", "relu3_1"])
-def test_tiles_meet_without_seams(fusion: str, layer: str, rng: torch.Generator) -> None:
-    """With moments held, tiles with a border of ``reach`` give what the whole gives, its odd last pixels too."""
-    made = network(fusion, layer)
-    encoder = VGGEncoder(made.layers, "random")
+@pytest.mark.parametrize(
+    ("layer", "dtype"), [("relu2_1", torch.float32), ("relu3_1", torch.float32), ("relu2_1", torch.float64)]
+)
+def test_tiles_meet_without_seams(fusion: str, layer: str, dtype: torch.dtype, rng: torch.Generator) -> None:
+    """With moments held, tiles with a border of ``reach`` give what the whole gives, its odd last pixels too.
+
+    A border that is too narrow shows in float64, far beyond rounding; float32 is for the kernels.
+    """
+    made = network(fusion, layer).to(dtype)
+    encoder = VGGEncoder(made.layers, "random").to(dtype)
+    encoder.dtype = dtype
     height, width = (67, 95) if layer == "relu2_1" else (99, 131)
     x = F.interpolate(torch.rand(1, 3, 9, 13, generator=rng) * 2 - 1, (height, width), mode="bicubic")
     x = (x + torch.randn(x.shape, generator=rng) * 0.1).clamp(-1, 1)
-    code = made.encode_style(styles(made, rng, n=1, loud=1.5))
+    code = made.encode_style(styles(made, rng, n=1, loud=1.5)).to(dtype)
     border = -(-made.reach // made.stride) * made.stride
     with torch.inference_mode():
         set_recording(made, True)
@@ -27,9 +35,9 @@ def test_tiles_meet_without_seams(fusion: str, layer: str, rng: torch.Generator)
         set_recording(made, False)
         features = encoder(x)
         want = made(features, code, 0.8, window=(slice(0, height), slice(0, width), height, width))
-        torch.testing.assert_close(made(features, code, 0.8), want, rtol=0, atol=1e-5)
-        out = torch.full_like(x, torch.nan)
-        core = 16
+        assert_close(made(features, code, 0.8), want, **passes(made))
+        out = torch.full_like(want, torch.nan)
+        core = 16 if dtype == torch.float32 else 32
         for top in range(0, height, core):
             for left in range(0, width, core):
                 rows = slice(max(0, top - border), min(height, top + core + border))
@@ -39,7 +47,7 @@ def test_tiles_meet_without_seams(fusion: str, layer: str, rng: torch.Generator)
                 out[..., top:bottom, left:right] = done[
                     ..., top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
                 ]
-    torch.testing.assert_close(out, want, rtol=0, atol=2e-5)
+    assert_close(out, want, **passes(encoder, made))
 
 
 @pytest.mark.parametrize("fusion", ["additive", "convex"])
@@ -56,7 +64,7 @@ def test_a_window_is_cut_from_the_whole_style(fusion: str, rng: torch.Generator)
     have = made.fuse(part, code, 0.7, (rows, columns, 35, 42))
     for one, want, stride in zip(have, whole, (4, 1), strict=True):
         cut = want[..., rows.start // stride : rows.stop // stride, columns.start // stride : columns.stop // stride]
-        torch.testing.assert_close(one, cut)
+        assert_close(one, cut)
 
 
 def holders(made: FusionGenerator) -> dict[str, HoldsMoments]:
@@ -71,10 +79,11 @@ def test_held_moments_are_used(fusion: str, rng: torch.Generator) -> None:
     code = made.encode_style(styles(made, rng))
     want = made(features, code, 0.7)
     set_recording(made, True)
-    torch.testing.assert_close(made(features, code, 0.7), want)
+    assert torch.equal(made(features, code, 0.7), want)
     set_recording(made, False)
-    torch.testing.assert_close(made(features, code, 0.7), want, rtol=0, atol=1e-4)
-    torch.testing.assert_close(made(features, code, torch.tensor([0.7, 0.7])), want, rtol=0, atol=1e-4)
+    bound = passes(made, plane=8 * 10)
+    assert_close(made(features, code, 0.7), want, **bound)
+    assert_close(made(features, code, torch.tensor([0.7, 0.7])), want, **bound)
     norms = {"project.norm", "blocks.0.first.norm", "blocks.0.second.norm", "norms.0", "ups.0.norm", "moments"}
     fusing = {"adain": {"fusion", "surface"}, "mlp": {"fusion.norm", "surface.norm"}}.get(fusion, set())
     held = {name: module for name, module in holders(made).items() if module.frozen is not None}
@@ -83,7 +92,7 @@ def test_held_moments_are_used(fusion: str, rng: torch.Generator) -> None:
     other = made(louder, code, 0.7)
     for name, module in held.items():
         kept, module.frozen = module.frozen, None
-        assert (made(louder, code, 0.7) - other).abs().mean() > 1e-3, name
+        assert (made(louder, code, 0.7) - other).abs().mean() > rounding(**bound) * other.abs().max(), name
         module.frozen = kept
     assert torch.equal(made(louder, code, 0.7), other)
 
@@ -101,7 +110,8 @@ def test_moments_are_held_where_features_are_fused(fusion: str, rng: torch.Gener
     for module in holders(made).values():
         module.frozen = None
     for with_, without in zip(held, made.fuse(louder, code), strict=True):
-        assert (with_ - without).abs().mean() > 0.05
+        # Fused twice: a norm and two layers, at the most.
+        assert (with_ - without).abs().mean() > rounding(3 * 128, 6) * without.abs().max()
 
 
 @pytest.mark.parametrize(("layer", "depth"), [("relu2_1", 1), ("relu2_1", 3), ("relu3_1", 1)])

@@ -9,13 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.bounds import assert_close, rounding, unit
+from helpers.machine import needs
 from torch import Tensor
 
 from fastgan import ops
 from fastgan.ops import _native
 
-#: Share of the largest exact value that an error may have beside twice that of the reference in the same dtype.
-FLOOR = 2e-6
+#: Sums and other roundings in a row behind a result, forward and backward: window means, moments and their quotient,
+#: and their pull-back through windows; a mean and a logarithm; matrix products; mean, variance, what is scaled by them
+#: and the two means of the pull-back, for both inputs where there are two; a rational function for tanh.
+STEPS = {"ssim": 12, "psnr": 6, "gram": 2, "gram_style_loss": 5, "instance_norm": 8, "bias_act": 4, "fuse": 8}
+#: Roundings to the inputs' dtype behind an image's gradient, where they are not 1: of the matrix that features are
+#: multiplied by too, and of the gradient that ssim makes beside its value and scales later.
+ROUNDINGS = {"ssim": 2, "gram": 2, "gram_style_loss": 2}
 
 Shape = tuple[int, ...]
 
@@ -46,6 +53,18 @@ class Case:
         for name, shape in self.numbers.items():
             made[name] = torch.randn(shape, generator=generator)
         return made
+
+    def terms(self, name: str) -> int:
+        """The longest sum behind a result: the value or the gradient of an input."""
+        n, c = next(iter(self.images.values()))[:2]
+        plane = max(h * w for _, _, h, w in self.images.values())
+        if name in self.numbers:
+            return {"alpha": c * plane, "target": plane}.get(name, n * plane)
+        if self.op == "bias_act" or self.options.get("mode") in ("additive", "convex"):
+            return 1
+        if self.op in ("gram", "gram_style_loss"):
+            return max(plane, c * c)
+        return plane if self.op in ("instance_norm", "fuse") else c * plane
 
     def run(self, inputs: dict[str, Tensor], backend: str) -> Tensor:
         return getattr(ops, self.op)(**inputs, **self.options, backend=backend)
@@ -104,22 +123,52 @@ CASES = [
 #: One of each op for what does not depend on sizes.
 FEW = list({case.op: case for case in CASES if 1 not in next(iter(case.images.values()))}.values())
 
-native = pytest.mark.skipif(_native.unavailable() is not None, reason=f"native {_native.unavailable()}")
-pytestmark = native
+pytestmark = needs("the extension")
 
 
-def value_and_gradients(case: Case, inputs: dict[str, Tensor], backend: str, seed: int = 1) -> list[Tensor]:
+def value_and_gradients(
+    case: Case, inputs: dict[str, Tensor], backend: str, seed: int = 1, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """`dtype` is what the result's gradient is rounded to, in whatever dtype it is then given."""
     leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}
     result = case.run(leaves, backend)
-    generator = torch.Generator().manual_seed(seed)
-    cotangent = torch.randn(result.shape, generator=generator).to(result)
-    # As the gradient of a mean comes: one number for each image, expanded over it.
-    if result.dim() == 4:
-        cotangent = cotangent[:, :, :1, :1].expand(result.shape) + cotangent
-        if seed == 2:
-            cotangent = cotangent[:, :1, :1, :1].expand(result.shape)
-    gradients = torch.autograd.grad(result, list(leaves.values()), cotangent)
+    gradients = torch.autograd.grad(result, list(leaves.values()), cotangent(case, inputs, result, seed, dtype))
     return [result.detach(), *gradients]
+
+
+def smooth(case: Case, inputs: dict[str, Tensor]) -> Tensor:
+    """0 where rounding decides on which side of a kink a value lies, and so its derivative; 1 elsewhere."""
+    activation, clamp = case.options.get("activation"), case.options.get("clamp")
+    if activation not in ("relu", "leaky_relu") and clamp is None:
+        return torch.ones(())
+    wide = {name: value.detach().double() for name, value in inputs.items() if name != "residual"}
+    error = rounding(case.terms("x"), STEPS[case.op]) * (1 + wide["x"].mean().abs())
+    kept = torch.ones(wide["x"].shape, dtype=torch.bool, device=wide["x"].device)
+    if activation in ("relu", "leaky_relu"):
+        before = getattr(ops, case.op)(**wide, backend="reference")
+        kept &= before.abs() > error * before.abs().max()
+    if clamp is not None:
+        free = {name: value for name, value in case.options.items() if name != "clamp"}
+        before = getattr(ops, case.op)(**wide, **free, backend="reference")
+        kept &= (before.abs() - clamp).abs() > error * before.abs().max()
+    return kept.float().cpu()
+
+
+def cotangent(
+    case: Case, inputs: dict[str, Tensor], result: Tensor, seed: int = 1, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    made = torch.randn(result.shape, generator=torch.Generator().manual_seed(seed))
+    if result.dim() == 4:
+        made = made[:, :, :1, :1].expand(result.shape) + made
+    if result.dim() == 4 and seed == 2:
+        # As the gradient of a mean comes: one number for each image, expanded over it.
+        return made[:, :1, :1, :1].to(dtype).to(result).expand(result.shape)
+    return (made * smooth(case, inputs)).to(dtype).to(result)
+
+
+def near(case: Case, name: str, have: Tensor, want: Tensor, times: int = 1) -> None:
+    """Two computations of one thing in float32, each of `times` runs forward and backward."""
+    assert_close(have, want, terms=case.terms(name), steps=2 * times * STEPS[case.op])
 
 
 def compare(
@@ -135,13 +184,24 @@ def compare(
         name: layout(value.to(device)) if name in case.images else value.to(device)
         for name, value in made_inputs.items()
     }
-    exact = value_and_gradients(case, {name: value.double() for name, value in inputs.items()}, "reference", seed)
-    same_dtype = value_and_gradients(case, inputs, "reference", seed)
-    have = value_and_gradients(case, inputs, "native", seed)
+    if seed == 2:  # a gradient that is expanded cannot leave elements out
+        while (beside := smooth(case, inputs) == 0).any():
+            inputs["x"][beside] += 0.25
+    wide = {name: value.double() for name, value in inputs.items()}
+    exact = value_and_gradients(case, wide, "reference", seed, dtype)
+    same_dtype = value_and_gradients(case, inputs, "reference", seed, dtype)
+    have = value_and_gradients(case, inputs, "native", seed, dtype)
     for name, want, plain, made in zip(["value", *inputs], exact, same_dtype, have, strict=True):
         assert made.dtype == plain.dtype and made.shape == plain.shape, name
         largest = want.abs().max().item()
-        allowed = 2 * (plain.double() - want).abs().max().item() + FLOOR * largest + 1e-12
+        roundings = ROUNDINGS.get(case.op, 1) if name in case.images else 1
+        # The inputs are normal, and so sums of them with a mean of 0: partial sums grow as the root of their number,
+        # and the bound holds of the sum itself (Higham and Mary, SIAM J. Sci. Comput. 42, 2020).
+        floor = (roundings * unit(made.dtype) + rounding(case.terms(name), STEPS[case.op])) * largest
+        if case.op in ("instance_norm", "fuse"):
+            # A mean is known to its rounding: values behind it are that far off, and gradients by that share.
+            floor += rounding(1, STEPS[case.op]) * mean * (1 if name == "value" else largest)
+        allowed = 2 * (plain.double() - want).abs().max().item() + floor
         error = (made.double() - want).abs().max().item()
         assert error <= allowed, f"{name}: error {error:.3g}, allowed {allowed:.3g}, largest {largest:.3g}"
 
@@ -197,8 +257,9 @@ def test_inputs_of_mixed_layouts(case: Case) -> None:
             name: value.contiguous(memory_format=torch.channels_last) if name in turned else value
             for name, value in inputs.items()
         }
-        for have, expected in zip(value_and_gradients(case, mixed, "native"), want, strict=True):
-            torch.testing.assert_close(have, expected, rtol=1e-4, atol=1e-5)
+        made = value_and_gradients(case, mixed, "native")
+        for name, have, expected in zip(["value", *inputs], made, want, strict=True):
+            near(case, name, have, expected)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -215,11 +276,8 @@ def test_every_subset_of_gradients(case: Case) -> None:
     for wanted in inputs:
         leaves = {name: value.detach().requires_grad_(name == wanted) for name, value in inputs.items()}
         result = case.run(leaves, "native")
-        cotangent = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result.dtype)
-        if result.dim() == 4:
-            cotangent = cotangent[:, :, :1, :1].expand(result.shape) + cotangent
-        (have,) = torch.autograd.grad(result, leaves[wanted], cotangent)
-        torch.testing.assert_close(have, want[wanted])
+        (have,) = torch.autograd.grad(result, leaves[wanted], cotangent(case, inputs, result))
+        near(case, wanted, have, want[wanted])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -289,7 +347,7 @@ def test_a_second_differentiation_raises_or_goes_by_the_reference(case: Case, ke
 
     def penalty(backend: str | None, of: str) -> Tensor:
         leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}
-        result = getattr(ops, case.op)(**leaves, **case.options, backend=backend)
+        result = getattr(ops, case.op)(**leaves, **case.options, backend=backend) * smooth(case, inputs)
         (gradient,) = torch.autograd.grad(result.square().sum(), leaves[of], create_graph=True)
         loss = gradient.square().sum() + result.sum()
         return torch.autograd.grad(loss, next(iter(leaves.values())))[0]
@@ -297,7 +355,7 @@ def test_a_second_differentiation_raises_or_goes_by_the_reference(case: Case, ke
     for of in set(inputs) - {"residual"}:  # whose gradient is the result's own
         want = penalty("reference", of)
         if case.op == "bias_act":
-            torch.testing.assert_close(penalty("native", of), want)
+            near(case, of, penalty("native", of), want, times=2)
             continue
         with pytest.raises(RuntimeError, match="second_order"):
             penalty("native", of)
@@ -307,7 +365,7 @@ def test_a_second_differentiation_raises_or_goes_by_the_reference(case: Case, ke
             with pytest.raises(ValueError, match=r"no ops\.second_order\(\)"):
                 penalty("native", of)
         assert kernel_calls == []
-        torch.testing.assert_close(have, want)
+        near(case, next(iter(inputs)), have, want, times=2)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -317,20 +375,23 @@ def test_transforms_go_by_the_reference(case: Case, kernel_calls: list[str]) -> 
     name, x = next(iter(inputs.items()))
 
     def value(x: Tensor) -> Tensor:
-        return getattr(ops, case.op)(**{**inputs, name: x}, **case.options).square().sum()
+        return (getattr(ops, case.op)(**{**inputs, name: x}, **case.options) * kept).square().sum()
+
+    kept = smooth(case, inputs)
 
     leaf = x.clone().requires_grad_()
     with ops.second_order():
         (want,) = torch.autograd.grad(value(leaf), leaf)
     kernel_calls.clear()
-    torch.testing.assert_close(torch.func.grad(value)(x), want)
+    near(case, name, torch.func.grad(value)(x), want)
     direction = torch.ones_like(x)
     _, tangent = torch.func.jvp(value, (x,), (direction,))
-    torch.testing.assert_close(tangent, (want * direction).sum(), rtol=1e-3, atol=1e-4)
+    size = want.abs().sum().item()  # of the terms, which cancel
+    assert_close(tangent, (want * direction).sum(), terms=want.numel(), steps=2 * STEPS[case.op], scale=size)
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(x, direction)
         told = torch.autograd.forward_ad.unpack_dual(value(dual)).tangent
-    torch.testing.assert_close(told, tangent)
+    assert_close(told, tangent, terms=want.numel(), steps=2 * STEPS[case.op], scale=size)
     assert kernel_calls == []
 
 
@@ -370,12 +431,9 @@ def test_compiles_without_a_break(case: Case) -> None:
     compiled = torch.compile(lambda given: case.run(given, "native"), fullgraph=True, backend="aot_eager")
     leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}
     result = compiled(leaves)
-    torch.testing.assert_close(result.detach(), want[0])
-    cotangent = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result.dtype)
-    if result.dim() == 4:
-        cotangent = cotangent[:, :, :1, :1].expand(result.shape) + cotangent
-    for have, expected in zip(torch.autograd.grad(result, list(leaves.values()), cotangent), want[1:], strict=True):
-        torch.testing.assert_close(have, expected)
+    made = [result.detach(), *torch.autograd.grad(result, list(leaves.values()), cotangent(case, inputs, result))]
+    for name, have, expected in zip(["value", *inputs], made, want, strict=True):
+        near(case, name, have, expected)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -387,7 +445,7 @@ def test_autocast_changes_nothing(case: Case) -> None:
     assert have.dtype == want.dtype and torch.equal(have, want)
 
 
-@pytest.mark.skipif(_native.unavailable("cuda") is not None, reason=f"native {_native.unavailable('cuda')}")
+@needs("the extension on a GPU")
 @pytest.mark.parametrize("case", [case for case in CASES if case.op != "fuse"], ids=str)
 @pytest.mark.parametrize("dtype", _native.DTYPES["cuda"], ids=lambda dtype: str(dtype).removeprefix("torch."))
 def test_on_a_gpu(case: Case, dtype: torch.dtype) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from helpers.machine import needs
 from torch import Tensor
 
 from fastgan import ops
 from fastgan.ops import _native
 
-pytestmark = pytest.mark.skipif(_native.unavailable() is not None, reason=f"native {_native.unavailable()}")
+pytestmark = needs("the extension")
 
 SHAPE = (2, 8, 256, 256)  # 4 MiB in float32
 

@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 import torch
 from cuda_emulator.library import CTensor, Emulated
+from helpers.bounds import rounding, unit
+from helpers.quality_bounds import psnr_error, ssim_error
 from torch import Tensor
 
 from fastgan import ops
-
-# Of the gradients, relative to the largest: what the dtype they are written in holds.
-GRADIENT_TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
@@ -54,19 +53,30 @@ def psnr_kernel(emulated: Emulated, data_range: float) -> Kernel:
 
 
 def check(
-    emulated: Emulated, run: Kernel, op: Callable[..., Tensor], x: Tensor, y: Tensor, tolerance: float, **options: Any
+    emulated: Emulated,
+    run: Kernel,
+    op: Callable[..., Tensor],
+    x: Tensor,
+    y: Tensor,
+    near: float,
+    share: float,
+    **options: Any,
 ) -> None:
-    """Both gradients, then each alone, with the threads in the opposite order: the same bits."""
+    """Both gradients, then each alone, with the threads in the opposite order: the same bits.
+
+    Values are within `near`, gradients within a `share` of the largest and a rounding of their dtype.
+    """
     wide = [image.double().requires_grad_() for image in (x, y)]
     expected = op(*wide, reduction="none", backend="reference", **options)
     grad_out = torch.linspace(-1, 1.5, len(x))
     gradients = torch.autograd.grad(expected, wide, grad_out.double())
     grad_x, grad_y, only_x, only_y = nan_like(x), nan_like(y), nan_like(x), nan_like(y)
     out = run(x, y, grad_out, grad_x, grad_y)
-    torch.testing.assert_close(out, expected.float(), atol=tolerance, rtol=0)
+    torch.testing.assert_close(out.double(), expected.detach(), atol=near, rtol=rounding())
     for have, want in zip((grad_x, grad_y), gradients, strict=True):
         largest = want.abs().max().item()
-        torch.testing.assert_close(have.double(), want, atol=GRADIENT_TOLERANCE[have.dtype] * largest, rtol=0)
+        near = (unit(have.dtype) + share) * largest
+        torch.testing.assert_close(have.double(), want, atol=near, rtol=0)
     with emulated.downwards():
         assert torch.equal(run(x, y, grad_out, only_x, None), out)
     assert torch.equal(run(x, y, grad_out, None, only_y), out)
@@ -76,11 +86,13 @@ def check(
 
 def check_ssim(emulated: Emulated, x: Tensor, y: Tensor, data_range: float = 1.0, **options: Any) -> None:
     kernel = ssim_kernel(emulated, data_range, **options)
-    check(emulated, kernel, ops.ssim, x, y, tolerance=5e-7, data_range=data_range, **options)
+    near = ssim_error(x, y, options.get("window_size", 11), data_range)
+    check(emulated, kernel, ops.ssim, x, y, near, 2 * near, data_range=data_range, **options)
 
 
 def check_psnr(emulated: Emulated, x: Tensor, y: Tensor, data_range: float = 1.0) -> None:
-    check(emulated, psnr_kernel(emulated, data_range), ops.psnr, x, y, tolerance=5e-6, data_range=data_range)
+    share = rounding(x[0].numel(), 6)
+    check(emulated, psnr_kernel(emulated, data_range), ops.psnr, x, y, psnr_error(x), share, data_range=data_range)
 
 
 # One window; odd sizes; more than one block across and down, in the forward and in the backward pass.

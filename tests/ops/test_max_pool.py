@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.machine import needs
 from torch import Tensor
 
 from fastgan import ops
@@ -32,9 +33,15 @@ def test_what_is_not_a_number_stays(backend: str) -> None:
     assert out[0, 1, 1, 1].isnan() and out.isnan().sum() == 1
 
 
+@needs("the extension")
 def test_registered_op() -> None:
     x = torch.randn(2, 16, 6, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     torch.library.opcheck(torch.ops.fastgan.max_pool.default, (x,))
+
+
+@needs("a compiler for torch.compile")
+def test_compiles_without_a_break() -> None:
+    x = torch.randn(2, 16, 6, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     compiled = torch.compile(lambda x: ops.max_pool(x), fullgraph=True)
     assert torch.equal(compiled(x), ops.max_pool(x))
 

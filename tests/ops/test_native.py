@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.machine import needs
+from helpers.waiting import HANG
 from torch import Tensor
 
 from fastgan import ops
@@ -33,7 +34,7 @@ for backend in ("native", "reference"):
 print("\\n".join(sorted({line.split()[-1] for line in open("/proc/self/maps") if "gomp" in line or "libomp" in line})))
 """
 
-native = pytest.mark.skipif(_native.unavailable() is not None, reason=f"native {_native.unavailable()}")
+native = needs("the extension")
 
 
 def every_op(x: Tensor, y: Tensor) -> list[Tensor]:
@@ -42,9 +43,10 @@ def every_op(x: Tensor, y: Tensor) -> list[Tensor]:
     target = ops.gram(y[:1])[0]
     numbers = torch.linspace(-1, 1, x.shape[1])
     weight = torch.linspace(-1, 1, 16 * 16 * 9).view(16, 16, 3, 3).requires_grad_()
+    ours = _native.extension().conv2d_serves(_native.code(x.dtype))  # torch's own convolutions promise no bits
     for op in (
+        *([lambda a: ops.conv2d(a.mean(1, keepdim=True).expand(-1, 16, -1, -1), weight)] if ours else []),
         lambda a: ops.max_pool(a),
-        lambda a: ops.conv2d(a.mean(1, keepdim=True).expand(-1, 16, -1, -1), weight),
         lambda a: ops.ssim(a, y),
         lambda a: ops.psnr(a, y),
         lambda a: ops.gram(a),
@@ -90,14 +92,12 @@ def test_the_extension_is_built() -> None:
     assert info["compiler"].startswith(("gcc", "clang"))
     assert info["openmp"] >= 201511
     assert info["cpu_levels"][0] == "baseline"
-    assert info["cpu_level"] == info["cpu_levels"][-1]
+    assert info["cpu_level"] == (os.environ.get("FASTGAN_CPU_LEVEL") or info["cpu_levels"][-1])
     assert bool(info["cuda_archs"]) == hasattr(_native.extension(), "ssim_forward_cuda") == bool(info["cuda_version"])
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc/self/maps")
+@needs("/proc/self/maps", "the extension")
 def test_one_openmp_runtime_and_nothing_heavy_at_import() -> None:
-    if _native.unavailable():
-        pytest.skip(f"native {_native.unavailable()}")
     result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     runtimes = result.stdout.split()
@@ -129,7 +129,7 @@ def test_the_gil_is_released_by_every_kernel(ticks: list[int], monkeypatch: pyte
     )
     monkeypatch.setattr(_native, "extension", lambda: watching)
     x, y = torch.rand(2, 2, 3, 256, 256).unbind(0)
-    end = time.monotonic() + 60
+    end = time.monotonic() + HANG  # where a kernel never does; a short one is seen to after some tries
     while released != kernels and time.monotonic() < end:
         every_op(x, y)
     assert released == kernels

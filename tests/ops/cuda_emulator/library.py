@@ -1,7 +1,6 @@
 """The CUDA kernels, compiled for the emulator beside this file and called through ctypes."""
 
 import ctypes
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.machine import require
 from torch import Tensor
 
 HERE = Path(__file__).resolve().parent
@@ -87,6 +87,5 @@ def build(folder: Path, *flags: str) -> Path:
 
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
+    require("g++")
     return Emulated(build(tmp_path_factory.mktemp("cuda_emulator")))
