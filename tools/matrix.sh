@@ -47,7 +47,7 @@ environment() {
     if [ ! -x "$venv/bin/python" ]; then
         "$python" -m venv "$venv" || die "no virtual environment with $python"
     fi
-    if [ "$(cat "$venv/.packages" 2>/dev/null)" != "$*" ]; then
+    if [ "$(cat "$venv/.packages" 2>/dev/null || echo nothing)" != "$*" ]; then
         "$venv/bin/pip" install -q "$@" "$(ls "$wheel"/*-cp"$version"-*.whl)[dev]" pytest-randomly ||
             die "cannot install $*"
         echo "$*" >"$venv/.packages"
@@ -93,13 +93,16 @@ run_line() {
     local begin=$SECONDS code=0
     cd "$checkout" || die "no checkout"
     if [ "$line" = alone ]; then
-        : >"$log"
-        local file
+        local file each="$dir/logs/alone.d"
+        rm -rf "$each" && mkdir -p "$each"
         for file in tests/test_*.py tests/*/test_*.py; do
             [[ $file == tests/interpreted/* ]] && continue # tests/ops/test_triton.py runs these
+            while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || code=1; done
             # shellcheck disable=SC2086
-            "${run[@]}" $order "$file" >>"$log" 2>&1 || code=1
+            "${run[@]}" $order "$file" >"$each/$(basename "$file").log" 2>&1 &
         done
+        while [ "$(jobs -p | wc -l)" -gt 0 ]; do wait -n || code=1; done
+        cat "$each"/*.log >"$log"
     else
         # shellcheck disable=SC2086
         "${run[@]}" $order -n "$workers" --dist loadfile >"$log" 2>&1 || code=$?

@@ -4,13 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 from cuda_emulator.library import emulated
+from helpers.machine import needs
 
 from fastgan.ops import _native
 
 __all__ = ["emulated"]
 
 
-@pytest.fixture(params=_native.build_info().get("cpu_levels", []))
+LEVELS = _native.build_info().get("cpu_levels") or [pytest.param("none", marks=needs("the extension"))]
+
+
+@pytest.fixture(params=LEVELS)
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each level of this processor in turn, forced: the kernels run at it."""
     module = _native.extension()

@@ -197,7 +197,8 @@ def compare(
         roundings = ROUNDINGS.get(case.op, 1) if name in case.images else 1
         # The inputs are normal, and so sums of them with a mean of 0: partial sums grow as the root of their number,
         # and the bound holds of the sum itself (Higham and Mary, SIAM J. Sci. Comput. 42, 2020).
-        floor = (roundings * unit(made.dtype) + rounding(case.terms(name), STEPS[case.op])) * largest
+        floor = rounding(case.terms(name), STEPS[case.op]) * largest
+        floor += roundings * unit(made.dtype) * max(largest, torch.finfo(made.dtype).smallest_normal)
         if case.op in ("instance_norm", "fuse"):
             # A mean is known to its rounding: values behind it are that far off, and gradients by that share.
             floor += rounding(1, STEPS[case.op]) * mean * (1 if name == "value" else largest)
