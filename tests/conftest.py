@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from helpers.machine import SHARED, require
 from tiny_runs import TINY, picture, save_picture
 from torch import Tensor
 
@@ -33,19 +34,15 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of development data beside the repository; tests that need it skip where it is absent."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no development data at {folder}")
-    return folder
+    require("development data")
+    return SHARED / "data"
 
 
 @pytest.fixture(scope="session")
 def shared_weights() -> Path:
     """Independent network weights beside the repository; tests that need them skip where they are absent."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "weights"
-    if not folder.is_dir():
-        pytest.skip(f"no weights to compare with at {folder}")
-    return folder
+    require("weights to compare with")
+    return SHARED / "weights"
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +75,8 @@ def tiny(photos: Path, style_file: Path) -> "Callable[..., Config]":
 
 @pytest.fixture(params=["reference", "native"])
 def backend(request: pytest.FixtureRequest) -> str:
-    reason = _native.unavailable() if request.param == "native" else None
-    if reason:
-        pytest.skip(f"native {reason}")
+    if request.param == "native":
+        require("the extension")
     return request.param
 
 
@@ -105,9 +101,7 @@ def poisoned() -> Iterator[None]:
 @pytest.fixture
 def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the extension's kernels that run, in order."""
-    reason = _native.unavailable()
-    if reason:
-        pytest.skip(f"native {reason}")
+    require("the extension")
     real = _native.extension()
     calls: list[str] = []
 

@@ -96,5 +96,5 @@ def test_the_sweep_runs(tmp_path: Path, photos: Path, style_file: Path) -> None:
     assert len(results) == 9 and {(each["optim.generator.lr"], each["data.batch"]) for each in results} == {
         (rate, size) for rate in (5e-4, 1e-3, 2e-3) for size in (2, 4, 8)
     }
-    assert all(each["steps"] == 1 and 0 < each["ssim"] < 1 for each in results)
+    assert all(each["steps"] == 1 and -1 < each["ssim"] < 1 for each in results)
     assert len(done.stdout.splitlines()) == 10

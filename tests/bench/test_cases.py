@@ -133,7 +133,7 @@ def test_a_provider_a_backend() -> None:
     assert "compiled" not in [name for name, _ in providers(case, compiled=False)]
 
 
-@needs("a compiler for torch.compile")
+@needs("a compiler for torch.compile", "torch's vector code")
 def test_the_compiled_reference_is_right() -> None:
     case = next(iter(cases("to_pixels", "cpu", quick=True)))
     given = measure.input_sets(case, torch.empty(0), few=True)[0]

@@ -63,6 +63,12 @@ def _compiler() -> str | None:
     return _program(os.environ.get("CXX", "g++").split()[0]) or (None if header.exists() else f"there is no {header}")
 
 
+def _vector_code() -> str | None:
+    """AVX2 or more, as the processor or ATEN_CPU_CAPABILITY has it: without, torch 2.14 cannot compile a transpose."""
+    level = torch.backends.cpu.get_cpu_capability()
+    return f"torch runs at the level {level}" if level == "DEFAULT" else None
+
+
 def _simplejpeg() -> str | None:
     if reason := _package("simplejpeg"):
         return reason
@@ -111,6 +117,7 @@ NEEDS: dict[str, Absence] = {
     "loops in Triton's interpreter (Triton 3.6 needs NumPy < 2.5)": _interpreter,
     "g++": lambda: _program("g++"),
     "a compiler for torch.compile": _compiler,
+    "torch's vector code": _vector_code,
     "5 GiB of address space": _address_space,
     "tar": lambda: _program("tar"),
     "simplejpeg on Pillow's libjpeg-turbo": _simplejpeg,
@@ -125,6 +132,7 @@ PLATFORM = {
     "native convolutions in float32",
     "native convolutions in bfloat16",
     "torch's Lanczos",
+    "torch's vector code",
 }
 
 

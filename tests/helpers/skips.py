@@ -20,9 +20,7 @@ def _reasons(config: pytest.Config) -> Iterator[str]:
 
 def _faults(config: pytest.Config) -> list[str]:
     counts, unexplained = count_skips(_reasons(config))
-    faults = [
-        f"a test was skipped without a need of helpers/machine.py that is unmet: {reason}" for reason in unexplained
-    ]
+    faults = [f"a test was skipped without an unmet need of helpers/machine.py: {reason}" for reason in unexplained]
     if os.environ.get("FASTGAN_TESTS_COMPLETE") == "1":
         missing = sorted(set(counts) - PLATFORM)
         faults += [f"FASTGAN_TESTS_COMPLETE=1, yet {counts[need]} tests lack {need}" for need in missing]

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from helpers import machine
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -47,20 +46,24 @@ def test_where_all_is_installed_it_fails(tmp_path: Path) -> None:
     assert code == 1 and "2 tests lack the package there_is_no_such_package" in output, output
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
+def test_another_reason_fails_the_run(tmp_path: Path) -> None:
+    skips = [
         "pytest.skip('not today')",
         "pytest.skip('needs nothing that is known: really')",
-        "pytest.skip('needs g++: it is on PATH, and this is not true')",
+        "pytest.skip('needs no GPU, or so it says')",
         "pytest.importorskip('there_is_no_such_package')",
-    ],
-)
-def test_another_reason_fails_the_run(tmp_path: Path, statement: str) -> None:
-    code, output = run(tmp_path, f"import pytest\n\ndef test_one():\n    {statement}\n\ndef test_two(): ...\n")
-    assert code == 1 and "1 passed, 1 skipped" in output and "a test was skipped without an unmet need" in output, (
-        output
-    )
+    ]
+    tests = [f"def test_{number}():\n    {skip}\n" for number, skip in enumerate(skips)]
+    code, output = run(tmp_path, "\n".join(["import pytest\n", *tests, "def test_runs(): ...\n"]))
+    assert code == 1 and "1 passed, 4 skipped" in output, output
+    assert output.count("a test was skipped without an unmet need") == len(skips), output
+
+
+def test_a_need_that_is_met_explains_no_skip() -> None:
+    met = next(need for need in machine.NEEDS if machine.absence(need) is None)
+    unmet = "the package there_is_no_such_package"
+    counts, unexplained = machine.count_skips([f"Skipped: needs {met}: it is missing", f"needs {unmet}: it is missing"])
+    assert counts == {unmet: 1} and unexplained == [f"Skipped: needs {met}: it is missing"]
 
 
 def test_every_need_has_an_answer_here() -> None:
