@@ -37,7 +37,7 @@ environment() {
     local name=$1 python=$2
     shift 2
     venv=$dir/venv-$name
-    command -v "$python" >/dev/null || die "line needs $python, which is not on PATH"
+    "$python" -c "" 2>/dev/null || die "this line needs $python, which does not run here"
     local version wheel
     version=$("$python" -c 'import sys; print("{}{}".format(*sys.version_info))')
     wheel=$dir/wheels/$build
