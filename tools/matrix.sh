@@ -63,7 +63,7 @@ run_line() {
     local line=$1 log=$dir/logs/$1.log workers=2 venv="" order="-p no:randomly"
     local user=() unset=() set=() run=()
     case $line in
-    torch-2.11) environment 2.11 python3.12 torch==2.11.0 "numpy<2.5" ;;
+    torch-2.11) environment 2.11 python3.12 torch==2.11.0 "numpy<2.4" ;;
     torch-newest) XDG_CONFIG_DIRS=/nonexistent environment newest python3 --upgrade torch ;;
     *) environment default python3 ;;
     esac

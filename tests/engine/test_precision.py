@@ -37,8 +37,23 @@ def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, i
 
 @pytest.mark.parametrize("flags", [{"avx512_bf16": True}, {"amx_bf16": True}, {"avx2": True}, {"avx512_bf16": False}])
 def test_bf16_by_the_cpus_own_word(monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool]) -> None:
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
     assert cpu_has_bf16() is (flags.get("avx512_bf16", False) or "amx_bf16" in flags)
+
+
+@pytest.mark.parametrize(("isa", "has"), [("SSE41", False), ("avx2", False), ("AVX512_CORE_BF16", True), ("ALL", True)])
+@pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_no_bf16_where_onednn_is_held_below_it(
+    monkeypatch: pytest.MonkeyPatch, variable: str, isa: str, has: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, isa)
+    assert cpu_has_bf16() is has
+    assert select_dtype("auto", CPU) == (torch.bfloat16 if has else torch.float32)
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

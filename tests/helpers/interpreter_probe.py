@@ -3,7 +3,7 @@
 Usage: ``TRITON_INTERPRET=1 python interpreter_probe.py``.
 
 The interpreter of Triton 3.6 makes such a bound an array of one element and lets NumPy turn it into a number, which
-NumPy 2.5 refuses.
+NumPy 2.4 refuses.
 """
 
 import torch

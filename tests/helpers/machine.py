@@ -114,7 +114,7 @@ NEEDS: dict[str, Absence] = {
     "development data": lambda: _folder(SHARED / "data"),
     "weights to compare with": lambda: _folder(SHARED / "weights"),
     "/proc/self/maps": lambda: _file("/proc/self/maps"),
-    "loops in Triton's interpreter (Triton 3.6 needs NumPy < 2.5)": _interpreter,
+    "loops in Triton's interpreter (Triton 3.6 needs NumPy < 2.4)": _interpreter,
     "g++": lambda: _program("g++"),
     "a compiler for torch.compile": _compiler,
     "torch's vector code": _vector_code,
