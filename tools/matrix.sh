@@ -87,9 +87,9 @@ run_line() {
     order-*) order="--randomly-seed=${line#order-}" ;;
     workers-*) workers=${line#workers-} ;;
     esac
-    # All lines share the kernels that Triton compiled: the compilation for four architectures takes minutes.
+    # The order reaches the processes that tests start, too. All lines share the kernels that Triton compiled: the compilation for four architectures takes minutes.
     run=("${user[@]}" env "${unset[@]}" "PATH=$venv/bin:$PATH" OMP_WAIT_POLICY=PASSIVE "TRITON_CACHE_DIR=$dir/triton"
-        FASTGAN_TESTS_COMPLETE=1 "${set[@]}" "$venv/bin/pytest" -q -p no:cacheprovider)
+        FASTGAN_TESTS_COMPLETE=1 "PYTEST_ADDOPTS=$order" "${set[@]}" "$venv/bin/pytest" -q -p no:cacheprovider)
     local begin=$SECONDS code=0
     cd "$checkout" || die "no checkout"
     if [ "$line" = alone ]; then
@@ -98,14 +98,12 @@ run_line() {
         for file in tests/test_*.py tests/*/test_*.py; do
             [[ $file == tests/interpreted/* ]] && continue # tests/ops/test_triton.py runs these
             while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || code=1; done
-            # shellcheck disable=SC2086
-            "${run[@]}" $order "$file" >"$each/$(basename "$file").log" 2>&1 &
+            "${run[@]}" "$file" >"$each/$(basename "$file").log" 2>&1 &
         done
         while [ "$(jobs -p | wc -l)" -gt 0 ]; do wait -n || code=1; done
         cat "$each"/*.log >"$log"
     else
-        # shellcheck disable=SC2086
-        "${run[@]}" $order -n "$workers" --dist loadfile >"$log" 2>&1 || code=$?
+        "${run[@]}" -n "$workers" --dist loadfile >"$log" 2>&1 || code=$?
     fi
     local counts seconds=$((SECONDS - begin))
     counts=$(awk '{ while (match($0, /[0-9]+ (passed|failed|skipped|error)/)) {

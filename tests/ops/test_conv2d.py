@@ -227,6 +227,13 @@ def test_compiles_without_a_break() -> None:
             assert_close(have, want, terms=max(32 * 9, 64 * height), steps=16)
 
 
+def test_levels_that_have_convolutions(level: str) -> None:
+    """What needs("native convolutions in ...") takes the extension's word for."""
+    serves = _native.extension().conv2d_serves
+    assert serves(_native.code(torch.float32)) == (level != "baseline")
+    assert serves(_native.code(torch.bfloat16)) == (level == "avx512_bf16")
+
+
 def test_under_autocast_the_result_has_its_dtype() -> None:
     x, weight, bias = CASES[1].tensors(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

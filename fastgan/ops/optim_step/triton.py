@@ -17,11 +17,11 @@ from fastgan.ops import _triton
 from fastgan.ops._triton_tiles import pointer
 from fastgan.ops.optim_step import _arguments
 
-#: Up to six tiles live at once. None of these spills with Triton 3.8: Adam's divisions do with 8 values a thread, and
-#: with 4 by 8 or 16 warps, where ptxas gives up a register for one more program on a multiprocessor.
+#: Up to six tiles live at once. 2 values a thread: with 4, Triton 3.6's ptxas spills Adam's divisions for float32, and
+#: with 8, Triton 3.8's for bfloat16, to fit one more program on a multiprocessor.
 FLAT = (
-    _triton.config(BLOCK=512, num_warps=4),
-    _triton.config(BLOCK=256, num_warps=2),
+    _triton.config(BLOCK=256, num_warps=4),
+    _triton.config(BLOCK=512, num_warps=8),
     _triton.config(BLOCK=1024, num_warps=16),
 )
 #: One tile live at once.
