@@ -46,21 +46,23 @@ def version(package: str) -> str:
 
 
 def main() -> None:
-    import torch
-
-    from fastgan.ops import _native
-
-    build = _native.build_info()
     print(f"processor: {processor()}")
     print(f"system: {platform.platform()}, glibc {platform.libc_ver()[1]}, Python {platform.python_version()}")
-    print(f"packages: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}")
-    print(f"torch: {torch.get_num_threads()} threads, capability {torch.backends.cpu.get_cpu_capability()}", end="")
-    print(f", MKL {torch.backends.mkl.is_available()}, oneDNN {torch.backends.mkldnn.is_available()}")
-    print(f"extension: {', '.join(f'{name} {value}' for name, value in sorted(build.items()))}")
-    print(f"GPU: {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}")
     print(f"compiler: {first_line('g++', '--version')}")
     held = {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
     print(f"environment: {' '.join(f'{name}={value}' for name, value in held.items()) or 'nothing is held down'}")
+    print(f"packages: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}")
+    try:
+        import torch
+
+        from fastgan.ops import _native
+    except ImportError as error:
+        print(f"torch and the extension: not yet there ({error})")
+        return
+    print(f"torch: {torch.get_num_threads()} threads, capability {torch.backends.cpu.get_cpu_capability()}")
+    print("libraries:", "; ".join(line.strip(" -") for line in torch.__config__.show().splitlines() if "Intel" in line))
+    print(f"extension: {', '.join(f'{name} {value}' for name, value in sorted(_native.build_info().items()))}")
+    print(f"GPU: {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}")
 
 
 if __name__ == "__main__":

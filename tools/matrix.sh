@@ -87,7 +87,8 @@ run_line() {
     order-*) order="--randomly-seed=${line#order-}" ;;
     workers-*) workers=${line#workers-} ;;
     esac
-    # The order reaches the processes that tests start, too. All lines share the kernels that Triton compiled: the compilation for four architectures takes minutes.
+    # The order reaches the processes that tests start, too. All lines share the kernels that Triton compiled: the
+    # compilation for four architectures takes minutes.
     run=("${user[@]}" env "${unset[@]}" "PATH=$venv/bin:$PATH" OMP_WAIT_POLICY=PASSIVE "TRITON_CACHE_DIR=$dir/triton"
         FASTGAN_TESTS_COMPLETE=1 "PYTEST_ADDOPTS=$order" "${set[@]}" "$venv/bin/pytest" -q -p no:cacheprovider)
     local begin=$SECONDS code=0
