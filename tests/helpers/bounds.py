@@ -22,6 +22,10 @@ def unit(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps / 2
 
 
+#: The error of what a Triton kernel stores in the interpreter, which cuts the bits of bfloat16 off where a GPU rounds.
+STORED = {torch.float32: 0.0, torch.bfloat16: 2 * unit(torch.bfloat16), torch.float16: unit(torch.float16)}
+
+
 def rounding(terms: int = 1, steps: int = 1, dtype: torch.dtype = torch.float32) -> float:
     """The relative error of ``steps`` computations in a row (or side by side), each a sum of ``terms`` terms.
 

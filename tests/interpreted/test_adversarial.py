@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.bounds import assert_close, rounding, unit
+from helpers.bounds import STORED, assert_close, rounding, unit
 from torch import Tensor
 
 from fastgan import ops
@@ -25,8 +25,6 @@ OPTIONS: list[tuple[str, float, tuple[float, float]]] = [
 KINDS = ("bce", "hinge", "lsgan", "wgan")
 #: Roundings in a row: a quotient, an exponential, a logarithm, products and sums with labels, and a mean.
 STEPS = 8
-#: Of what is stored: the interpreter cuts the bits of bfloat16 off where a GPU rounds.
-STORED = {torch.float32: 0.0, torch.bfloat16: 2 * unit(torch.bfloat16), torch.float16: unit(torch.float16)}
 
 
 def logits(*shape: int, seed: int = 0, scale: float = 3.0) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.bounds import assert_close, rounding, unit
+from helpers.bounds import STORED, assert_close, rounding
 from torch import Tensor
 
 from fastgan import ops
@@ -13,8 +13,6 @@ from fastgan.ops import _triton
 from fastgan.ops.bias_act import triton as kernels
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-#: Of what is stored: the interpreter cuts the bits of bfloat16 off where a GPU rounds.
-STORED = {torch.float32: 0.0, torch.bfloat16: 2 * unit(torch.bfloat16), torch.float16: unit(torch.float16)}
 #: A sum with the bias, an activation (two for tanh), a product with the gain.
 STEPS = 4
 SHAPES = [(1, 1, 1, 1), (2, 3, 5, 7), (1, 33, 8, 8), (3, 4, 1, 65), (1, 2, 47, 46)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.bounds import assert_close, rounding, unit
+from helpers.bounds import STORED, assert_close, rounding
 from torch import Tensor
 
 from fastgan import ops
@@ -15,8 +15,6 @@ from fastgan.ops.fusion import triton as kernels
 
 #: Roundings in a row: two means, two variances, their roots, a quotient, a product, a sum.
 STEPS = 9
-#: Of what is stored: the interpreter cuts the bits of bfloat16 off where a GPU rounds.
-STORED = {torch.float32: 0.0, torch.bfloat16: 2 * unit(torch.bfloat16), torch.float16: unit(torch.float16)}
 MODES = ["additive", "convex", "adain"]
 ALPHA = "images"
 

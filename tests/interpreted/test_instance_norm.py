@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.bounds import assert_close, rounding, unit
+from helpers.bounds import STORED, assert_close, rounding
 from torch import Tensor
 
 from fastgan import ops
@@ -19,8 +19,6 @@ module: Any = importlib.import_module("fastgan.ops.instance_norm.triton")
 
 #: Roundings in a row: mean, variance, its root, what is scaled by them, and the two means of the pull-back.
 STEPS = 8
-#: Of what is stored: the interpreter cuts the bits of bfloat16 off where a GPU rounds.
-STORED = {torch.float32: 0.0, torch.bfloat16: 2 * unit(torch.bfloat16), torch.float16: unit(torch.float16)}
 HELD = ["instance_norm_fwd_kernel", "instance_norm_bwd_kernel"]
 SWEPT = [f"instance_norm_{part}_kernel" for part in ("stats", "apply", "bwd_sums", "bwd_apply")]
 
