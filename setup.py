@@ -80,7 +80,7 @@ def compile_cuda(compiler: str, archs: list[str], folder: Path) -> list[str]:
         return str(made)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(compile_one, sources("csrc/kernels/*_cuda.cu")))
+        return list(pool.map(compile_one, sources("csrc/*/*_cuda.cu")))
 
 
 def git_commit() -> str:
@@ -123,8 +123,8 @@ setup(
     ext_modules=[
         Pybind11Extension(
             "fastgan._C",
-            ["csrc/bindings.cpp", *sources("csrc/kernels/*_cpu.cpp")],
-            depends=sources("csrc/kernels/*.h", "csrc/kernels/*.inc", "csrc/kernels/*.cu", "csrc/kernels/*.cuh"),
+            ["csrc/bindings.cpp", *sources("csrc/*/*_cpu.cpp")],
+            depends=sources("csrc/*.h", "csrc/*/*.h", "csrc/*/*.inc", "csrc/*/*.cu", "csrc/*/*.cuh"),
             include_dirs=["csrc"],
             cxx_std=17,
             extra_compile_args=FLAGS,

@@ -12,7 +12,7 @@ demo's photographs are written there. ``fusion`` trains each of the four fusions
 styles that it was trained on and, with ``--unseen DIR``, in others; its sheets show styles that it was not trained on.
 ``adversarial`` trains with the default weight and without, at equal time and the same SSIM held by the controller, and
 compares beside the style distance what no loss has seen: patches of the results with patches of the style
-(``patch_distance``: ``fastgan.quality.KernelDistance`` of VGG-19 features). ``table`` prints what docs/article.md has
+(``patch_distance``: ``fastgan.metrics.KernelDistance`` of VGG-19 features). ``table`` prints what docs/article.md has
 of the results.
 """
 
@@ -41,14 +41,15 @@ from fastgan.data import (
     reduce_short_side,
     write_image,
 )
-from fastgan.engine.evaluate import Evaluator, stylizer_run
-from fastgan.engine.infer import Stylizer
-from fastgan.engine.precision import select_dtype
-from fastgan.engine.sheets import STRENGTHS, comparison_sheet, strength_sheet
-from fastgan.engine.styles import SHORT_SIDE, style_tensor
+from fastgan.data.tensors import image_to_tensor
+from fastgan.evaluation.evaluator import Evaluator, stylizer_run
+from fastgan.evaluation.image_grid import STRENGTHS, comparison_sheet, strength_sheet
+from fastgan.inference.stylizer import Stylizer
 from fastgan.losses import style_grams
+from fastgan.metrics import KernelDistance, pooled_features
 from fastgan.models import STYLE_LAYERS, VGGEncoder
-from fastgan.quality import KernelDistance, pooled_features
+from fastgan.models.style_code import SHORT_SIDE
+from fastgan.precision import select_dtype
 
 FUSIONS = ("adain", "convex", "additive", "mlp")
 _PATCH, _PATCHES = 64, 16
@@ -61,10 +62,14 @@ class Judge:
         self.photographs = photographs
         self.styles = styles
         self.encoder = VGGEncoder()
-        self.evaluator = Evaluator(self.encoder, [style_grams(self.encoder, [style_tensor(style)]) for style in styles])
+        self.evaluator = Evaluator(
+            self.encoder, [style_grams(self.encoder, [image_to_tensor(style)]) for style in styles]
+        )
         # Targets are in float32; what they are compared with is in the precision of training, three times as fast.
         self.encoder.to_compute(select_dtype("auto", torch.device("cpu")), torch.channels_last)
-        self._distance = KernelDistance(self._pooled([style_tensor(style) for style in styles], 256 // len(styles) + 1))
+        self._distance = KernelDistance(
+            self._pooled([image_to_tensor(style) for style in styles], 256 // len(styles) + 1)
+        )
 
     def measure(self, stylizer: Stylizer, strength: float = 1.0, *, patches: bool = False) -> dict[str, float]:
         """Means of SSIM, PSNR and style distance; with ``patches`` also the patch distance."""

@@ -22,7 +22,7 @@ import torch
 
 import fastgan
 from fastgan.config import load_config, parse_set
-from fastgan.engine import Callback
+from fastgan.training import Callback
 
 BASE = (
     "model.name=dcgan",
@@ -96,7 +96,7 @@ def run(fields: tuple[str, ...], content: str) -> dict[str, Any]:
     curve = Curve()
     try:
         report = fastgan.Trainer(config, callbacks=[curve]).fit()
-    except fastgan.engine.DivergenceError as error:
+    except fastgan.training.DivergenceError as error:
         return {"fields": list(fields), "curve": curve.points, "diverged": str(error)}
     return {
         "fields": list(fields),

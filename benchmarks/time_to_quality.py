@@ -18,18 +18,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastgan.bench import results, to_quality
-from fastgan.bench.workers import Worker, WorkerError
-from fastgan.engine.precision import select_device
+from fastgan.bench import results, time_to_quality
+from fastgan.bench.worker_process import Worker, WorkerError
 from fastgan.errors import FastganError, InputError
-from fastgan.files import write_text
+from fastgan.precision import select_device
+from fastgan.utils.files import write_text
 
 PROVIDERS = ("fastgan", "eager")
 
 
 def compare(options: dict[str, Any]) -> dict[str, Any]:
     """Train both in turns; what is written as JSON. Raises InputError for bad options, WorkerError for a lost side."""
-    to_quality.check(options)
+    time_to_quality.check(options)
     device = select_device(options["device"]).type
     target = {"style_distance": options["style_distance"], "ssim": options["ssim"]}
     header = {**results.header(device), "target": target, "options": {**options, **_names(options)}}
@@ -39,7 +39,7 @@ def compare(options: dict[str, Any]) -> dict[str, Any]:
         try:
             for name in PROVIDERS:
                 given = {**options, "provider": name}
-                workers.append(Worker(to_quality.__name__, given, Path(scratch), device=device, name=name))
+                workers.append(Worker(time_to_quality.__name__, given, Path(scratch), device=device, name=name))
                 steps = options["steps" if name == "fastgan" else "baseline_steps"]
                 rows.append({"provider": name, "steps": 0, "train_seconds": 0.0, "of_steps": steps, "ended": None})
                 rows[-1]["curve"] = []

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <stdexcept>
 
-#include "kernels/buffers.h"
-#include "kernels/common.h"
+#include "common/buffer_pool.h"
+#include "common/types.h"
 
 namespace dlpack {
 

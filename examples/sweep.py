@@ -37,7 +37,7 @@ def main() -> None:
         title = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in point.items())
         try:
             report = fastgan.Trainer({**config, "train": train}).fit()
-        except fastgan.engine.DivergenceError as error:
+        except fastgan.training.DivergenceError as error:
             results.append({**point, "diverged": str(error)})
             print(f"{title:40} {error}", flush=True)
         else:

@@ -1,7 +1,7 @@
 """fastgan: train GAN image style transfer fast, to a quality you name.
 
-``fastgan.Trainer(config).fit()`` trains, ``fastgan.load(path)(image)`` stylises; ``fastgan.ops``, ``fastgan.models``,
-``fastgan.losses`` and ``fastgan.quality`` are the parts.
+``fastgan.Trainer(config).fit()`` trains, ``fastgan.load(path)(image)`` stylizes; ``fastgan.ops``, ``fastgan.models``,
+``fastgan.losses`` and ``fastgan.metrics`` are the parts.
 """
 
 from __future__ import annotations
@@ -12,12 +12,24 @@ from typing import TYPE_CHECKING, Any
 from fastgan.version import __version__
 
 if TYPE_CHECKING:
-    from fastgan import engine, losses, models, ops, quality
-    from fastgan.engine import Trainer, load
+    from fastgan import evaluation, inference, losses, metrics, models, ops, training
+    from fastgan.inference import load
+    from fastgan.training import Trainer
 
-__all__ = ["Trainer", "__version__", "engine", "load", "losses", "models", "ops", "quality"]
+_LAZY = {"Trainer": "fastgan.training", "load": "fastgan.inference"}
 
-_LAZY = {"Trainer": "fastgan.engine", "load": "fastgan.engine"}
+__all__ = [
+    "Trainer",
+    "__version__",
+    "evaluation",
+    "inference",
+    "load",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "training",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.machine import SHARED, require
-from tiny_runs import TINY, picture, save_picture
+from helpers.tiny_runs import TINY, picture, save_picture
 from torch import Tensor
 
+from fastgan.models import VGGEncoder
 from fastgan.ops import _native
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ os.environ["PYTHONSAFEPATH"] = "1"
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x.contiguous(),
     "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
-    "sliced": lambda x: torch.nn.functional.pad(x, (2, 3, 1, 2), value=7.0)[:, :, 1:-2, 2:-3],
+    "sliced": lambda x: F.pad(x, (2, 3, 1, 2), value=7.0)[:, :, 1:-2, 2:-3],
     "strided": lambda x: x.repeat_interleave(2, 3)[..., ::2],
     "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
 }
@@ -116,3 +118,27 @@ def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     fake = SimpleNamespace(empty=real.empty, conv2d_serves=real.conv2d_serves, **{name: spy(name) for name in kernels})
     monkeypatch.setattr(_native, "extension", lambda: fake)
     return calls
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the plots of the report, which take longer than the training here."""
+    monkeypatch.setattr("fastgan.evaluation.report._write_plots", lambda *_: [], raising=False)
+
+
+@pytest.fixture
+def smooth_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features without a kink: no ReLU, and means in place of a window's largest value.
+
+    Of an encoder's million units some lie within rounding of a kink, the more so as clipped pictures have areas of one
+    colour. Each takes either side, and with it goes its whole part of the gradient for a picture.
+    """
+    build = VGGEncoder.__init__
+
+    def without_kinks(self: VGGEncoder, *args: Any, **options: Any) -> None:
+        build(self, *args, **options)
+        for conv in self.convs.values():
+            conv.activation = None
+
+    monkeypatch.setattr(VGGEncoder, "__init__", without_kinks)
+    monkeypatch.setattr("fastgan.ops.max_pool", lambda x: F.avg_pool2d(x, 2))

@@ -48,7 +48,7 @@ def build(folder: Path, jobs: int) -> Path:
         return str(made)
 
     with ThreadPoolExecutor(jobs) as pool:
-        objects = list(pool.map(compile_one, [CSRC / "bindings.cpp", *sorted(CSRC.glob("kernels/*_cpu.cpp"))]))
+        objects = list(pool.map(compile_one, [CSRC / "bindings.cpp", *sorted(CSRC.glob("*/*_cpu.cpp"))]))
     subprocess.run([compiler, "-shared", "-fopenmp", *SANITIZERS, *objects, "-o", library], check=True)
     return library
 

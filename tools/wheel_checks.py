@@ -47,10 +47,10 @@ def check_triton() -> str:
         import triton
     except ImportError:
         return "no Triton"
-    from fastgan.bench import ahead
-    from fastgan.bench.ahead_calls import CALLS as KERNELS
+    from fastgan.bench.triton import aot_compile
+    from fastgan.bench.triton.aot_calls import CALLS as KERNELS
 
-    rows = [row for _, found in ahead.tables(sorted(KERNELS), (90,)) for row in found]
+    rows = [row for _, found in aot_compile.tables(sorted(KERNELS), (90,)) for row in found]
     spilled = [row for row in rows if row["spilled"] and row["chosen"]]
     assert rows and not spilled, f"spilled: {spilled}"
     return f"Triton {triton.__version__} compiles {len(rows)} kernels for sm_90, none spilling"

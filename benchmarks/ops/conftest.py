@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from fastgan.bench import cases, measure, ops, providers
-from fastgan.bench.case import Case
+from fastgan.bench import timing
+from fastgan.bench.ops import op_benchmarks, providers, suite
+from fastgan.bench.ops.op_benchmark import Case
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Run:
     def __call__(self, benchmark: Callable[..., Any]) -> None:
         with torch.no_grad():
             like = self.case.output(self.case.inputs(0), "reference")
-        sets = measure.input_sets(self.case, like)
-        functions, errors = ops.ready(self.case, sets[0], only=self.provider)
+        sets = timing.input_sets(self.case, like)
+        functions, errors = suite.ready(self.case, sets[0], only=self.provider)
         if self.provider not in functions:
             pytest.skip(f"{self.provider} is not installed or cannot serve this case")
         error = errors[self.provider]
@@ -43,7 +44,7 @@ class Run:
         benchmark.group = f"{self.case.name} {self.case.short_dtype} {self.case.suite}"  # type: ignore[attr-defined]
 
         def once() -> None:
-            measure.call(self.case, functions[self.provider], next(turns))
+            timing.call(self.case, functions[self.provider], next(turns))
             if self.case.device == "cuda":
                 torch.cuda.synchronize()
 
@@ -53,5 +54,9 @@ class Run:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     device, quick = metafunc.config.getoption("--device", "cpu"), metafunc.config.getoption("--quick", False)
     op = metafunc.function.__name__.removeprefix("test_")
-    runs = [Run(case, name) for case in cases.cases(op, device, quick=quick) for name, _ in providers.providers(case)]
+    runs = [
+        Run(case, name)
+        for case in op_benchmarks.cases(op, device, quick=quick)
+        for name, _ in providers.providers(case)
+    ]
     metafunc.parametrize("run", runs, ids=str)

@@ -16,14 +16,17 @@ def compiled() -> dict[str, Any]:
     import torch
     import triton
 
-    from fastgan.bench import ahead
-    from fastgan.bench.ahead_calls import CALLS
+    from fastgan.bench.triton import aot_compile
+    from fastgan.bench.triton.aot_calls import CALLS
 
     rows = []
-    for op, found in ahead.tables(sorted(CALLS)):
+    for op, found in aot_compile.tables(sorted(CALLS)):
         print(f"{op}: {len(found)} forms for sm_{found[0]['arch']}", file=sys.stderr, flush=True)
         rows += [{"op": op, **row} for row in found]
-    return {"header": {"triton": triton.__version__, "torch": torch.__version__, "archs": ahead.ARCHS}, "rows": rows}
+    return {
+        "header": {"triton": triton.__version__, "torch": torch.__version__, "archs": aot_compile.ARCHS},
+        "rows": rows,
+    }
 
 
 def table(result: dict[str, Any]) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from fastgan.bench import infer, suite, train
+from fastgan.bench import harness
+from fastgan.bench.networks import infer, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Run:
 
     case: str
     device: str
-    provider: suite.Provider
+    provider: harness.Provider
     open: Callable[[dict[str, Any]], Any]
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ def main() -> int:
     given["only"] = [name.strip() for name in given["only"].split(",") if name.strip()]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the fastgan command: both must measure alike
 
-    from fastgan.bench.command import bench
+    from fastgan.bench.run import bench
 
     try:
         return bench(**given)

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from fastgan.bench.case import TOLERANCES
-from fastgan.bench.peers import PACKAGES
+from fastgan.bench.ops.op_benchmark import TOLERANCES
+from fastgan.bench.ops.third_party import PACKAGES
 from fastgan.errors import InputError
 from fastgan.ops import _native, report
 from fastgan.version import __version__

@@ -28,7 +28,7 @@ def bench(
     "ops" is every op by itself, "train" the whole training step, "infer" a picture through the network. Providers take
     turns, medians are compared, and a result that is wrong gets no ratio.
     """
-    from fastgan.bench.command import bench as run
+    from fastgan.bench.run import bench as run
 
     names = [name.strip() for name in only.split(",") if name.strip()]
     return run(

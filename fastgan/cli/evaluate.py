@@ -13,7 +13,8 @@ from fastgan.errors import InputError
 
 if TYPE_CHECKING:
     from fastgan.data import Photo
-    from fastgan.engine import Measures, Sampler, Stylizer
+    from fastgan.evaluation import Measures
+    from fastgan.inference import Sampler, Stylizer
 
 
 def evaluate(
@@ -41,9 +42,9 @@ def evaluate(
     if json_ is not None and (json_.is_dir() or not json_.parent.is_dir()):
         raise InputError(f"--json {json_}: cannot be written; give a file in a folder that exists")
 
-    from fastgan.engine import Sampler, load
-    from fastgan.engine.styles import SHORT_SIDE
-    from fastgan.files import write_text
+    from fastgan.inference import Sampler, load
+    from fastgan.models.style_code import SHORT_SIDE
+    from fastgan.utils.files import write_text
 
     trained = load(model, precision=precision)
     broken: list[str] = []
@@ -73,18 +74,19 @@ def _pictures(
     from rich.progress import track
 
     from fastgan.data import list_images, read_image
-    from fastgan.engine import Evaluator, Measures
-    from fastgan.engine.evaluate import CONTENT_LAYER, stylizer_run
-    from fastgan.engine.model_files import load_styles
-    from fastgan.engine.styles import SHORT_SIDE, style_tensor
+    from fastgan.data.tensors import image_to_tensor
+    from fastgan.evaluation import Evaluator, Measures
+    from fastgan.evaluation.evaluator import CONTENT_LAYER, stylizer_run
+    from fastgan.inference.model_files import load_styles
     from fastgan.losses import style_grams
     from fastgan.models import STYLE_LAYERS, VGGEncoder
+    from fastgan.models.style_code import SHORT_SIDE
 
     if style is None:
         images = load_styles(model)
     else:
         images = [read_image(path, reduce_to=SHORT_SIDE) for path in list_images(style)]
-    tensors = [style_tensor(image).to(stylizer.device) for image in images]
+    tensors = [image_to_tensor(image).to(stylizer.device) for image in images]
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features or stylizer.features).to(stylizer.device)
     if stylizer.fuses:
         codes = [stylizer.code(image) for image in images]
@@ -116,9 +118,9 @@ def _noise(sampler: Sampler, paths: list[Photo], features: str | None, broken: l
     import torch
 
     from fastgan.data import Batches, ImageFolder
-    from fastgan.engine.build import noise_short_side
-    from fastgan.engine.evaluate import MEASURED, NoiseEvaluator
+    from fastgan.evaluation.evaluator import MEASURED, NoiseEvaluator
     from fastgan.models import STYLE_LAYERS, VGGEncoder
+    from fastgan.training.setup import noise_short_side
 
     size = sampler.generator.size
     folder = ImageFolder(
@@ -134,7 +136,7 @@ def _show(measures: Measures, title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fastgan.engine.evaluate import TITLES
+    from fastgan.evaluation.evaluator import TITLES
 
     result = measures.to_json()
     table = Table(title=title, title_justify="left", header_style="bold")

@@ -23,7 +23,7 @@ def generate(
 ) -> int:
     """Make images from noise: 000000.png and so on, in a folder that does not exist yet or is empty."""
     from fastgan.data import write_image
-    from fastgan.engine import Sampler, load
+    from fastgan.inference import Sampler, load
     from fastgan.ops import to_pixels
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

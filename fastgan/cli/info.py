@@ -26,8 +26,8 @@ def gather() -> dict[str, Any]:
     import torch
 
     from fastgan import ops
-    from fastgan.engine.precision import cpu_has_bf16
     from fastgan.ops import _native
+    from fastgan.precision import cpu_has_bf16
     from fastgan.version import __version__
 
     extension = _native.build_info()

@@ -59,7 +59,7 @@ def profile(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler tells its user of libraries that he needs not
 
-    from fastgan.bench import profile as profiling
+    from fastgan.profiling import profiler as profiling
 
     profiling.check_out(out)
     made = profiling.run(settings, profiling.Effort(warmup, measure, trace), _tell)

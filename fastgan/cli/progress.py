@@ -12,8 +12,8 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from fastgan.engine.callbacks import Callback, EndEvent, MessageEvent, RollbackEvent, StepEvent
-from fastgan.engine.evaluate import TITLES
+from fastgan.evaluation.evaluator import TITLES
+from fastgan.training.callbacks.base import Callback, EndEvent, MessageEvent, RollbackEvent, StepEvent
 
 #: Without a terminal, a line each time this share of the run is done.
 _LINES = 10

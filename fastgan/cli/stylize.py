@@ -36,8 +36,8 @@ def stylize(
     from rich.progress import track
 
     from fastgan.data import read_image
-    from fastgan.engine import Sampler, load
-    from fastgan.engine.styles import SHORT_SIDE
+    from fastgan.inference import Sampler, load
+    from fastgan.models.style_code import SHORT_SIDE
 
     stylizer = load(model, device=device, precision=precision)
     if isinstance(stylizer, Sampler):

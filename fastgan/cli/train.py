@@ -14,7 +14,7 @@ from fastgan.config import Config, load_config, parse_set
 from fastgan.errors import InputError
 
 if TYPE_CHECKING:
-    from fastgan.engine import Trainer
+    from fastgan.training import Trainer
 
 #: Options and the fields of config.yaml that they set.
 _FIELDS = {
@@ -92,7 +92,7 @@ def train(
     import torch
 
     from fastgan.cli.progress import Progress
-    from fastgan.engine import Trainer
+    from fastgan.training import Trainer
 
     stop.trainer = Trainer(settings, out=out, callbacks=[Progress(out)], resume=resume, started=STARTED)
     # Sums differ in their last bits between numbers of threads: a resumed run takes up its own.

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from fastgan.config.recipes import RECIPES
+from fastgan.config.presets import RECIPES
 from fastgan.config.schema import Config
 from fastgan.errors import InputError
 
@@ -19,7 +19,7 @@ def load_config(
 ) -> Config:
     """Defaults, then ``base``, then a YAML file, then ``overrides``: (what the user typed, dotted field, value).
 
-    The defaults are those of the model that is named (``fastgan.config.recipes``).
+    The defaults are those of the model that is named (``fastgan.config.presets``).
 
     Raises:
         InputError: one line that names the file or option and the field.

@@ -20,7 +20,7 @@ from fastgan.data import jpeg
 from fastgan.data.resize import reduced_size, resized, scaled_size
 from fastgan.data.shards import SHARD_SUFFIX, Photo, ShardImage, index_shard, is_compressed_tar
 from fastgan.errors import InputError
-from fastgan.files import write_whole
+from fastgan.utils.files import write_whole
 
 # The file formats read and written. Others that Pillow knows stay out on purpose: EPS starts Ghostscript, for one.
 _FORMATS = {

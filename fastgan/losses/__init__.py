@@ -2,7 +2,7 @@
 
 from fastgan.losses.adversarial import AdversarialLoss
 from fastgan.losses.perceptual import ContentLoss, StyleLoss, style_distance, style_grams
-from fastgan.losses.structure import PSNRLoss, SSIMLoss, TotalVariation
+from fastgan.losses.pixel import PSNRLoss, SSIMLoss, TotalVariation
 
 __all__ = [
     "AdversarialLoss",

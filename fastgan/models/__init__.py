@@ -2,11 +2,11 @@
 
 from fastgan.models.article import ArticleDiscriminator, ArticleGenerator
 from fastgan.models.dcgan import DCGANDiscriminator, DCGANGenerator
-from fastgan.models.encoder import LAYERS, STYLE_LAYERS, VGGEncoder
 from fastgan.models.fast import FastGenerator
 from fastgan.models.fusion import FusionGenerator
 from fastgan.models.layers import spectral_norm
 from fastgan.models.patchgan import PatchGAN
+from fastgan.models.vgg import LAYERS, STYLE_LAYERS, VGGEncoder
 
 #: By the names that configs and saved models have.
 GENERATORS = {"fast": FastGenerator, "fusion": FusionGenerator, "article": ArticleGenerator, "dcgan": DCGANGenerator}

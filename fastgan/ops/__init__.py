@@ -5,15 +5,15 @@ by default, and why.
 """
 
 from fastgan.ops._registry import report, second_order
-from fastgan.ops.adversarial import discriminator_loss, generator_loss
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d import conv2d
-from fastgan.ops.fusion import fuse
+from fastgan.ops.fuse import fuse
+from fastgan.ops.gan_loss import discriminator_loss, generator_loss
 from fastgan.ops.gram import gram, gram_style_loss
+from fastgan.ops.image_convert import from_pixels, to_pixels
 from fastgan.ops.instance_norm import instance_norm
 from fastgan.ops.max_pool import max_pool
 from fastgan.ops.optim_step import check_finite, optim_step
-from fastgan.ops.pixels import from_pixels, to_pixels
 from fastgan.ops.psnr import psnr
 from fastgan.ops.ssim import ssim
 

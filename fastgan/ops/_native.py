@@ -18,13 +18,13 @@ from fastgan.errors import InputError
 from fastgan.ops import _checks
 from fastgan.ops._registry import Backend, Least
 
-#: What the kernels take, by device; the order is that of `Dtype` in csrc/kernels/common.h.
+#: What the kernels take, by device; the order is that of `Dtype` in csrc/common.h.
 DTYPES = {
     "cpu": (torch.float32, torch.bfloat16),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
 _CODES = {dtype: code for code, dtype in enumerate((*DTYPES["cuda"], torch.uint8))}
-#: The order is that of `Activation` in csrc/kernels/common.h.
+#: The order is that of `Activation` in csrc/common.h.
 ACTIVATIONS: dict[str | None, int] = {name: code for code, name in enumerate(_checks.ACTIVATIONS)}
 
 #: Smaller ones come from the C library's heap, which keeps them too.

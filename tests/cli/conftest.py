@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command_line import Command, Result
-from tiny_runs import TINY
+from helpers.command_line import Command, Result
+from helpers.tiny_runs import TINY
 
 from fastgan.cli import main
 

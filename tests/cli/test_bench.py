@@ -7,16 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import Command
+from helpers.command_line import Command
 from helpers.machine import needs
 
 
 @pytest.fixture(scope="module")
 def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from fastgan.bench import ops, results
+    from fastgan.bench import results
+    from fastgan.bench.ops import suite
 
     file = tmp_path_factory.mktemp("older") / "older.json"
-    file.write_text(results.to_text(ops.run(only=["to_pixels"], quick=True)))
+    file.write_text(results.to_text(suite.run(only=["to_pixels"], quick=True)))
     return file
 
 

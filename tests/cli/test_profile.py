@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import typer
-from command_line import Command, started
+from helpers.command_line import Command, started
 from helpers.machine import needs
+from helpers.tiny_runs import fingerprint
 from helpers.waiting import HANG
-from tiny_runs import fingerprint
 
 from fastgan.cli.app import app
 
@@ -97,8 +97,8 @@ def test_from_noise(fastgan: Command, photos: Path, settings: Path, tmp_path: Pa
 
 
 def test_nothing_is_left_on_the_networks(tiny: Any) -> None:
-    from fastgan.bench import profile as profiling
-    from fastgan.engine import Trainer
+    from fastgan.profiling import profiler as profiling
+    from fastgan.training import Trainer
 
     trainer = Trainer(tiny())
     networks = profiling._networks(trainer)
@@ -114,7 +114,7 @@ def test_a_large_trace_is_packed(
 ) -> None:
     import gzip
 
-    monkeypatch.setattr("fastgan.bench.profile._LARGE_TRACE", 1000)
+    monkeypatch.setattr("fastgan.profiling.profiler._LARGE_TRACE", 1000)
     assert fastgan(*given, "--out", tmp_path / "p").code == 0
     assert sorted(path.name for path in (tmp_path / "p").iterdir()) == ["profile.json", "trace.json.gz"]
     assert json.loads((tmp_path / "p" / "profile.json").read_text())["trace"] == "trace.json.gz"
@@ -169,7 +169,7 @@ def test_a_full_disk(fastgan: Command, given: list[object], tmp_path: Path, monk
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fastgan.bench.profile._write_trace", refuse)
+    monkeypatch.setattr("fastgan.profiling.profiler._write_trace", refuse)
     done = fastgan(*given, "--out", tmp_path / "new" / "p")
     assert done.code == 2 and "No space left on device" in done.err.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []

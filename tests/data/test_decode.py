@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.machine import needs
-from picture_files import noise, save, smooth
+from helpers.picture_files import noise, save, smooth
 from PIL import Image
 
 from fastgan.data import jpeg, read_image, resize

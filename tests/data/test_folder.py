@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from picture_files import coordinates, noise, save, smooth
+from helpers.picture_files import coordinates, noise, save, smooth
 
 from fastgan.data import Batches, ImageFolder
 from fastgan.errors import InputError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_files import noise, png_16_bit, png_chunk, png_header, save, smooth
+from helpers.picture_files import noise, png_16_bit, png_chunk, png_header, save, smooth
 from PIL import Image
 
 from fastgan.data import (

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.picture_files import coordinates, noise, save
 from helpers.waiting import HANG, wait_until
-from picture_files import coordinates, noise, save
 
 from fastgan.data import Batches, ImageFolder, LoaderError, default_workers, iterate, loader
 from fastgan.errors import InputError

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import torch
 from helpers.machine import require
-from picture_files import coordinates, noise, save
+from helpers.picture_files import coordinates, noise, save
+from helpers.tiny_runs import StopAt, differences
 from PIL import Image
-from tiny_runs import StopAt, differences
 
 from fastgan.config import Config
 from fastgan.data import Batches, ImageFolder, ShardImage, hold_out, is_readable, list_images, read_image, read_picture
-from fastgan.engine import Trainer
 from fastgan.errors import InputError
+from fastgan.training import Trainer
 
 SIZE = 16
 
@@ -330,7 +330,7 @@ def test_odd_names_stay_on_one_line(tmp_path: Path) -> None:
 def test_a_run_from_shards_is_the_run_from_the_folder(
     tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastgan.engine.report._write_plots", lambda *_: [])
+    monkeypatch.setattr("fastgan.evaluation.report._write_plots", lambda *_: [])
     members = {f"{number}.png": png(number) for number in range(9)} | {"5.png": b"no picture"}
     pack(tmp_path / "shards" / "0.tar", members)
     (tmp_path / "files").mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_files import noise, save
+from helpers.picture_files import noise, save
 
 from fastgan.data import demo, demo_content, demo_held_out, demo_style, hold_out, is_readable, read_image
 from fastgan.errors import InputError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_files import noise, smooth
+from helpers.picture_files import noise, smooth
 from PIL import Image
 
 from fastgan.data import IMAGE_SUFFIXES, read_image, read_picture, write_image

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.bounds import rounding, unit
-from optim_updates import FEW, ROUNDINGS, RULES, Rule, compare_with_float64, follow_torch, midway
+from helpers.optim_updates import FEW, ROUNDINGS, RULES, Rule, compare_with_float64, follow_torch, midway
 
 from fastgan import ops
 from fastgan.ops import _triton

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from fastgan import ops
-from fastgan.bench import cases, tune
-from fastgan.bench.case import Case
+from fastgan.bench.ops import op_benchmarks
+from fastgan.bench.ops.op_benchmark import Case
+from fastgan.bench.triton import tune
 from fastgan.ops import _triton
 from fastgan.ops.bias_act import triton as kernels
 
 
 def case() -> Case:
-    return next(each for each in cases.cases("bias_act", "cpu", quick=True) if each.gradient)
+    return next(each for each in op_benchmarks.cases("bias_act", "cpu", quick=True) if each.gradient)
 
 
 def test_the_fastest_is_kept_and_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from helpers.bounds import approx, assert_close, rounding
 from helpers.networks import passes
-from tiny_fusion import FUSIONS, LEVEL, SCALES, network, random_features, styles
+from helpers.tiny_fusion import FUSIONS, LEVEL, SCALES, network, random_features, styles
 from torch import Tensor, nn
 
 from fastgan.models import FusionGenerator

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from helpers.bounds import assert_close, rounding
 from helpers.networks import passes
-from tiny_fusion import FUSIONS, network, random_features, set_recording, styles
+from helpers.tiny_fusion import FUSIONS, network, random_features, set_recording, styles
 from torch import Tensor, nn
 
 from fastgan.models import FusionGenerator, VGGEncoder

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from cuda_emulator.library import emulated
+from helpers.cuda_emulator.library import emulated
 from helpers.machine import needs
 
 from fastgan.ops import _native

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from backend_cases import (
+from helpers.backend_cases import (
     CASES,
     FEW,
     STEPS,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from cuda_emulator.library import CTensor, Emulated
 from helpers.bounds import rounding, unit
+from helpers.cuda_emulator.library import CTensor, Emulated
 from helpers.quality_bounds import psnr_error, ssim_error
 from torch import Tensor
 

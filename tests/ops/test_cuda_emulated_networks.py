@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from cuda_emulator.library import CTensor, Emulated
 from helpers.bounds import approx, assert_close, rounding, unit
+from helpers.cuda_emulator.library import CTensor, Emulated
 from torch import Tensor
 
 from fastgan import ops

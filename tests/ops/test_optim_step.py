@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.bounds import assert_close
 from helpers.machine import needs
-from optim_updates import FEW, RULES, Rule, compare_with_float64, follow_torch, midway
+from helpers.optim_updates import FEW, RULES, Rule, compare_with_float64, follow_torch, midway
 from torch import Tensor
 
 from fastgan import ops

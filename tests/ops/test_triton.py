@@ -11,8 +11,8 @@ import torch
 from helpers.machine import needs, require
 
 from fastgan import ops
-from fastgan.bench import ahead
-from fastgan.bench.ahead_calls import CALLS
+from fastgan.bench.triton import aot_compile
+from fastgan.bench.triton.aot_calls import CALLS
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERPRETED = sorted((ROOT / "tests" / "interpreted").glob("test_*.py"))
@@ -52,8 +52,8 @@ def test_in_the_interpreter(name: str, interpreted: dict[str, subprocess.Complet
 
 
 def test_every_configuration_compiles_for_every_architecture_and_none_spills() -> None:
-    found = list(ahead.tables(sorted(CALLS)))
-    assert len(found) == len(CALLS) * len(ahead.ARCHS)
+    found = list(aot_compile.tables(sorted(CALLS)))
+    assert len(found) == len(CALLS) * len(aot_compile.ARCHS)
     for op, rows in found:
         assert rows and any(row["chosen"] for row in rows), op
         assert [row for row in rows if row["spilled"]] == []

@@ -4,12 +4,12 @@ from torch import Tensor
 
 from fastgan.ops import _checks, _native, _triton
 from fastgan.ops._registry import Backend, Least, register, select
-from fastgan.ops.bias_act import _op, reference
+from fastgan.ops.bias_act import reference, torch_library
 
 register(
     Backend("bias_act", "reference", reference.bias_act),
-    _native.backend("bias_act", _op.native_bias_act, gradient_order=2, least=Least(gradient=1 << 16)),
-    _triton.backend("bias_act", _op.triton_bias_act, gradient_order=2),
+    _native.backend("bias_act", torch_library.native_bias_act, gradient_order=2, least=Least(gradient=1 << 16)),
+    _triton.backend("bias_act", torch_library.triton_bias_act, gradient_order=2),
     fastest={"cpu": ("native", "reference")},
 )
 

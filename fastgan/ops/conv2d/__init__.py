@@ -5,11 +5,11 @@ from torch import Tensor
 
 from fastgan.ops import _checks, _native
 from fastgan.ops._registry import Backend, register, select
-from fastgan.ops.conv2d import _op, native, reference
+from fastgan.ops.conv2d import native, reference, torch_library
 
 register(
     Backend("conv2d", "reference", reference.conv2d),
-    _native.backend("conv2d", _op.native_conv2d, devices=("cpu",)),
+    _native.backend("conv2d", torch_library.native_conv2d, devices=("cpu",)),
     fastest={"cpu": ("native", "reference")},
 )
 

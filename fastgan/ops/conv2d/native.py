@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fastgan.ops import _native
 
-#: The order is that of `Padding` in csrc/kernels/conv2d.h.
+#: The order is that of `Padding` in csrc/conv2d.h.
 PADDINGS = ("zeros", "reflect")
 ACTIVATIONS = (None, "relu", "leaky_relu")
 #: Channels: a vector of the widest instruction set.

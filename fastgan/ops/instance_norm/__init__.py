@@ -4,12 +4,14 @@ from torch import Tensor
 
 from fastgan.ops import _checks, _native, _triton
 from fastgan.ops._registry import Backend, Least, register, select
-from fastgan.ops.instance_norm import _op, reference
+from fastgan.ops.instance_norm import reference, torch_library
 
 register(
     Backend("instance_norm", "reference", reference.instance_norm),
-    _native.backend("instance_norm", _op.native_instance_norm, least=Least(forward=1 << 13, gradient=1 << 16)),
-    _triton.backend("instance_norm", _op.triton_instance_norm),
+    _native.backend(
+        "instance_norm", torch_library.native_instance_norm, least=Least(forward=1 << 13, gradient=1 << 16)
+    ),
+    _triton.backend("instance_norm", torch_library.triton_instance_norm),
     fastest={"cpu": ("native", "reference")},
 )
 

@@ -4,11 +4,11 @@ from torch import Tensor
 
 from fastgan.ops import _checks, _native
 from fastgan.ops._registry import Backend, register, select
-from fastgan.ops.max_pool import _op, reference
+from fastgan.ops.max_pool import reference, torch_library
 
 register(
     Backend("max_pool", "reference", reference.max_pool),
-    _native.backend("max_pool", _op.native_max_pool, devices=("cpu",)),
+    _native.backend("max_pool", torch_library.native_max_pool, devices=("cpu",)),
     fastest={"cpu": ("native", "reference")},
 )
 

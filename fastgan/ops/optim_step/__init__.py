@@ -5,20 +5,22 @@ from torch import Tensor
 
 from fastgan.ops import _checks, _native, _triton
 from fastgan.ops._registry import Backend, register, select
-from fastgan.ops.optim_step import _arguments, _op, reference
+from fastgan.ops.optim_step import _validation, reference, torch_library
 
-_DTYPES = {"cpu": _arguments.GRADIENTS}
+_DTYPES = {"cpu": _validation.GRADIENTS}
 
 register(
     Backend("optim_step", "reference", reference.optim_step),
-    _native.backend("optim_step", _op.native_optim_step, gradient_order=0, devices=("cpu",), dtypes=_DTYPES),
-    _triton.backend("optim_step", _op.triton_optim_step, gradient_order=0),
+    _native.backend("optim_step", torch_library.native_optim_step, gradient_order=0, devices=("cpu",), dtypes=_DTYPES),
+    _triton.backend("optim_step", torch_library.triton_optim_step, gradient_order=0),
     fastest={"cpu": ("native", "reference")},
 )
 register(
     Backend("check_finite", "reference", reference.check_finite),
-    _native.backend("check_finite", _op.native_check_finite, gradient_order=0, devices=("cpu",), dtypes=_DTYPES),
-    _triton.backend("check_finite", _op.triton_check_finite, gradient_order=0),
+    _native.backend(
+        "check_finite", torch_library.native_check_finite, gradient_order=0, devices=("cpu",), dtypes=_DTYPES
+    ),
+    _triton.backend("check_finite", torch_library.triton_check_finite, gradient_order=0),
     fastest={"cpu": ("native", "reference")},
 )
 
@@ -90,7 +92,7 @@ def optim_step(
     _checks.slope("ema_decay", decay)
     if decay > 1:
         raise ValueError(f"ema_decay must be from 0 to 1, got {decay!r}")
-    update = _arguments.Update(
+    update = _validation.Update(
         param,
         grad,
         state,
@@ -131,9 +133,9 @@ def check_finite(grad: Tensor, found_inf: Tensor, scale: Tensor | None = None, *
         TypeError: a dtype that is not served, or not a tensor.
         ValueError: shapes or devices that do not fit.
     """
-    _arguments.gradient(grad, None)
+    _validation.gradient(grad, None)
     if found_inf is None:
         raise TypeError("found_inf must be a torch.Tensor, got None")
-    _arguments.number("found_inf", found_inf, grad)
-    _arguments.number("scale", scale, grad)
+    _validation.number("found_inf", found_inf, grad)
+    _validation.number("scale", scale, grad)
     select("check_finite", grad, backend=backend)(grad, found_inf, scale)

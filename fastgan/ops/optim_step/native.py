@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from fastgan.ops import _native
-from fastgan.ops.optim_step import _arguments
+from fastgan.ops.optim_step import _validation
 
 
 def forward(*given: Any) -> None:
     """`given` as in `_arguments.Update`."""
-    u = _arguments.Update(*given)
+    u = _validation.Update(*given)
     u.check()
     if u.found_inf is not None and u.found_inf.item() != 0:
         return
@@ -37,7 +37,7 @@ def forward(*given: Any) -> None:
         _native.floats(u.state[1] if len(u.state) > 1 else None),
         _native.floats(u.ema),
         u.param.numel(),
-        _arguments.KINDS.index(u.kind),
+        _validation.KINDS.index(u.kind),
         _inverse(u.scale),
         1 - u.beta1,
         u.beta1,
@@ -52,9 +52,9 @@ def forward(*given: Any) -> None:
 
 
 def check_finite(grad: Tensor, found_inf: Tensor, scale: Tensor | None) -> None:
-    _arguments.gradient(grad, None)
-    _arguments.number("found_inf", found_inf, grad)
-    _arguments.number("scale", scale, grad)
+    _validation.gradient(grad, None)
+    _validation.number("found_inf", found_inf, grad)
+    _validation.number("scale", scale, grad)
     _native.call(
         "check_finite_forward",
         grad.device,

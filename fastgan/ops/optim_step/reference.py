@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops.optim_step._arguments import Update
+from fastgan.ops.optim_step._validation import Update
 
 
 def optim_step(*given: Any) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastgan.ops import _triton
 from fastgan.ops._triton_tiles import pointer
-from fastgan.ops.optim_step import _arguments
+from fastgan.ops.optim_step import _validation
 
 #: Up to six tiles live at once. 2 values a thread: with 4, Triton 3.6's ptxas spills Adam's divisions for float32, and
 #: with 8, Triton 3.8's for bfloat16, to fit one more program on a multiprocessor.
@@ -161,7 +161,7 @@ def check_finite_fwd_kernel(grad, found_inf, scale, size, HAS_SCALE: tl.constexp
 
 def forward(*given: Any) -> None:
     """As `native.forward`."""
-    u = _arguments.Update(*given)
+    u = _validation.Update(*given)
     u.check()
     if u.step is not None:
         _triton.launch(
@@ -204,7 +204,7 @@ def forward(*given: Any) -> None:
         ),
         choices=FLAT,
         key=(u.kind, len(u.state), u.ema is not None, _dtype(u.grad), _triton.next_power_of_2(size)),
-        KIND=_arguments.KINDS.index(u.kind),
+        KIND=_validation.KINDS.index(u.kind),
         HAS_MOMENTUM=u.kind != "adam" and u.beta1 > 0,
         HAS_STEP=u.step is not None,
         HAS_LR=u.lr_at is not None,
@@ -218,9 +218,9 @@ def forward(*given: Any) -> None:
 
 def check_finite(grad: Tensor, found_inf: Tensor, scale: Tensor | None) -> None:
     """As `native.check_finite`."""
-    _arguments.gradient(grad, None)
-    _arguments.number("found_inf", found_inf, grad)
-    _arguments.number("scale", scale, grad)
+    _validation.gradient(grad, None)
+    _validation.number("found_inf", found_inf, grad)
+    _validation.number("scale", scale, grad)
     size = grad.numel()
     _triton.launch(
         check_finite_fwd_kernel,

@@ -4,11 +4,11 @@ from torch import Tensor
 
 from fastgan.ops import _checks, _native
 from fastgan.ops._registry import Backend, register, select
-from fastgan.ops.psnr import _op, reference
+from fastgan.ops.psnr import reference, torch_library
 
 register(
     Backend("psnr", "reference", reference.psnr),
-    _native.backend("psnr", _op.psnr),
+    _native.backend("psnr", torch_library.psnr),
     fastest={"cpu": ("native", "reference")},
 )
 

@@ -4,13 +4,13 @@ from torch import Tensor
 
 from fastgan.ops import _checks, _native
 from fastgan.ops._registry import Backend, register, select
-from fastgan.ops.ssim import _op, reference
+from fastgan.ops.ssim import reference, torch_library
 
 WINDOWS = ("gaussian", "uniform")
 
 register(
     Backend("ssim", "reference", reference.ssim),
-    _native.backend("ssim", _op.ssim),
+    _native.backend("ssim", torch_library.ssim),
     fastest={"cpu": ("native", "reference")},
 )
 

@@ -1,0 +1,58 @@
+// Gram matrices and their gradient: products of panels packed into cache, of which only those that touch the upper
+// triangle are formed. Pixels are divided into as many sums as the shape says, added up in one order.
+#include "gram/gram.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "common/scratch.h"
+
+namespace fastgan {
+namespace {
+
+constexpr Index kTasks = 32;              // so many at least, where the shape allows: for balance among threads
+constexpr Index kMinPixels = 256;         // of a sum: fewer, and adding up the sums shows
+constexpr Index kSumFloats = 1 << 22;     // that all sums together may take, when there are several to an image
+constexpr Index kBlockFloats = 1 << 16;   // of the pixels packed at a time, going backward: a share of L2
+
+constexpr Index kStreamedBytes = 1 << 24;  // a gradient so large leaves the caches before anyone reads it
+
+// Partial sums of an image: never a matter of the thread count.
+Index count_splits(Index images, Index pixels, Index size) {
+  images = std::max<Index>(images, 1);
+  const Index wanted = std::min((kTasks + images - 1) / images, kSumFloats / (images * size));
+  return std::clamp<Index>(wanted, 1, std::max<Index>(1, pixels / kMinPixels));
+}
+
+}  // namespace
+}  // namespace fastgan
+
+#define FASTGAN_BODY "gram/gram_cpu.inc"
+#include "common/isa_dispatch.h"
+
+namespace fastgan {
+
+void gram_forward(const Tensor& x, const Shape& shape, float scale, float* out, int threads) {
+  FASTGAN_DISPATCH(run_forward)(x, shape, scale, nullptr, 0, out, nullptr, threads);
+}
+
+void gram_backward(const Tensor& x, const Shape& shape, const float* matrix, const Tensor& grad_x, int threads) {
+  FASTGAN_DISPATCH(run_backward)(x, shape, matrix, nullptr, 1, grad_x, threads);
+}
+
+void gram_style_loss_forward(const Tensor& x, const Shape& shape, const float* target, Index target_stride,
+                             float* difference, float* out, int threads) {
+  const double features = double(shape[1]) * double(shape[2]) * double(shape[3]);
+  FASTGAN_DISPATCH(run_forward)(x, shape, float(1 / features), target, target_stride, difference, out, threads);
+}
+
+void gram_style_loss_backward(const Tensor& x, const Shape& shape, const float* difference, const float* grad_out,
+                              const Tensor& grad_x, int threads) {
+  const double channels = double(shape[1]), features = channels * double(shape[2]) * double(shape[3]);
+  FASTGAN_DISPATCH(run_backward)(x, shape, difference, grad_out, 2 / (channels * channels * features), grad_x, threads);
+}
+
+}  // namespace fastgan

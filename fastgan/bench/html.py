@@ -1,0 +1,68 @@
+"""A result as one HTML file that needs no other."""
+
+from __future__ import annotations
+
+import html
+
+from fastgan.bench.results import Result
+from fastgan.bench.tables import Cell, Table, tables
+
+_STYLE = """
+:root { --ink: #1b2430; --dim: #667085; --line: #e4e7ec; --good: #067647; --bad: #b42318; --paper: #fff; }
+body { margin: 0; background: #f6f7f9; color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
+h1 { font-size: 26px; margin: 0; } h2 { font-size: 17px; margin: 36px 0 12px; } .dim { color: var(--dim); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; background: var(--paper); border: 1px solid var(--line); width: 100%; }
+th, td { text-align: right; padding: 4px 12px; white-space: nowrap; font-variant-numeric: tabular-nums; }
+th { color: var(--dim); font-weight: normal; } td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left; }
+tbody tr:first-child td { border-top: 1px solid var(--line); }
+.good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
+"""
+_READING = (
+    "Medians of interleaved rounds. “vs peer” is the best peer's time over this row's: above 1 is faster. Peers are "
+    "eager torch, torch.compile of the reference, and other packages; a wrong result gets no ratio. “limit” is the "
+    "time that the ceilings below allow over the time taken: the bytes that must move at the copy's rate, or the "
+    "operations at the arithmetic's. “floor”, of whole networks, is the time of their convolutions by themselves "
+    "over the time taken."
+)
+
+
+def page(result: Result, comparison: Table | None = None) -> str:
+    """The tables of a result, its comparison with an older one, and its header."""
+    header = result["header"]
+    facts = {name: header[name] for name in ("machine", "platform", "device", "threads", "commit", "date")}
+    parts = [
+        "<!doctype html><html lang='en'><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+        f"<title>fastgan benchmark</title><style>{_STYLE}</style><main><h1>Benchmark</h1>",
+        f"<div class='dim'>{html.escape(header['machine'])}</div><p>{_READING}</p>",
+        *(_table(table) for table in [*tables(result), *([comparison] if comparison else [])]),
+        _facts("Ceilings", header["ceilings"]),
+        _facts("Versions", header["versions"]),
+        _facts("The run", facts),
+    ]
+    if header["skipped"]:
+        lines = "".join(f"<li>{html.escape(line)}</li>" for line in header["skipped"])
+        parts.append(f"<h2>Left out</h2><ul>{lines}</ul>")
+    return "\n".join([*parts, "</main></html>"]) + "\n"
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{html.escape(title)}</th>" for title in table.columns)
+    bodies = []
+    for section in table.sections:
+        lines = "".join(f"<tr>{''.join(map(_cell, line))}</tr>" for line in section)
+        bodies.append(f"<tbody>{lines}</tbody>")
+    drawn = f"<div class='wide'><table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
+    return f"<h2>{html.escape(table.title)}</h2>{drawn}<p class='dim'>{html.escape(table.caption)}</p>"
+
+
+def _cell(cell: Cell) -> str:
+    mark = f" class='{cell.news}'" if cell.news else ""
+    return f"<td{mark}>{html.escape(cell.text)}</td>"
+
+
+def _facts(title: str, facts: dict[str, object]) -> str:
+    lines = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(v))}</td></tr>" for name, v in facts.items())
+    return f"<h2>{title}</h2><table>{lines}</table>"

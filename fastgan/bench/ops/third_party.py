@@ -1,0 +1,119 @@
+"""Other packages that do the same: a peer takes part where it is installed, under its package's name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.bench.baselines import adam
+from fastgan.bench.ops.op_benchmark import Case
+
+Function = Callable[..., Tensor]
+
+
+def peers(case: Case) -> dict[str, Callable[[], Function]]:
+    """By package: what imports it and gives the function; ImportError where it is not installed."""
+    found = {**_TORCH.get(case.spec.op, {}), **_PEERS.get(case.spec.op, {})}
+    if case.device != "cpu" or case.gradient or case.dtype != torch.float32:
+        found.pop("scikit-image", None)
+    if case.device != "cuda" or case.dtype != torch.float32:
+        found.pop("fused-ssim", None)
+    return found
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+def _msssim_ssim() -> Function:
+    ssim = _module("pytorch_msssim").ssim
+    return lambda x, y: ssim(x, y, data_range=1.0)
+
+
+def _torchmetrics_ssim() -> Function:
+    # Its own mean takes in a border of reflected pixels; its map, cropped, has the pixels that the others have.
+    ssim = _module("torchmetrics.functional.image").structural_similarity_index_measure
+    return lambda x, y: ssim(x, y, data_range=1.0, return_full_image=True)[1][..., 5:-5, 5:-5].mean()
+
+
+def _kornia_ssim() -> Function:
+    ssim = _module("kornia.metrics").ssim
+    return lambda x, y: ssim(x, y, 11, padding="valid").mean()
+
+
+def _piq_ssim() -> Function:
+    ssim = _module("piq").ssim
+    return lambda x, y: ssim(x, y, downsample=False)
+
+
+def _skimage_ssim() -> Function:
+    ssim = _module("skimage.metrics").structural_similarity
+    options = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        pairs = zip(x.numpy(), y.numpy(), strict=True)
+        return torch.tensor([float(ssim(a, b, channel_axis=0, **options)) for a, b in pairs]).mean()
+
+    return run
+
+
+def _fused_ssim() -> Function:
+    ssim = _module("fused_ssim").fused_ssim
+    return lambda x, y: ssim(x, y, padding="valid", train=x.requires_grad)
+
+
+def _torchmetrics_psnr() -> Function:
+    psnr = _module("torchmetrics.functional.image").peak_signal_noise_ratio
+    return lambda x, y: psnr(x, y, data_range=1.0, dim=(1, 2, 3))
+
+
+def _kornia_psnr() -> Function:
+    # Of a batch it takes one mean squared error; the mean of the images' values needs a call for each.
+    psnr = _module("kornia.metrics").psnr
+    return lambda x, y: torch.stack([psnr(a, b, 1.0) for a, b in zip(x, y, strict=True)]).mean()
+
+
+def _piq_psnr() -> Function:
+    psnr = _module("piq").psnr
+    return lambda x, y: psnr(x, y)
+
+
+def _skimage_psnr() -> Function:
+    psnr = _module("skimage.metrics").peak_signal_noise_ratio
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        pairs = zip(x.numpy(), y.numpy(), strict=True)
+        return torch.tensor([float(psnr(a, b, data_range=1.0)) for a, b in pairs]).mean()
+
+    return run
+
+
+#: Of torch itself: no packages.
+_TORCH: dict[str, dict[str, Callable[[], Function]]] = {
+    "optim_step": {
+        "torch.optim foreach": lambda: adam.adam(foreach=True),
+        "torch.optim fused": lambda: adam.adam(fused=True),
+    },
+    "check_finite": {"torch.amp": adam.non_finite_check},
+}
+_PEERS: dict[str, dict[str, Callable[[], Function]]] = {
+    "ssim": {
+        "pytorch-msssim": _msssim_ssim,
+        "torchmetrics": _torchmetrics_ssim,
+        "kornia": _kornia_ssim,
+        "piq": _piq_ssim,
+        "scikit-image": _skimage_ssim,
+        "fused-ssim": _fused_ssim,
+    },
+    "psnr": {
+        "torchmetrics": _torchmetrics_psnr,
+        "kornia": _kornia_psnr,
+        "piq": _piq_psnr,
+        "scikit-image": _skimage_psnr,
+    },
+}
+PACKAGES = tuple(dict.fromkeys(name for of_op in _PEERS.values() for name in of_op))

@@ -1,0 +1,128 @@
+"""Two recipes that train towards a named quality, each in a worker's process: fastgan's default and plain PyTorch's.
+
+``benchmarks/time_to_quality.py`` lets them take turns.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastgan.bench import harness
+from fastgan.bench.baselines.networks import copy_weights
+from fastgan.bench.networks import step_setup
+from fastgan.bench.worker_process import Opened
+from fastgan.config import Config, load_config
+from fastgan.data import enlarge_to
+from fastgan.data.tensors import image_to_tensor
+from fastgan.errors import InputError
+from fastgan.evaluation import Evaluator
+from fastgan.evaluation.evaluator import CONTENT_LAYER, stylizer_run
+from fastgan.inference import Stylizer
+from fastgan.losses import style_grams
+from fastgan.models import STYLE_LAYERS, VGGEncoder
+from fastgan.precision import select_device, select_dtype
+from fastgan.training import Trainer
+from fastgan.training.setup import build_networks, open_photographs, open_styles, read_ahead
+
+#: What the baseline has in the place of fastgan's networks: the published ones.
+PUBLISHED = {"model.generator.stem": "conv9", "model.discriminator.width": 64, "model.discriminator.depth": 3}
+
+
+def config_of(provider: str, options: dict[str, Any]) -> Config:
+    """The run of ``fastgan`` or ``eager``. Raises InputError for what a run cannot have."""
+    fields: dict[str, Any] = {
+        "model.features": options["features"],
+        "data.content": options["content"],
+        "data.style": options["style"],
+        "data.size": options["size"],
+        "data.batch": options["batch"],
+        "train.steps": options["steps" if provider == "fastgan" else "baseline_steps"],
+        "train.device": options["device"],
+        **(PUBLISHED if provider == "eager" else {}),
+    }
+    return load_config(overrides=[("the benchmark's", field, value) for field, value in fields.items()])
+
+
+def check(options: dict[str, Any]) -> None:
+    """Raise InputError for photographs, a style or sizes that cannot be trained on."""
+    for provider in ("fastgan", "eager"):
+        build_networks(config_of(provider, options))
+    if not open_photographs(config_of("eager", options), lambda *_: None).held_out:
+        raise InputError(f"--content {options['content']}: no photograph of it can be held out")
+    if len(open_styles(options["style"], lambda *_: None)) != 1:
+        raise InputError(f"--style {options['style']}: the baseline learns one style; give one picture")
+
+
+def open_provider(options: dict[str, Any]) -> Opened:
+    """A recipe before its first step: a call is a step with its batch, the report what the average then reaches."""
+    config = config_of(options["provider"], options)
+    device = select_device(config.train.device)
+    harness.allow_tf32(device.type)
+    run, stylizer = (_fastgan if options["provider"] == "fastgan" else _plain)(config, device, options)
+    photographs = open_photographs(config, lambda *_: None)
+    source = read_ahead(config, photographs.batches, 0, device)
+    measure = _measure(config, photographs.held_out[: options["photographs"]], device)
+    return Opened({}, lambda: run(next(source)), lambda: measure(stylizer()))
+
+
+Recipe = tuple[Callable[[Tensor], object], Callable[[], Stylizer]]
+
+
+def _fastgan(config: Config, device: torch.device, options: dict[str, Any]) -> Recipe:
+    trainer = Trainer(config, data=())
+
+    def model() -> Stylizer:
+        made = trainer.model()
+        assert isinstance(made, Stylizer)
+        return made
+
+    return trainer.step, model
+
+
+def _plain(config: Config, device: torch.device, options: dict[str, Any]) -> Recipe:
+    dtype = select_dtype("auto", device)
+    dtype = torch.bfloat16 if dtype == torch.float16 else dtype  # the plain step scales no gradients
+    (image,) = open_styles(options["style"], lambda *_: None)
+    style = np.array(enlarge_to(image, config.data.size))
+    step = step_setup.plain_step_of(config, style, device, dtype, compiled=options["compile"], ema=config.optim.ema)
+    rates = [(step.optimizer_g, config.optim.generator.lr), (step.optimizer_d, config.optim.discriminator.lr)]
+    count = itertools.count()
+
+    def run(pixels: Tensor) -> None:
+        if options["schedule"] == "cosine":
+            progress = min(1.0, (next(count) + 0.5) / options["baseline_steps"])
+            warm = min(1.0, progress / config.optim.warmup) if config.optim.warmup else 1.0
+            floor = config.optim.final_lr
+            factor = warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+            for optimizer, rate in rates:
+                optimizer.param_groups[0]["lr"] = rate * factor
+        step(pixels)
+
+    def model() -> Stylizer:
+        generator, _ = build_networks(config)  # fastgan's network of the same weights computes the same
+        assert step.average is not None
+        copy_weights(step.average, generator)
+        return Stylizer(generator, device, dtype, options["features"])
+
+    return run, model
+
+
+def _measure(config: Config, images: list[np.ndarray], device: torch.device) -> Callable[[Stylizer], dict[str, float]]:
+    """What ``fastgan evaluate`` measures, means over the images."""
+    encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), config.model.features).to(device)
+    styles = open_styles(str(config.data.style), lambda *_: None)
+    evaluator = Evaluator(encoder, style_grams(encoder, [image_to_tensor(style).to(device) for style in styles]))
+    encoder.to_compute(encoder.dtype, torch.channels_last)
+
+    def measure(stylizer: Stylizer) -> dict[str, float]:
+        values = evaluator.measure(images, stylizer_run(stylizer)).values
+        return {name: float(np.mean(values[name])) for name in ("style_distance", "ssim")}
+
+    return measure

@@ -1,0 +1,178 @@
+"""Quality of a model: of pictures made from photographs (SPEC S9, S27), and of images made from noise (S1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastgan import ops
+from fastgan.data.tensors import image_to_tensor
+from fastgan.errors import InputError
+from fastgan.inference.stylizer import Stylizer
+from fastgan.metrics import PSNR, SSIM, ContentDistance, KernelDistance, Spread, StyleDistance, pooled_features
+from fastgan.models import STYLE_LAYERS, VGGEncoder
+
+CONTENT_LAYER = "relu4_1"
+#: Title of each measure, in the order in which they are shown.
+TITLES = {
+    "style_distance": "style distance",
+    "ssim": "SSIM",
+    "psnr": "PSNR (dB)",
+    "content_distance": "content distance",
+    "feature_distance": "feature distance",
+    "feature_spread": "feature spread",
+}
+#: Images from noise that are measured, and photographs that stand against them.
+MEASURED = 256
+#: Subsets that images from noise are measured in, so that there is a spread of the measure.
+_SUBSETS = 4
+
+
+@dataclass
+class Measures:
+    """One value an image of each measure, in the order of the images."""
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """How many images were measured."""
+        return len(next(iter(self.values.values()), []))
+
+    def extend(self, more: Measures) -> None:
+        """Take in the measures of further images."""
+        for name, values in more.values.items():
+            self.values.setdefault(name, []).extend(values)
+
+    def to_json(self) -> dict[str, Any]:
+        """``n`` and, a measure, ``mean``, ``std`` (population) and ``values``; infinities as None."""
+        result: dict[str, Any] = {"n": self.n}
+        for name, values in self.values.items():
+            result[name] = {
+                "mean": _finite(float(np.mean(values))) if values else None,
+                "std": float(np.std(values)) if values and np.all(np.isfinite(values)) else None,
+                "values": [_finite(value) for value in values],
+            }
+        return result
+
+
+class Evaluator:
+    """Measures what a generator makes of photographs.
+
+    Args:
+        encoder: VGG-19 with at least relu1_1, 2_1, 3_1 and 4_1.
+        targets: Gram matrices of the style at a short side of 384 px, from ``fastgan.losses.style_grams``; several
+            are taken in turn, image by image.
+    """
+
+    def __init__(self, encoder: VGGEncoder, targets: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]]) -> None:
+        self.encoder = encoder
+        self.targets = [targets] if isinstance(targets, Mapping) else list(targets)
+
+    @torch.no_grad()
+    def measure(
+        self, images: Iterable[np.ndarray], run: Callable[[Tensor, int], Tensor] | None, first: int = 0
+    ) -> Measures:
+        """Measure photographs (H, W, 3) uint8, already reduced.
+
+        Args:
+            images: the photographs.
+            run: (1, 3, H, W) in [-1, 1], and the number of the image, to the same; None measures the photographs
+                themselves.
+            first: the number of the first image.
+        """
+        device = self.encoder.scale.device
+        encode = self.encoder.forward  # not a compiled call: it would compile again for every photograph's size
+        ssim, psnr, content_distance = SSIM(), PSNR(), ContentDistance()
+        style_distances = [StyleDistance(targets) for targets in self.targets]
+        values: list[float] = []
+        for number, image in enumerate(images, first):
+            content = image_to_tensor(image).to(device)
+            result = content if run is None else run(content, number)
+            features = encode(result, (*STYLE_LAYERS, CONTENT_LAYER))
+            distance = style_distances[number % len(style_distances)]
+            distance.loss.to(device)
+            distance.update(features)
+            values.append(distance.values[-1])
+            content_features = features if run is None else encode(content, (CONTENT_LAYER,))
+            content_distance.update(features[CONTENT_LAYER], content_features[CONTENT_LAYER])
+            pair = (result + 1) / 2, (content + 1) / 2
+            ssim.update(*pair)
+            psnr.update(*pair)
+        return Measures(
+            {
+                "ssim": ssim.values,
+                "psnr": psnr.values,
+                "style_distance": values,
+                "content_distance": content_distance.values,
+            }
+        )
+
+
+class NoiseEvaluator:
+    """Measures images made from noise against photographs (SPEC S1): by features of VGG-19, how far apart the two sets
+    are, how varied the generated are, and how far their mean Gram matrices are apart.
+
+    Args:
+        encoder: VGG-19 with relu1_1, 2_1, 3_1 and 4_1.
+        photographs: (M, H, W, 3) uint8, at the size of what is generated.
+
+    Raises:
+        InputError: they are all the same.
+    """
+
+    def __init__(self, encoder: VGGEncoder, photographs: Tensor) -> None:
+        self.encoder = encoder
+        pooled, self.grams = self._features(ops.from_pixels(photographs))
+        try:
+            self._distance, self._spread = KernelDistance(pooled), Spread(pooled)
+        except ValueError as error:
+            raise InputError(f"--content: these photographs cannot be compared with ({error})") from None
+
+    def measure(self, images: Tensor) -> Measures:
+        """Measure images (N, 3, H, W) in [-1, 1], N at least 8: one value a quarter of them."""
+        values: dict[str, list[float]] = {"feature_distance": [], "feature_spread": [], "style_distance": []}
+        for part in images.tensor_split(_SUBSETS):
+            pooled, grams = self._features(part)
+            for metric, name in ((self._distance, "feature_distance"), (self._spread, "feature_spread")):
+                metric.reset()
+                metric.update(pooled)
+                values[name].append(metric.compute().item())
+            ratios = [
+                (grams[layer] - wanted).square().sum() / wanted.square().sum() for layer, wanted in self.grams.items()
+            ]
+            values["style_distance"].append(torch.stack(ratios).mean().item())
+        return Measures(values)
+
+    @torch.no_grad()
+    def _features(self, images: Tensor, batch: int = 16) -> tuple[Tensor, dict[str, Tensor]]:
+        pooled: list[Tensor] = []
+        grams: dict[str, list[Tensor]] = {layer: [] for layer in STYLE_LAYERS}
+        for part in images.split(batch):
+            features = self.encoder.forward(part.to(self.encoder.scale.device), STYLE_LAYERS)
+            pooled.append(pooled_features(features).cpu())
+            for layer in STYLE_LAYERS:
+                grams[layer].append(ops.gram(features[layer]).float().cpu())
+        return torch.cat(pooled), {layer: torch.cat(parts).mean(0) for layer, parts in grams.items()}
+
+
+def stylizer_run(stylizer: Stylizer, code: Callable[[int], Tensor] | None = None) -> Callable[[Tensor, int], Tensor]:
+    """What ``Evaluator.measure`` wants, rounded to 8 bits as a picture in a file would be.
+
+    ``code`` gives the style's code for the number of an image; None takes the model's own style.
+    """
+
+    def run(content: Tensor, number: int) -> Tensor:
+        own = None if code is None else code(number)
+        return ops.from_pixels(ops.to_pixels(stylizer.run(content, code=own).contiguous())).to(content.device)
+
+    return run
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,64 @@
+"""Sheets of sample pictures: arrays (H, W, 3) uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastgan.data import enlarge_to, fit_short_side
+from fastgan.inference.stylizer import Stylizer
+
+_ROWS = 3
+_SIDE = 256
+_GAP = 8
+#: Strengths of a fusing model that are shown side by side.
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+def comparison_sheet(pairs: Pairs, stylizer: Stylizer) -> np.ndarray:
+    """A row a pair (content, style): content, style and result side by side."""
+    rows = []
+    for content, style in pairs[:_ROWS]:
+        result = stylizer(content, style=style if stylizer.fuses else None)
+        rows.append(_row([content, style, result]))
+    return _stack(rows)
+
+
+def strength_sheet(pairs: Pairs, stylizer: Stylizer) -> np.ndarray:
+    """A row a pair (content, style): the result at each of ``STRENGTHS``, then the style."""
+    rows = []
+    for content, style in pairs[:_ROWS]:
+        results = [stylizer(content, style=style, strength=strength) for strength in STRENGTHS]
+        rows.append(_row([*results, style]))
+    return _stack(rows)
+
+
+def grid(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images (N, H, W, 3) in rows of ``columns``, a narrow gap between them."""
+    height, width = images.shape[1:3]
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, 3), 255, np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * (height + 2), index % columns * (width + 2)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def _row(images: list[np.ndarray]) -> np.ndarray:
+    panels = [fit_short_side(enlarge_to(image, _SIDE), _SIDE) for image in images]
+    height = max(panel.shape[0] for panel in panels)
+    padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, _GAP), (0, 0)), constant_values=255) for panel in panels]
+    return np.concatenate(padded, axis=1)[:, :-_GAP]
+
+
+def _stack(rows: list[np.ndarray]) -> np.ndarray:
+    width = max(row.shape[1] for row in rows)
+    sheet = np.full((sum(row.shape[0] + _GAP for row in rows) - _GAP, width, 3), 255, np.uint8)
+    top = 0
+    for row in rows:
+        sheet[top : top + row.shape[0], : row.shape[1]] = row
+        top += row.shape[0] + _GAP
+    return sheet

@@ -1,0 +1,255 @@
+"""Trained models at work on pictures: ``fastgan.load(path)(image)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from fastgan import ops
+from fastgan.data import MIN_SIDE, enlarge_to, from_pil, reduce_short_side
+from fastgan.data.tensors import image_to_tensor
+from fastgan.models import FusionGenerator, VGGEncoder
+from fastgan.models.fusion import Window
+from fastgan.models.layers import HoldsMoments
+from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE, style_code
+from fastgan.precision import autocast, place
+
+_ONE_STYLE = "this model holds the one style that it was trained on; train with --model fusion for any"
+_Picture = TypeVar("_Picture", Image.Image, np.ndarray, Tensor)
+
+
+class Stylizer:
+    """A generator ready for pictures of any size from 11 px a side up.
+
+    Args:
+        generator: the network.
+        device, dtype: where, and in what arithmetic, it runs.
+        features: the VGG-19 weights that it was trained with.
+        encoder: those weights, for a network that fuses features; None for others.
+        styles: gives what it was trained on, (H, W, 3) uint8; the first is what ``style=None`` means to such a network.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        features: str = "vgg19",
+        *,
+        encoder: VGGEncoder | None = None,
+        styles: Callable[[], Sequence[np.ndarray]] | None = None,
+    ) -> None:
+        self.generator: Any = place(generator, device).eval()
+        self.device = device
+        self.dtype = dtype
+        self.features = features
+        self.encoder = encoder
+        self._styles = styles
+        self._code: Tensor | None = None
+
+    @property
+    def fuses(self) -> bool:
+        """True for a model that takes any style; others hold the one that they were trained on."""
+        return isinstance(self.generator, FusionGenerator)
+
+    @property
+    def min_side(self) -> int:
+        """The least side of a picture, pixels."""
+        return max(MIN_SIDE, getattr(self.generator, "min_side", 0))
+
+    @property
+    def min_tile(self) -> int:
+        """The smallest tile: a core of 32 px and, to each side, what its pixels depend on."""
+        return 32 + 2 * self._border
+
+    @property
+    def _border(self) -> int:
+        # So that every tile meets the network's strides where the whole picture would.
+        return -(-self.generator.reach // self._stride) * self._stride
+
+    @property
+    def _stride(self) -> int:
+        return self.generator.stride
+
+    def code(self, style: Image.Image | np.ndarray | Tensor) -> Tensor:
+        """What the model fuses in for a style: take it once for many pictures of one style.
+
+        Args:
+            style: PIL, NumPy (H, W, 3) uint8, or a float tensor (1, 3, H, W) or (3, H, W) in [0, 1]. Reduced to a
+                short side of 384 pixels, as in training.
+
+        Raises:
+            ValueError: the model holds one style and takes no other.
+            TypeError: another kind of image.
+        """
+        if not isinstance(self.generator, FusionGenerator) or self.encoder is None:
+            raise ValueError(_ONE_STYLE)
+        if isinstance(style, Image.Image):
+            style = from_pil(style)
+        if isinstance(style, np.ndarray):
+            if style.dtype != np.uint8 or style.ndim != 3 or style.shape[2] != 3:
+                raise TypeError(f"a style array must be uint8 (H, W, 3), got {style.dtype} {style.shape}")
+            image = image_to_tensor(enlarge_to(reduce_short_side(style, SHORT_SIDE), MIN_FEATURES_SIDE))
+        elif isinstance(style, Tensor) and style.is_floating_point() and style.shape[-3:-2] == (3,):
+            image = style.float().reshape(1, *style.shape[-3:]) * 2 - 1
+            short = min(image.shape[-2:])
+            if short > SHORT_SIDE:
+                image = F.interpolate(
+                    image, scale_factor=SHORT_SIDE / short, mode="bilinear", antialias=True, align_corners=False
+                )
+        else:
+            raise TypeError(f"a style must be a PIL image, an array or one floating image, got {type(style).__name__}")
+        return style_code(image.to(self.device), self.encoder, self.generator)
+
+    def __call__(
+        self,
+        image: _Picture,
+        *,
+        strength: float | Tensor = 1.0,
+        style: Image.Image | np.ndarray | Tensor | None = None,
+        code: Tensor | None = None,
+        tile: int | None = None,
+    ) -> _Picture:
+        """Stylise one picture, or a batch of tensors.
+
+        Args:
+            image: PIL (any mode, used as RGB), NumPy (H, W, 3) uint8 or uint16, or a float tensor (N, 3, H, W) or
+                (3, H, W) in [0, 1].
+            strength: 0 is the picture, 1 the full style; a number or, for a batch, (N,). A model that fuses features
+                makes the way between (SPEC S6); one of a fixed style blends the two pictures.
+            style: for a model that fuses features, another than the first of its training; as ``code()`` takes it.
+            code: what ``code()`` gave for that style, instead of it.
+            tile: at most this many pixels a side go through the network at once, ``min_tile`` or more; the moments of
+                the norms are taken from the whole picture reduced to that size, so that tiles meet without seams. None:
+                all at once.
+
+        Returns:
+            The same kind, size and range as ``image`` (PIL as RGB).
+
+        Raises:
+            ValueError: strength out of [0, 1], a tile under ``min_tile``, a picture under 11 px a side, a style for a
+                model that holds one.
+            TypeError: another kind or dtype of image.
+        """
+        values = strength.tolist() if isinstance(strength, Tensor) and strength.ndim else [float(strength)]
+        if not all(0 <= value <= 1 for value in values):
+            raise ValueError(f"strength must be between 0 and 1, got {strength}")
+        if style is not None:
+            code = self.code(style)
+        elif code is not None and not self.fuses:
+            raise ValueError(_ONE_STYLE)
+        if tile is not None and tile < self.min_tile:
+            raise ValueError(f"tile must be at least {self.min_tile} px for this network, got {tile}")
+        if isinstance(image, Image.Image):
+            return Image.fromarray(self._pixels(from_pil(image), strength, tile, code))  # type: ignore[return-value]
+        if isinstance(image, np.ndarray):
+            return self._pixels(image, strength, tile, code)  # type: ignore[return-value]
+        if isinstance(image, Tensor):
+            if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3:
+                raise TypeError(
+                    f"a tensor must be floating (N, 3, H, W) or (3, H, W), got {image.dtype} {tuple(image.shape)}"
+                )
+            batch = image if image.ndim == 4 else image[None]
+            if not self.fuses and not any(values):
+                return image.clone()  # to the bit, which the way to [-1, 1] and back is not
+            out = (self.run(batch * 2 - 1, strength, tile, code) + 1) / 2
+            return out.to(image.device, image.dtype).reshape(image.shape)  # type: ignore[return-value]
+        raise TypeError(f"an image must be a PIL image, a NumPy array or a tensor, got {type(image).__name__}")
+
+    def _pixels(self, image: np.ndarray, strength: float | Tensor, tile: int | None, code: Tensor | None) -> np.ndarray:
+        if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.shape[2] != 3:
+            raise TypeError(f"an array must be uint8 or uint16 (H, W, 3), got {image.dtype} {image.shape}")
+        if image.dtype == np.uint8:
+            batch = ops.from_pixels(torch.from_numpy(np.require(image, requirements=["C", "W"]))[None])
+            return ops.to_pixels(self.run(batch, strength, tile, code))[0].cpu().numpy()
+        scaled = torch.from_numpy(image.astype(np.float32) / 32767.5 - 1).permute(2, 0, 1)[None]
+        out = (self.run(scaled, strength, tile, code)[0].permute(1, 2, 0) + 1) * 32767.5
+        return out.round().clamp(0, 65535).cpu().numpy().astype(np.uint16)
+
+    @torch.inference_mode()
+    def run(
+        self, x: Tensor, strength: float | Tensor = 1.0, tile: int | None = None, code: Tensor | None = None
+    ) -> Tensor:
+        """(N, 3, H, W) in [-1, 1] to the same, float32, on the model's device; ``code`` as ``code()`` gives it."""
+        if min(x.shape[-2:]) < self.min_side:
+            size = f"{x.shape[-1]} x {x.shape[-2]}"
+            raise ValueError(f"a picture must have at least {self.min_side} px a side, got {size}")
+        x = x.to(self.device, torch.float32)
+        each = torch.as_tensor(strength, dtype=torch.float32, device=self.device).expand(x.shape[0])
+        if self.fuses:
+            if code is None:
+                if self._code is None:
+                    if self._styles is None:
+                        raise ValueError("this model takes any style and knows none: give style or code")
+                    self._code = self.code(self._styles()[0])
+                code = self._code
+        elif not each.any():
+            return x
+        if tile is not None and max(x.shape[-2:]) > tile:
+            one = x.shape[0] != 1 and code is not None and code.shape[0] == x.shape[0]
+            codes = code.split(1) if one and code is not None else [code] * x.shape[0]
+            parts = zip(x.split(1), each.split(1), codes, strict=True)
+            out = torch.cat([self._tiled(image, tile, own, strong) for image, strong, own in parts])
+        else:
+            out = self._forward(x, code, each)
+        if self.fuses or bool((each == 1).all()):
+            return out
+        return torch.lerp(x, out, each.view(-1, 1, 1, 1))
+
+    def _forward(self, x: Tensor, code: Tensor | None, strength: Tensor, window: Window | None = None) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        if code is None or self.encoder is None:
+            with autocast(self.device, self.dtype):
+                return self.generator(x)
+        # Plain forward: a compiled encoder would compile again for every picture's size.
+        features = self.encoder.forward(x, self.generator.layers)
+        with autocast(self.device, self.dtype):
+            return self.generator(features, code, strength, window=window)
+
+    def _tiled(self, x: Tensor, tile: int, code: Tensor | None, strength: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        border, stride = self._border, self._stride
+        core = (tile - 2 * border) // stride * stride
+        out = torch.empty_like(x)
+        with self._frozen_norms(x, tile, code, strength):
+            for top in range(0, height, core):
+                for left in range(0, width, core):
+                    rows = slice(max(0, top - border), min(height, top + core + border))
+                    columns = slice(max(0, left - border), min(width, left + core + border))
+                    done = self._forward(x[..., rows, columns], code, strength, (rows, columns, height, width))
+                    bottom, right = min(height, top + core), min(width, left + core)
+                    out[..., top:bottom, left:right] = done[
+                        ..., top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
+                    ]
+        return out
+
+    @contextmanager
+    def _frozen_norms(self, x: Tensor, tile: int, code: Tensor | None, strength: Tensor) -> Iterator[None]:
+        holders = [module for module in self.generator.modules() if isinstance(module, HoldsMoments)]
+        scale = tile / max(x.shape[-2:])
+        size = [max(self.min_side, round(side * scale)) for side in x.shape[-2:]]
+        try:
+            if not holders:
+                yield
+                return
+            _set_recording(holders, True)
+            reduced = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+            self._forward(reduced, code, strength)
+            _set_recording(holders, False)
+            yield
+        finally:
+            _set_recording(holders, False)
+            for holder in holders:
+                holder.frozen = None
+
+
+def _set_recording(holders: list[HoldsMoments], on: bool) -> None:
+    for holder in holders:
+        holder.recording = on

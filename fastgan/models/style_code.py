@@ -1,0 +1,20 @@
+"""Style images as tensors, and the codes that arbitrary-style generators take; the sizes at which both are made."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastgan.models.fusion import FusionGenerator
+from fastgan.models.vgg import VGGEncoder
+
+#: Short side, in pixels, at which quality is measured and a style's Gram matrices are taken.
+SHORT_SIDE = 384
+#: Short side, in pixels, that VGG-19 needs to two cells at its deepest layer; smaller pictures are enlarged.
+MIN_FEATURES_SIDE = 32
+
+
+@torch.no_grad()
+def style_code(image: Tensor, encoder: VGGEncoder, generator: FusionGenerator) -> Tensor:
+    """The code of a style image (1, 3, H, W) in [-1, 1] for ``generator``."""
+    return generator.encode_style(encoder(image, ("relu1_1", generator.layer)))

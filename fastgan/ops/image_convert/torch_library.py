@@ -1,0 +1,70 @@
+"""torch.ops.fastgan.from_pixels and to_pixels, and triton_...: by the extension and by Triton, without gradients."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.ops import _triton
+from fastgan.ops._library import define
+from fastgan.ops.image_convert import native
+
+
+def _from(name: str, forward: Callable[..., Tensor], devices: tuple[str, ...]) -> Callable[..., Tensor]:
+    from_pixels = define(
+        f"{name}(Tensor x, ScalarType dtype, bool channels_last, Tensor? top, Tensor? left, SymInt height,"
+        " SymInt width, Tensor? flip, bool mirrored) -> Tensor",
+        forward,
+        devices,
+    )
+
+    @torch.library.register_fake(f"fastgan::{name}")
+    def _(
+        x: Tensor,
+        dtype: torch.dtype,
+        channels_last: bool,
+        top: Tensor | None,
+        left: Tensor | None,
+        height: int,
+        width: int,
+        *flips: Any,
+    ) -> Tensor:
+        shape = (x.shape[0], x.shape[3], height, width)
+        return torch.empty(shape, dtype=dtype, device=x.device, memory_format=native.memory_format(channels_last))
+
+    def call(
+        x: Tensor,
+        dtype: torch.dtype,
+        channels_last: bool,
+        top: Tensor | None,
+        left: Tensor | None,
+        height: int,
+        width: int,
+        flip: Tensor | bool,
+    ) -> Tensor:
+        each, all_of_them = (flip, False) if isinstance(flip, Tensor) else (None, flip)
+        return from_pixels(x, dtype, channels_last, top, left, height, width, each, all_of_them)
+
+    return call
+
+
+def _to(name: str, forward: Callable[..., Tensor], devices: tuple[str, ...]) -> Callable[..., Tensor]:
+    to_pixels = define(f"{name}(Tensor x) -> Tensor", forward, devices)
+
+    @torch.library.register_fake(f"fastgan::{name}")
+    def _(x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.new_empty((n, h, w, c), dtype=torch.uint8)
+
+    def call(x: Tensor) -> Tensor:
+        return to_pixels(x.detach())
+
+    return call
+
+
+_BOTH = ("CPU", "CUDA")
+native_from_pixels = _from("from_pixels", native.from_pixels, ("CPU",))
+native_to_pixels = _to("to_pixels", native.to_pixels, ("CPU",))
+triton_from_pixels = _from("triton_from_pixels", _triton.lazy("pixels", "from_pixels"), _BOTH)
+triton_to_pixels = _to("triton_to_pixels", _triton.lazy("pixels", "to_pixels"), _BOTH)

@@ -1,0 +1,329 @@
+"""What ``fastgan profile`` measures: where a training step's time goes, and what of it is its convolutions'.
+
+Times come from steps without a profiler. Some more under ``torch.profiler`` tell how each phase divides between the
+networks, since a profiler makes small ops look larger than they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import secrets
+import shutil
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, record_function, schedule
+
+from fastgan.bench.networks import conv_floor
+from fastgan.bench.results import header
+from fastgan.bench.timing import peak_bytes, quantile
+from fastgan.errors import InputError
+from fastgan.profiling import attribution
+from fastgan.profiling.convolutions import Needed, recorded
+from fastgan.training import Trainer
+from fastgan.training.compilation import Compiler
+from fastgan.training.setup import read_ahead
+
+if TYPE_CHECKING:
+    from fastgan.config import Config
+
+#: Steps before all else: the first allocates, the second shows its convolutions.
+_FIRST = 2
+#: A trace of more bytes than this is written as gzip, which Perfetto opens too.
+_LARGE_TRACE = 16 << 20
+_TOP = 40
+#: Phase of what a step does outside of its phases, and of waiting for its batch.
+_REST, _WAIT = "", "wait"
+
+Tell = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How many steps warm up, are measured without a profiler, and are profiled."""
+
+    warmup: int = 2
+    measured: int = 10
+    profiled: int = 3
+
+
+@dataclasses.dataclass
+class Profile:
+    """``report`` is what ``profile.json`` holds; ``profiler`` is done and has the trace."""
+
+    report: dict[str, Any]
+    profiler: Any
+
+
+@dataclasses.dataclass
+class _Steps:
+    """Steps without a profiler: seconds of each with its wait for data, seconds by phase of all, peak memory."""
+
+    seconds: list[float]
+    phases: dict[str, float]
+    peak_bytes: int
+
+
+def run(config: Config, effort: Effort, tell: Tell = lambda line: None) -> Profile:
+    """Profile training by ``config``; ``tell`` takes lines that say what is being done.
+
+    Raises:
+        InputError: a config that cannot be trained.
+    """
+    trainer = Trainer(config)
+    assert trainer.photographs is not None
+    # A replayed graph has no phases: what is profiled is the step as it is recorded.
+    trainer.task.step.graphs = None
+    source = read_ahead(config, trainer.photographs.batches, 0, trainer.device)
+    try:
+        tell(f"{_FIRST + effort.warmup} steps to warm up, {effort.measured} to measure, {effort.profiled} to profile")
+        for _ in range(_FIRST - 1):
+            trainer.step(next(source))
+        with recorded(_networks(trainer)) as needed:
+            trainer.step(next(source))
+        if config.train.compile is True:
+            networks = partial(trainer.task.networks, trainer.state)
+            Compiler(True, trainer.state, networks, trainer.device, trainer.dtype, tell).start()
+        for _ in range(effort.warmup):
+            trainer.step(next(source))
+        steps = _measure(trainer, source, effort.measured)
+        profiler = _profile(trainer, source, effort.profiled)
+    finally:
+        source.close()
+    attributed = attribution.attribute(attribution.events_of(profiler))
+    tell(f"{sum(map(len, needed.values()))} passes of convolutions, one by one")
+    least = {name: conv_floor.seconds(of, trainer.dtype, trainer.device.type) for name, of in needed.items()}
+    return Profile(_report(trainer, effort, steps, attributed, needed, least), profiler)
+
+
+def check_out(out: Path) -> None:
+    """Raise InputError unless ``out`` is a folder that can be made and is not there yet."""
+    try:
+        if os.path.lexists(out):
+            raise InputError(f"--out {out}: already exists; give a new folder")
+        parent = out.absolute().parent
+        while not parent.exists():
+            parent = parent.parent
+        probe = parent / f".fastgan-{secrets.token_hex(8)}.tmp"
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
+
+
+def save(profile: Profile, out: Path) -> list[Path]:
+    """Write ``profile.json`` and the trace to the new folder ``out``, all or nothing; the files.
+
+    Raises:
+        InputError: ``out`` cannot be written, or has come to be meanwhile.
+    """
+    parent = out.absolute().parent
+    missing = [path for path in (parent, *parent.parents) if not path.exists()]
+    temporary = parent / f".fastgan-{secrets.token_hex(8)}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        trace = _write_trace(profile.profiler, temporary)
+        text = json.dumps({**profile.report, "trace": trace}, indent=1, allow_nan=False)
+        (temporary / "profile.json").write_text(text + "\n", encoding="utf-8")
+        temporary.rename(out)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+        if isinstance(error, OSError):
+            raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+        raise
+    return [out / "profile.json", out / trace]
+
+
+def _write_trace(profiler: Any, folder: Path) -> str:
+    plain = folder / "trace.json"
+    profiler.export_chrome_trace(str(plain))
+    if plain.stat().st_size <= _LARGE_TRACE:
+        return plain.name
+    packed = folder / "trace.json.gz"
+    with plain.open("rb") as source, gzip.open(packed, "wb", compresslevel=6) as target:
+        shutil.copyfileobj(source, target)
+    plain.unlink()
+    return packed.name
+
+
+def _networks(trainer: Trainer) -> dict[str, nn.Module]:
+    """By the owner that their work is attributed to."""
+    networks = {"generator": trainer.state.generator, "discriminator": trainer.state.discriminator}
+    encoder = getattr(trainer.task, "encoder", None)
+    return networks if encoder is None else {**networks, "features": encoder}
+
+
+@contextmanager
+def _ranges(trainer: Trainer) -> Iterator[None]:
+    """Around every call of a network, and of the optimisers' ``zero_grad``, a range that says whose the work is."""
+    networks = _networks(trainer)
+    before = {name: network._compiled_call_impl for name, network in networks.items()}
+    optimizers = (trainer.state.optimizer_g, trainer.state.optimizer_d)
+    try:
+        for name, network in networks.items():
+            # A forward hook would be compiled with the network; this is what calls it, compiled or not.
+            network._compiled_call_impl = _in_range(name, before[name] or network._call_impl)  # type: ignore[assignment]
+        for optimizer in optimizers:
+            optimizer.zero_grad = _in_range("optimizer", optimizer.zero_grad)  # type: ignore[method-assign]
+        yield
+    finally:
+        for name, network in networks.items():
+            network._compiled_call_impl = before[name]
+        for optimizer in optimizers:
+            optimizer.__dict__.pop("zero_grad", None)
+
+
+def _in_range(owner: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
+        with record_function(attribution.PART + owner):
+            return function(*args, **options)
+
+    return call
+
+
+def _measure(trainer: Trainer, source: Generator[Tensor, None, None], count: int) -> _Steps:
+    steps = _Steps([], {}, 0)
+    _reset_peak(trainer.device)
+    for _ in range(count):
+        begin = time.perf_counter()
+        batch = next(source)
+        waited = time.perf_counter() - begin
+        metrics = trainer.step(batch)
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize(trainer.device)
+        spent = time.perf_counter() - begin
+        prefix = "time/phase/"
+        phases = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+        phases[_WAIT] = waited
+        phases[_REST] = max(0.0, spent - sum(phases.values()))
+        for name, seconds in phases.items():
+            steps.phases[name] = steps.phases.get(name, 0.0) + seconds
+        steps.seconds.append(spent)
+    steps.peak_bytes = peak_bytes(trainer.device.type == "cuda")
+    return steps
+
+
+def _profile(trainer: Trainer, source: Generator[Tensor, None, None], count: int) -> Any:
+    cuda = trainer.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    # The first step under a profiler pays for its start.
+    plan = schedule(wait=0, warmup=1, active=count, repeat=1)
+    with (
+        _ranges(trainer),
+        torch.profiler.profile(
+            activities=activities, schedule=plan, record_shapes=True, profile_memory=True
+        ) as profiler,
+    ):
+        for _ in range(1 + count):
+            with record_function(f"fastgan/{_WAIT}"):
+                batch = next(source)
+            with record_function(attribution.STEP):
+                trainer.step(batch)
+                if cuda:
+                    torch.cuda.synchronize(trainer.device)
+            profiler.step()
+    return profiler
+
+
+def _report(
+    trainer: Trainer,
+    effort: Effort,
+    steps: _Steps,
+    attributed: attribution.Attribution,
+    needed: Needed,
+    least: Mapping[str, float],
+) -> dict[str, Any]:
+    median = statistics.median(steps.seconds)
+    # Shares of all steps, of the median: the phases add up to it exactly.
+    scale = median / sum(steps.phases.values())
+    honest = {name: seconds * scale for name, seconds in steps.phases.items()}
+    on_gpu = trainer.device.type == "cuda"
+    parts = _gpu_parts(median, honest[_WAIT], attributed) if on_gpu else attribution.split(honest, attributed)
+    flop = {name: conv_floor.operations(needed.get(name, Counter())) for name in parts}
+    phases = {}
+    for name, directions in parts.items():
+        seconds = sum(directions.values())
+        phases[name] = {
+            "seconds": seconds,
+            "share": seconds / median,
+            **{f"{direction}_seconds": value for direction, value in directions.items()},
+            "conv_gflop": flop[name] / 1e9,
+            "conv_gflop_per_s": flop[name] / seconds / 1e9 if seconds else 0.0,
+            "floor_seconds": least.get(name, 0.0),
+        }
+    work = attributed.kernel_ops if on_gpu else attributed.ops
+    total = attributed.seconds or 1.0
+    told = header(trainer.device.type)
+    return {
+        "header": {
+            **{name: told[name] for name in ("machine", "platform", "device", "threads", "cpus", "versions")},
+            **{name: told[name] for name in ("extension", "backend_forced", "commit", "date")},
+            "dtype": str(trainer.dtype).removeprefix("torch."),
+        },
+        "config": trainer.config.model_dump(mode="json"),
+        "step": {
+            "seconds_median": median,
+            "seconds_p20": quantile(steps.seconds, 0.2),
+            "seconds_p80": quantile(steps.seconds, 0.8),
+            "img_per_s": trainer.config.data.batch / median,
+            "steps_measured": effort.measured,
+            "steps_profiled": attributed.steps,
+            "profiled_seconds": attributed.seconds / max(1, attributed.steps),
+        },
+        "phases": phases,
+        "ranges": {name or "outside": seconds for name, seconds in honest.items()},
+        "ops": [
+            {
+                "name": name,
+                "self_seconds": each.seconds / attributed.steps,
+                "share": each.seconds / total,
+                "calls": each.calls / attributed.steps,
+            }
+            for name, each in attribution.top(work, _TOP)
+        ],
+        "memory": {"peak_bytes": steps.peak_bytes},
+        "floor": {
+            "seconds": sum(least.values()),
+            "fraction": sum(least.values()) / median,
+            "gflop": sum(flop.values()) / 1e9,
+            "passes": sum(sum(of.values()) for of in needed.values()),
+        },
+    }
+
+
+def _gpu_parts(median: float, waited: float, attributed: attribution.Attribution) -> dict[str, dict[str, float]]:
+    """Time of kernels by whose they are; what is left of the step, in which the GPU waits, is ``other``'s."""
+    parts = {owner: dict.fromkeys(attribution.DIRECTIONS, 0.0) for owner in attribution.OWNERS}
+    for (owner, direction), seconds in attributed.kernels.items():
+        parts[owner][direction] += seconds / attributed.steps
+    busy = sum(sum(each.values()) for each in parts.values())
+    if busy > median - waited > 0:  # streams side by side
+        for each in parts.values():
+            for direction in each:
+                each[direction] *= (median - waited) / busy
+        busy = median - waited
+    parts["data"]["forward"] += waited
+    parts["other"]["forward"] += max(0.0, median - waited - busy)
+    return parts
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):  # Linux's way to let the high-water mark fall to what is resident
+            Path("/proc/self/clear_refs").write_text("5")

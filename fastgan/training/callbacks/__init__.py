@@ -1,0 +1,1 @@
+"""Callbacks: the interface, and the writers of a run's files."""

@@ -1,0 +1,47 @@
+"""The checkpoints of a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastgan.errors import first_line
+from fastgan.utils.files import write_whole
+
+_NAME = re.compile(r"step-(\d{8})\.pt")
+
+
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """(step, file), oldest first."""
+    found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("step-*.pt"))
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def save_checkpoint(folder: Path, step: int, values: dict[str, Any], keep: int) -> Path:
+    """Write ``step-00000200.pt``; then remove all but the newest ``keep``.
+
+    Later steps are removed first: they belong to a past that was taken back, or could not be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:08d}.pt"
+    write_whole(path, lambda file: torch.save(values, file))
+    found = list_checkpoints(folder)
+    kept = [old for number, old in found if number <= step][-keep:]
+    for _, old in found:
+        if old not in kept:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def load_newest(folder: Path, on_bad: Callable[[Path, str], None]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that can be read; ``on_bad(path, reason)`` for each that cannot. None: there is none."""
+    for _, path in reversed(list_checkpoints(folder)):
+        try:
+            return path, torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            on_bad(path, first_line(error)[:200])
+    return None

@@ -1,0 +1,260 @@
+"""``torch.compile`` of networks: kept where it computes what eager does, and where its time is won back in the run."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.errors import first_line
+from fastgan.precision import autocast
+
+if TYPE_CHECKING:
+    from fastgan.training.state import TrainState
+
+#: What is added to twice eager's own error, of the root mean square: rounding in another order flips a few ReLUs more,
+#: or fewer. In float32 it is all: at 256 px a float64 yardstick takes nine times as long as what it measures.
+_FLOOR = {torch.float32: 1e-3, torch.bfloat16: 2e-3, torch.float16: 5e-4}
+#: Gradients this much smaller than the network's largest are sums that cancel: what is left of them is rounding.
+_LEAST = 1e-3
+#: The share of a network's time that compiling it may win, for the guess before it is measured. On CPU the kernels of
+#: fastgan.ops have done that work already: D and VGG-19 were slower compiled (docs/tuning.md has the figures). No GPU
+#: was measured.
+_HOPE = {
+    "cpu": {"generator": 0.04},
+    "cuda": {"generator": 0.3, "discriminator": 0.3, "encoder": 0.3},
+}
+#: Seconds that compiling one network takes, before one was.
+_COST = 30.0
+#: A smaller share than this is no gain but noise.
+_LEAST_GAIN = 0.03
+#: Steps that tell how long one takes; the first of all allocates.
+_PROBED = 3
+
+
+@dataclass(frozen=True)
+class Use:
+    """One way in which a step calls a network: on what, with which gradients, under autocast or not."""
+
+    inputs: tuple[Any, ...]
+    of_input: bool = False
+    of_parameters: bool = False
+    autocast: bool = True
+
+
+#: A network and its uses in a step.
+Network = tuple[nn.Module, Sequence[Use]]
+
+
+def random_images(count: int, size: int) -> Tensor:
+    """To check networks on: (N, 3, size, size) in [-1, 1], channels_last, always the same."""
+    images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def output_of(network: nn.Module, example: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The network's output in the layout that a step has it in; nothing is left behind."""
+    return _results(network, Use((example,)), device, dtype)["output"]
+
+
+class Compiler:
+    """Decides which networks of a run are compiled, once, and does it.
+
+    ``True`` compiles all that are verified. ``"auto"`` looks at the first steps, and goes on only where what may be won
+    in the rest of the run is more than compiling takes; a network that turns out no faster is taken back. What was
+    decided is in ``state.decisions["compile"]``, and a resumed run does the same without looking.
+
+    Args:
+        wanted: ``train.compile``.
+        state: the run's; its decisions are read and written.
+        networks: gives what may be compiled, by name.
+        device, dtype: where, and in what arithmetic, the networks run.
+        tell: takes messages, one line each.
+    """
+
+    def __init__(
+        self,
+        wanted: Literal["auto"] | bool,
+        state: TrainState,
+        networks: Callable[[], Mapping[str, Network]],
+        device: torch.device,
+        dtype: torch.dtype,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.wanted = wanted
+        self.settled = wanted is False
+        self._state = state
+        self._networks = networks
+        self._device, self._dtype = device, dtype
+        self._tell = tell
+        self._steps: list[float] = []
+        self._cost = _COST
+
+    def start(self) -> None:
+        """Before the first step: compile what is wanted, or was decided before the run was interrupted."""
+        recorded = self._state.decisions.get("compile")
+        if self.wanted == "auto" and recorded is not None:
+            chosen = [name for name, made in recorded.items() if made["compiled"]]
+            for name, network in self._networks().items() if chosen else ():
+                if name in chosen:
+                    self._compile(name, network)
+            self.settled = True
+        elif self.wanted is True:
+            self._settle({name: self._compile(name, network) for name, network in self._networks().items()})
+
+    def observe(self, seconds: float, steps_left: Callable[[float], float]) -> None:
+        """After a step of ``seconds``; ``steps_left`` tells how many are still to come if each takes so long."""
+        if self.settled:
+            return
+        self._steps.append(seconds)
+        if len(self._steps) < _PROBED:
+            return
+        step = min(self._steps[1:])
+        left = steps_left(step)
+        if max(_HOPE[self._device.type].values()) * step * left < self._cost:
+            self.finish()
+            return
+        self._settle({name: self._judge(name, network, left) for name, network in self._networks().items()})
+
+    def finish(self) -> None:
+        """At the end of a run too short to decide in: nothing is compiled, and that is how it stays on resume."""
+        if not self.settled:
+            self._settle({})
+
+    def _settle(self, decisions: dict[str, dict[str, Any]]) -> None:
+        self.settled = True
+        self._state.decisions["compile"] = decisions
+
+    def _judge(self, name: str, network: Network, left: float) -> dict[str, Any]:
+        hope = _HOPE[self._device.type].get(name, 0.0)
+        if not hope:
+            return {"compiled": False}
+        eager = self._seconds(network)
+        if hope * eager * left < self._cost:
+            return {"compiled": False, "time/eager": eager}
+        made = self._compile(name, network, eager=eager)
+        self._cost = made.get("time/compile", self._cost)
+        return made
+
+    def _compile(self, name: str, network: Network, *, eager: float | None = None) -> dict[str, Any]:
+        """With ``eager``, its seconds, the network is taken back unless it is faster compiled."""
+        module, uses = network
+        begin = time.perf_counter()
+        reason = compile_verified(module, uses, self._device, self._dtype)
+        spent = time.perf_counter() - begin
+        made: dict[str, Any] = {"compiled": reason is None, "time/compile": spent}
+        if reason is None and eager is not None:
+            compiled = self._seconds(network)
+            made |= {"time/eager": eager, "time/compiled": compiled}
+            if compiled > (1 - _LEAST_GAIN) * eager:
+                _take_back(module)
+                made["compiled"] = False
+                reason = f"{1e3 * compiled:.1f} ms a step, eager {1e3 * eager:.1f}; that took {spent:.0f} s"
+        if reason is not None:
+            self._tell(f"the {name} is not compiled: {reason}")
+        else:
+            gain = "" if eager is None else f": {1e3 * made['time/compiled']:.1f} ms a step, eager {1e3 * eager:.1f}"
+            self._tell(f"the {name} is compiled, in {spent:.0f} s{gain}")
+        return made
+
+    def _seconds(self, network: Network) -> float:
+        """The least of three calls after one that allocates."""
+        module, uses = network
+        times = []
+        for _ in range(4):
+            begin = time.perf_counter()
+            for use in uses:
+                _results(module, use, self._device, self._dtype)
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+            times.append(time.perf_counter() - begin)
+        return min(times[1:])
+
+
+def compile_verified(network: nn.Module, uses: Sequence[Use], device: torch.device, dtype: torch.dtype) -> str | None:
+    """Compile ``network`` in place; compare outputs and gradients, of input and parameters, with eager in every use.
+
+    The yardstick is the same network in float32: compiled may be off by twice as much as eager is.
+
+    Returns:
+        None if the compiled network is kept; otherwise why not, and the network runs eagerly as before.
+    """
+    eager = [_results(network, use, device, dtype) for use in uses]
+    wanted = eager
+    if dtype != torch.float32:
+        judge = copy.deepcopy(network).float()
+        wanted = [_results(judge, use, device, torch.float32) for use in uses]
+        del judge
+    try:
+        network.compile()
+        got = [_results(network, use, device, dtype) for use in uses]
+    except Exception as error:
+        _take_back(network)
+        return f"{type(error).__name__}: {first_line(error)[:160]}"
+    for want, before, have in zip(wanted, eager, got, strict=True):
+        largest = max((_rms(value) for name, value in want.items() if name.startswith("gradient of ")), default=0.0)
+        for name, value in want.items():
+            scale = max(_rms(value), _LEAST * largest, 1e-30)
+            own, off = (_rms(each[name].to(value.dtype) - value) / scale for each in (before, have))
+            if not off <= 2 * own + _FLOOR[dtype]:
+                _take_back(network)
+                return f"its {name} is off by {off:.1e} of its size, eager's by {own:.1e}"
+    return None
+
+
+def _take_back(network: nn.Module) -> None:
+    network._compiled_call_impl = None
+
+
+def _rms(value: Tensor) -> float:
+    return value.double().square().mean().sqrt().item()
+
+
+def _results(network: nn.Module, use: Use, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Outputs and gradients by name, under random cotangents; leaves no trace in the network."""
+    first, *others = use.inputs
+    x = first.detach().requires_grad_(use.of_input)
+    parameters = dict(network.named_parameters()) if use.of_parameters else {}
+    arithmetic = dtype if use.autocast else torch.float32
+    with _as_used(network, use), autocast(device, arithmetic):
+        made = network(x, *others)
+        outputs = made if isinstance(made, dict) else {"output": made}
+        wrt = ([x] if use.of_input else []) + list(parameters.values())
+        if wrt:
+            cotangents = [_cotangent(value) for value in outputs.values()]
+            gradients = torch.autograd.grad(list(outputs.values()), wrt, cotangents, allow_unused=True)
+    results = {name: value.detach() for name, value in outputs.items()}
+    names = [*(["gradient"] if use.of_input else []), *(f"gradient of {name}" for name in parameters)]
+    for name, gradient in zip(names, gradients if wrt else (), strict=True):
+        if gradient is not None:
+            results[name] = gradient
+    return results
+
+
+def _cotangent(value: Tensor) -> Tensor:
+    drawn = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+    return torch.empty_like(value).copy_(drawn)
+
+
+@contextmanager
+def _as_used(network: nn.Module, use: Use) -> Iterator[None]:
+    # Batch norm and spectral norm keep what they see: the check must leave no trace in the run.
+    kept = [buffer.clone() for buffer in network.buffers()]
+    required = [parameter.requires_grad for parameter in network.parameters()]
+    for parameter in network.parameters():
+        parameter.requires_grad_(use.of_parameters)
+    try:
+        with torch.set_grad_enabled(use.of_input or use.of_parameters):
+            yield
+    finally:
+        for parameter, was in zip(network.parameters(), required, strict=True):
+            parameter.requires_grad_(was)
+        with torch.no_grad():
+            for buffer, value in zip(network.buffers(), kept, strict=True):
+                buffer.copy_(value)

@@ -1,0 +1,204 @@
+"""A whole step as one CUDA graph: recorded once, then replayed on new inputs without a launch from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fastgan.errors import InputError, first_line
+from fastgan.models import FusionGenerator
+from fastgan.training.optimizer import FlatOptimizer
+from fastgan.training.state import TrainState
+
+if TYPE_CHECKING:
+    from fastgan.config.schema import Config
+
+#: Runs on a side stream before the recording, in which libraries set themselves up.
+_WARMUPS = 3
+#: How far a replayed update may be from an eager one, of the update's size, beside twice what eager is from itself.
+_FLOOR = 1e-3
+
+Inputs = dict[str, Tensor]
+Values = dict[str, Tensor]
+Compute = Callable[..., Values]
+
+
+class StepGraph:
+    """A function of tensors, on tensors that stay in place. Where there is no GPU a replay calls it again.
+
+    Args:
+        compute: takes the inputs; it may change other tensors in place, and makes nothing wait for the GPU.
+        inputs: of the shapes, dtypes and layouts of all later ones; copied.
+        device: where they lie.
+    """
+
+    def __init__(self, compute: Callable[[Inputs], Values], inputs: Inputs, device: torch.device) -> None:
+        self.inputs = {name: value.clone() for name, value in inputs.items()}
+        self._compute = compute
+        self._graph: Any = None
+        self._values: Values = {}
+        self._record(device)
+
+    def replay(self, inputs: Inputs) -> Values:
+        """What ``compute`` gives for ``inputs``; on a GPU in tensors that the next replay overwrites."""
+        for name, value in inputs.items():
+            self.inputs[name].copy_(value, non_blocking=True)
+        if self._graph is None:
+            return self._compute(self.inputs)
+        self._graph.replay()
+        return self._values
+
+    def _record(self, device: torch.device) -> None:
+        if device.type != "cuda":
+            return
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(_WARMUPS):
+                self._compute(self.inputs)
+        torch.cuda.current_stream(device).wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        # Of this thread alone: the one that reads photographs may allocate meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._values = self._compute(self.inputs)
+
+
+class Graphs:
+    """Replays ``compute`` where a step is of the kind that was recorded, and calls it where not.
+
+    The first step of all runs as it is. The next is recorded and verified: the update that a replay makes, from the
+    same state and on the same inputs, must be eager's. What fails or differs is dropped, with a message.
+
+    Args:
+        compute: ``AdversarialStep.compute``.
+        device: where it runs.
+        tell: takes messages, one line each.
+
+    Attributes:
+        waiting: while it is set nothing is recorded: something is still to be decided that changes the step.
+    """
+
+    def __init__(self, compute: Compute, device: torch.device, tell: Callable[[str], None]) -> None:
+        self.waiting = False
+        self.replays = 0
+        self._compute = compute
+        self._device = device
+        self._tell = tell
+        self._warm = False
+        self._dropped = False
+        self._graph: StepGraph | None = None
+        self._recorded: list[Any] = []
+
+    def __call__(self, state: TrainState, inputs: Inputs, *, penalised: bool = False) -> Values:
+        """As ``compute``."""
+        if state.decisions.get("graphs", {}).get("replayed") is False:
+            self._dropped = True
+        if penalised or self._dropped or self.waiting or not self._warm:
+            self._warm = True
+            return self._compute(state, inputs, penalised=penalised)
+        if self._graph is None:
+            return self._first(state, inputs)
+        if _kind(inputs) != self._recorded:
+            return self._compute(state, inputs)
+        self.replays += 1
+        return self._graph.replay(inputs)
+
+    def _first(self, state: TrainState, inputs: Inputs) -> Values:
+        changed = _changed(state)
+        before = [value.clone() for value in changed]
+
+        def after() -> list[Tensor]:
+            """What the step made of the state, which is put back."""
+            made = [value.clone() for value in changed]
+            _put_back(changed, before)
+            return made
+
+        self._compute(state, inputs)
+        eager = after()
+        self._compute(state, inputs)
+        again = after()
+        try:
+            graph = StepGraph(lambda given: self._compute(state, given), inputs, self._device)
+            _put_back(changed, before)
+            values = graph.replay(inputs)
+            reason = _difference(before, eager, again, changed)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {first_line(error)[:160]}"
+        if reason is not None:
+            self._dropped = True
+            state.decisions["graphs"] = {"replayed": False}
+            self._tell(f"steps are not replayed as a CUDA graph: {reason}")
+            _put_back(changed, before)
+            return self._compute(state, inputs)
+        self._graph, self._recorded = graph, _kind(inputs)
+        state.decisions["graphs"] = {"replayed": True}
+        self.replays += 1
+        return values
+
+
+def open_graphs(
+    config: Config, generator: Any, compute: Compute, device: torch.device, tell: Callable[[str], None]
+) -> Graphs | None:
+    """What replays the steps of a run, or None. Where graphs were asked for and cannot be had, the reason is told.
+
+    Raises:
+        InputError: ``train.graphs`` is true and there is no GPU.
+    """
+    wanted = config.train.graphs
+    if wanted is True and device.type != "cuda":
+        raise InputError("train.graphs: true needs a GPU; use auto or false")
+    if wanted is False or device.type != "cuda":
+        return None
+    reason = why_not(config, generator)
+    if reason is None:
+        return Graphs(compute, device, tell)
+    if wanted is True:
+        tell(f"steps are not replayed as a CUDA graph: {reason}")
+    return None
+
+
+def why_not(config: Config, generator: Any) -> str | None:
+    """Why the steps of a run cannot be replayed; None if they can."""
+    if config.loss.augment:
+        return "augmentation draws on the host"
+    if config.loss.temperature_end is not None:
+        return "an annealed temperature is a constant of the kernels"
+    if isinstance(generator, FusionGenerator):
+        return "the number of images of full strength changes"
+    return None
+
+
+def _kind(inputs: Inputs) -> list[Any]:
+    return [(name, value.shape, value.stride(), value.dtype) for name, value in inputs.items()]
+
+
+def _changed(state: TrainState) -> list[Tensor]:
+    """All tensors that a step changes, each in its place for good."""
+    found: list[Tensor] = []
+    for optimizer in (state.optimizer_g, state.optimizer_d):
+        assert isinstance(optimizer, FlatOptimizer)
+        found += optimizer.changed()
+    for network in (state.generator, state.discriminator, state.ema):
+        found += network.buffers()
+    for scaler in (state.scaler_g, state.scaler_d):
+        if scaler.is_enabled():  # one that is not has no such attributes, one that was not used yet has None
+            found += [value for value in (scaler._scale, scaler._growth_tracker) if value is not None]
+    return found
+
+
+@torch.no_grad()
+def _put_back(tensors: list[Tensor], values: list[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
+
+
+def _difference(before: list[Tensor], eager: list[Tensor], again: list[Tensor], have: list[Tensor]) -> str | None:
+    for was, want, repeated, value in zip(before, eager, again, have, strict=True):
+        pairs = ((want, was), (repeated, want), (value, want))
+        update, noise, off = ((one.double() - other.double()).norm().item() for one, other in pairs)
+        if not off <= 2 * noise + _FLOOR * update:
+            return f"its update is off by {off / max(update, 1e-30):.1e} of its size"
+    return None

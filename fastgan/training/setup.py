@@ -1,0 +1,215 @@
+"""From a config to the parts of a run: photographs, style, networks, state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fastgan.data import (
+    Batches,
+    ImageFolder,
+    Photo,
+    Split,
+    default_workers,
+    demo_content,
+    demo_held_out,
+    demo_style,
+    enlarge_to,
+    hold_out,
+    is_readable,
+    iterate,
+    list_images,
+    read_image,
+)
+from fastgan.errors import InputError
+from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
+from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE
+from fastgan.precision import place
+from fastgan.training.activation_checkpointing import recompute_stages
+from fastgan.training.collapse import CollapseAlarm
+from fastgan.training.controller import Controller
+from fastgan.training.optimizer import FlatOptimizer
+from fastgan.training.state import TrainState, check_ownership
+
+if TYPE_CHECKING:
+    from fastgan.config.schema import Config
+
+
+#: Steps before the collapse alarm counts; images from noise are all alike for the first 150 to 200, and recover.
+_ALARM_WARMUP = {False: 50, True: 200}
+
+
+def as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
+    """A config from what ``Trainer`` takes for one. Raises InputError for bad fields."""
+    # Only here does the engine need pydantic: a Config may be any object with its fields.
+    if config is None or isinstance(config, Mapping | str | Path):
+        from fastgan.config import load_config
+
+        return (
+            load_config(base=config) if isinstance(config, Mapping) else load_config(Path(config) if config else None)
+        )
+    return config
+
+
+@dataclass
+class Photographs:
+    """What is trained on, what is held out for measuring, and whether those are the same."""
+
+    batches: Batches
+    held_out: list[np.ndarray]
+    held_out_paths: list[Photo]
+    shared: bool
+
+
+def noise_short_side(size: int) -> int:
+    """What photographs are reduced to where images of ``size`` pixels a side are made from noise: all but whole, with a
+    little room for crops. Crops of larger ones would be textures."""
+    return round(1.125 * size)
+
+
+def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) -> Photographs:
+    """The photographs of ``data.content``.
+
+    Raises:
+        InputError: the folder is missing or empty, or too many of its images are broken.
+    """
+    data = config.data
+    if config.model.name == "dcgan":  # what it makes is measured as a set, and no photograph is anything's content
+        split = Split(demo_content() if data.content == "demo" else list_images(data.content), [], False)
+    elif data.content == "demo":
+        split = Split(demo_content(), demo_held_out(), False)
+    else:
+        paths = list_images(data.content)
+        split = hold_out(paths, seed=config.train.seed, at_most=data.held_out, usable=is_readable)
+    folder = ImageFolder(
+        split.train,
+        size=data.size,
+        short_side=noise_short_side(data.size) if data.short_side is None else data.short_side,
+        max_broken=data.max_broken,
+        on_broken=on_broken,
+    )
+    batches = Batches(folder, batch=data.batch, seed=config.train.seed)
+    batches.batch_at(0)  # a folder of nothing but broken images is told before anything is written
+    held = []
+    for path in split.held:
+        try:
+            held.append((path, enlarge_to(read_image(path, reduce_to=SHORT_SIDE), MIN_FEATURES_SIDE)))
+        except InputError:
+            continue  # shared with the training set, which has reported it
+    return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
+
+
+def read_ahead(
+    config: Config, batches: Batches, step: int, device: torch.device
+) -> Generator[torch.Tensor, None, None]:
+    """The batches from ``step`` on, made ahead as ``data.prefetch`` and ``data.workers`` say."""
+    workers = config.data.workers
+    if workers is None:
+        workers = default_workers(device)
+    return iterate(batches, step, prefetch=config.data.prefetch, workers=workers, pin=device.type == "cuda")
+
+
+def open_styles(style: str, on_broken: Callable[[Photo, str], None]) -> list[np.ndarray]:
+    """The style images, (H, W, 3) uint8 at a short side of at most 384. In a folder, broken ones are passed over.
+
+    Raises:
+        InputError: missing, not an image, or a folder without one that can be read.
+    """
+    paths = [demo_style()] if style == "demo" else list_images(style)
+    if len(paths) == 1:
+        return [read_image(paths[0], reduce_to=SHORT_SIDE)]
+    styles = []
+    for path in paths:
+        try:
+            styles.append(read_image(path, reduce_to=SHORT_SIDE))
+        except InputError as error:
+            on_broken(path, str(error))
+    if not styles:
+        raise InputError(f"{style}: none of its {len(paths)} images can be read")
+    return styles
+
+
+def build_networks(config: Config) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator; a function of ``train.seed``, without touching torch's global random state.
+
+    Raises:
+        InputError: sizes that a network cannot have.
+    """
+    model, size = config.model, config.data.size
+    sizes: dict[str, dict[str, Any]] = {
+        "fast": {"stem": model.generator.stem},
+        "fusion": {"fusion": model.fusion, "layer": model.generator.layer},
+        "article": {},
+        "dcgan": {"size": size, "z_dim": model.generator.z_dim},
+    }
+    judge = model.discriminator
+    judges: dict[str, dict[str, Any]] = {
+        "patch": {},
+        "article": {"size": size},
+        "dcgan": {"size": size, "norm": judge.norm},
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.train.seed)  # torch.manual_seed would reseed every GPU too
+        try:
+            generator = GENERATORS[model.name](model.generator.width, model.generator.depth, **sizes[model.name])
+        except ValueError as error:
+            raise InputError(f"the generator {model.name} at data.size {size}: {error}") from None
+        try:
+            discriminator = DISCRIMINATORS[judge.name](judge.width, judge.depth, **judges[judge.name])
+        except ValueError as error:
+            raise InputError(f"the discriminator {judge.name} at data.size {size}: {error}") from None
+        if judge.spectral_norm:
+            spectral_norm(discriminator)
+    if size < discriminator.min_side:
+        raise InputError(
+            f"data.size: {size} px is too small for a discriminator of depth {judge.depth}, "
+            f"which needs {discriminator.min_side}"
+        )
+    return generator, discriminator
+
+
+def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> TrainState:
+    """Fresh networks and optimisers. Raises InputError as ``build_networks`` does."""
+    generator, discriminator = build_networks(config)
+    for network in (generator, discriminator):
+        place(network, device)
+    ema = copy.deepcopy(generator).requires_grad_(False)
+    optimizer_g = FlatOptimizer(generator.parameters(), config.optim.generator, ema=ema.parameters())
+    optimizer_d = FlatOptimizer(discriminator.parameters(), config.optim.discriminator)
+    check_ownership(optimizer_g, generator, "generator")
+    check_ownership(optimizer_d, discriminator, "discriminator")
+    if config.train.checkpointing:
+        recompute_stages(generator)
+    scaled = dtype == torch.float16
+    rng = torch.Generator()
+    rng.manual_seed(config.train.seed)
+    return TrainState(
+        generator=generator,
+        discriminator=discriminator,
+        ema=ema,
+        optimizer_g=optimizer_g,
+        optimizer_d=optimizer_d,
+        scaler_g=torch.amp.GradScaler(device.type, enabled=scaled),
+        scaler_d=torch.amp.GradScaler(device.type, enabled=scaled),
+        controller=build_controller(config),
+        alarm=CollapseAlarm(warmup=_ALARM_WARMUP[config.model.name == "dcgan"]) if config.quality.alarm else None,
+        rng=rng,
+    )
+
+
+def build_controller(config: Config) -> Controller | None:
+    """The controller of the target that the config names; None without one."""
+    quality = config.quality
+    options = {"gain": quality.gain, "smoothing": quality.smoothing}
+    if quality.target_ssim is not None:
+        return Controller("ssim", quality.target_ssim, **options)
+    if quality.target_psnr is not None:
+        return Controller("psnr", quality.target_psnr, **options)
+    return None

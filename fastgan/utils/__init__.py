@@ -1,0 +1,1 @@
+"""Helpers without a domain: files, the machine, text formats, statistics."""

@@ -1,0 +1,169 @@
+"""A loss that is not finite: back to the last good state, slower, a bounded number of times."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny_runs import Recorder, differences, floats, read_lines
+
+from fastgan.config import Config
+from fastgan.errors import FastganError, InputError
+from fastgan.training import Callback, DivergenceError, Trainer
+
+Make = Callable[..., Config]
+
+
+def batches(bad: set[int], count: int = 30) -> Iterator[torch.Tensor]:
+    """The batches numbered in ``bad``, from 1, are NaN."""
+    for number in range(1, count + 1):
+        images = floats(number)
+        yield torch.full_like(images, math.nan) if number in bad else images
+
+
+class Snapshots(Callback):
+    def __init__(self) -> None:
+        self.after: dict[int, dict[str, Any]] = {}
+        self.rates: dict[int, float] = {}
+        self.restored: list[dict[str, Any]] = []
+
+    def on_start(self, trainer: Trainer) -> None:
+        self.after[0] = trainer.state.snapshot()
+
+    def on_step(self, trainer: Trainer, event: Any) -> None:
+        self.after[event.step] = trainer.state.snapshot()
+        self.rates[event.step] = event.metrics["lr/g"]
+
+    def on_rollback(self, trainer: Trainer, event: Any) -> None:
+        self.restored.append(trainer.state.snapshot())
+
+
+def without_damping(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if name not in ("damping", "rollbacks")}
+
+
+def test_the_last_good_state_is_restored_and_the_rates_halved(tiny: Make, tmp_path: Path, no_plots: None) -> None:
+    watch, snapshots = Recorder(), Snapshots()
+    fields = {"train.steps": 8, "quality.every": 3, "quality.target_ssim": 0.5}
+    trainer = Trainer(tiny(fields), out=tmp_path / "run", data=batches({6}), callbacks=[watch, snapshots])
+    trainer.fit()
+    (event,) = watch.of("on_rollback")
+    assert (event.step, event.restored_step, event.damping) == (6, 3, 0.5)
+    good = {name: value for name, value in without_damping(snapshots.after[3]).items() if name != "controller"}
+    restored = {name: value for name, value in without_damping(snapshots.restored[0]).items() if name != "controller"}
+    assert differences(good, restored) == []
+    assert trainer.state.damping == 0.5 and trainer.state.rollbacks == 1
+    assert all(parameter.isfinite().all() for parameter in trainer.state.generator.parameters())
+    # The steps taken back stand once in the metrics, and the run has as many steps as it was asked for.
+    assert [line["step"] for line in read_lines(tmp_path / "run")] == list(range(1, 9))
+    assert None not in [line["loss/g"] for line in read_lines(tmp_path / "run")]
+    plain = Trainer(tiny(fields))
+    plain.state.step = 5
+    assert 0 < snapshots.rates[6] == pytest.approx(plain.step(floats(1))["lr/g"] / 2)
+
+
+def test_a_rollback_before_the_first_measurement(tiny: Make) -> None:
+    """The state at the start is a good state too."""
+    watch, snapshots = Recorder(), Snapshots()
+    Trainer(tiny({"quality.every": 50}), data=batches({2}), callbacks=[watch, snapshots]).fit()
+    (event,) = watch.of("on_rollback")
+    assert (event.step, event.restored_step) == (2, 0)
+    assert differences(without_damping(snapshots.after[0]), without_damping(snapshots.restored[0])) == []
+
+
+def test_bounded(tiny: Make) -> None:
+    watch = Recorder()
+    trainer = Trainer(tiny({"train.steps": 20}), data=batches(set(range(3, 31))), callbacks=[watch])
+    with pytest.raises(DivergenceError, match=r"after 3 rollbacks; lower optim\.generator\.lr") as caught:
+        trainer.fit()
+    assert issubclass(DivergenceError, FastganError) and not isinstance(caught.value, InputError)
+    events = watch.of("on_rollback")
+    assert [event.damping for event in events] == [0.5, 0.25, 0.125] and watch.names()[-1] == "close"
+
+
+def test_several_scattered_rollbacks_are_survived(tiny: Make) -> None:
+    watch = Recorder()
+    trainer = Trainer(tiny({"train.steps": 12}), data=batches({3, 9, 14}), callbacks=[watch])
+    assert trainer.fit()["rollbacks"] == 3
+    assert trainer.state.step == 12 and len(watch.of("on_rollback")) == 3
+    assert all(math.isfinite(event.metrics["loss/g"]) for event in watch.of("on_step"))
+
+
+def test_damping_survives_a_resume(tiny: Make, tmp_path: Path, no_plots: None) -> None:
+    fields = {"train.steps": 6, "checkpoint.every": 2}
+    Trainer(tiny(fields), out=tmp_path / "run", data=batches({3})).fit()
+    trainer = Trainer(tiny({**fields, "train.steps": 8}), out=tmp_path / "run", data=batches(set()), resume=True)
+    assert (trainer.state.damping, trainer.state.rollbacks, trainer.state.step) == (0.5, 1, 6)
+
+
+def test_no_rollback_in_a_single_step(tiny: Make) -> None:
+    """``trainer.step`` is the caller's own loop: it tells, and does nothing about it."""
+    metrics = Trainer(tiny()).step(torch.full((1, 3, 32, 32), math.nan))
+    assert math.isnan(metrics["loss/g"])
+
+
+class Poison(Callback):
+    """Puts a NaN into a network, once, after a step."""
+
+    def __init__(self, step: int, network: str) -> None:
+        self.step, self.network, self.done = step, network, False
+
+    def on_step(self, trainer: Trainer, event: Any) -> None:
+        if event.step == self.step and not self.done:
+            self.done = True
+            next(getattr(trainer.state, self.network).parameters()).data[0, 0, 0, 0] = math.nan
+
+
+def test_the_data_goes_back_too(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step has the batch of its number, so that a resumed run sees what an uninterrupted one does."""
+    trainer = Trainer(tiny({"train.steps": 6, "data.prefetch": 2}), callbacks=[Poison(3, "generator")])
+    assert trainer.photographs is not None
+    seen: list[tuple[int, torch.Tensor]] = []
+    step = trainer.step
+    monkeypatch.setattr(trainer, "step", lambda batch: (seen.append((trainer.state.step, batch)), step(batch))[1])
+    trainer.fit()
+    assert [number for number, _ in seen] == [0, 1, 2, 3, 2, 3, 4, 5]
+    for number, images in seen:
+        assert torch.equal(images, trainer.photographs.batches.batch_at(number)), number
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_a_broken_state_is_not_kept_as_good(tiny: Make, network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights gone bad in the very step after which the state would be kept, under losses that are finite."""
+    watch = Recorder()
+    trainer = Trainer(tiny({"train.steps": 6}), callbacks=[watch])
+    poison, step = Poison(4, network), trainer.step
+
+    def poisoned(images: torch.Tensor) -> dict[str, float]:
+        metrics = step(images)
+        poison.on_step(trainer, SimpleNamespace(step=trainer.state.step))
+        return metrics
+
+    monkeypatch.setattr(trainer, "step", poisoned)
+    trainer.fit()
+    assert [(event.step, event.restored_step) for event in watch.of("on_rollback")] == [(4, 2)]
+    assert trainer.state.step == 6 and trainer.state.is_finite()
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_a_state_broken_by_a_callback_is_not_kept_as_good(tiny: Make, network: str) -> None:
+    class WhenMeasured(Poison):
+        def on_quality(self, trainer: Trainer, event: Any) -> None:
+            Poison.on_step(self, trainer, event)
+
+        def on_step(self, trainer: Trainer, event: Any) -> None:
+            pass
+
+    watch = Recorder()
+    Trainer(tiny({"train.steps": 6, "quality.target_ssim": 0.5}), callbacks=[WhenMeasured(4, network), watch]).fit()
+    assert [(event.step, event.restored_step) for event in watch.of("on_rollback")] == [(5, 2)]
+
+
+def test_a_state_broken_between_steps_is_taken_back(tiny: Make) -> None:
+    """The state of step 4 was kept before ``on_step`` was told."""
+    watch = Recorder()
+    Trainer(tiny({"train.steps": 6}), callbacks=[Poison(4, "generator"), watch]).fit()
+    assert [(event.step, event.restored_step) for event in watch.of("on_rollback")] == [(5, 4)]

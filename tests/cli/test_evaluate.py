@@ -1,0 +1,127 @@
+"""``fastgan evaluate``: its file, against scikit-image."""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.bounds import approx
+from helpers.command_line import Command
+from helpers.quality_bounds import psnr_error, ssim_error
+from helpers.tiny_runs import fingerprint, picture, save_picture
+from PIL import Image
+
+import fastgan as package
+
+NAMES = ("ssim", "psnr", "style_distance", "content_distance")
+#: Two measures of the same pictures: features of ten layers in each, of 512 * 9 products at most.
+TWICE: dict[str, int] = {"terms": 512 * 9, "steps": 2 * 10}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(3):
+        save_picture(picture(40, 40 + 8 * number, 50 + number), tmp_path / "photos" / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def test_json(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None:
+    metrics = importlib.import_module("skimage.metrics")
+    file, before = tmp_path / "result.json", fingerprint(run)
+    done = fastgan("evaluate", run, "--content", folder, "--json", file, "--precision", "fp32")
+    assert done.code == 0 and done.err == "" and fingerprint(run) == before
+    result = json.loads(file.read_text())
+    assert set(result) == {"n", *NAMES} and result["n"] == 3
+    model = package.load(run, device="cpu", precision="fp32")
+    for index, path in enumerate(sorted(folder.iterdir())):
+        photo = np.array(Image.open(path))
+        made = model(photo)
+        ssim = metrics.structural_similarity(
+            photo / 255,
+            made / 255,
+            channel_axis=2,
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+        x, y = (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 for pixels in (photo, made))
+        assert result["ssim"]["values"][index] == pytest.approx(ssim, rel=0, abs=ssim_error(x, y))
+        psnr = metrics.peak_signal_noise_ratio(photo, made, data_range=255)
+        assert result["psnr"]["values"][index] == pytest.approx(psnr, rel=0, abs=psnr_error(x))
+    for name in NAMES:
+        values = result[name]["values"]
+        assert len(values) == 3 and result[name]["mean"] == pytest.approx(np.mean(values))
+        assert result[name]["std"] == pytest.approx(np.std(values))
+        assert f"{result[name]['mean']:.4f}" in done.out
+
+
+def test_it_agrees_with_the_report_of_the_run(fastgan: Command, run: Path, photos: Path, tmp_path: Path) -> None:
+    """The photograph held out, measured again by the other command, with the style that lies in the run."""
+    report = json.loads((run / "report.json").read_text())
+    (held,) = [path for path in photos.rglob("*") if path.name == report["content"]["held_out"][0]]
+    fastgan("evaluate", run, "--content", held, "--json", tmp_path / "r.json", "--precision", "fp32")
+    result = json.loads((tmp_path / "r.json").read_text())
+    for name in NAMES:
+        assert result[name]["mean"] == approx(report["result"][name]["mean"], **TWICE)
+
+
+def test_another_style(fastgan: Command, run: Path, folder: Path, style_file: Path, tmp_path: Path) -> None:
+    other = save_picture(np.full((40, 40, 3), 7, np.uint8), tmp_path / "flat.png")
+    means = []
+    given = ["evaluate", run, "--content", folder, "--precision", "fp32"]
+    for number, options in enumerate(([], ["--style", style_file], ["--style", other])):
+        file = tmp_path / f"{number}.json"
+        assert fastgan(*given, "--json", file, *options).code == 0
+        means.append(json.loads(file.read_text())["style_distance"]["mean"])
+    assert means[0] == approx(means[1], **TWICE) and means[2] != pytest.approx(means[0], rel=0.1)
+
+
+def test_broken_among_good(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "bad.png").write_text("no picture")
+    done = fastgan("evaluate", run, "--content", folder, "--json", tmp_path / "r.json")
+    assert done.code == 0 and json.loads((tmp_path / "r.json").read_text())["n"] == 3
+    assert done.err.count("bad.png") == 1 and "1 broken images were skipped" in done.out
+
+
+def test_an_unchanged_picture_has_infinite_psnr(
+    fastgan: Command, run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastgan.models import FastGenerator
+
+    monkeypatch.setattr(FastGenerator, "forward", lambda self, x: x)
+    done = fastgan("evaluate", run, "--content", folder, "--json", tmp_path / "r.json")
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert done.code == 0 and result["psnr"] == {"mean": None, "std": None, "values": [None] * 3}
+    assert result["ssim"]["mean"] == approx(1, terms=11, steps=7) and "inf" in done.out
+
+
+def test_refusals(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None:
+    command = ["evaluate", run, "--content", folder]
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no picture")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "all_bad").mkdir()
+    for number in range(2):
+        (tmp_path / "all_bad" / f"{number}.png").write_text("no picture")
+    cases = {
+        "none": ["evaluate", tmp_path / "none", "--content", folder],
+        "no trained model": ["evaluate", folder, "--content", folder],
+        "such file": ["evaluate", run, "--content", tmp_path / "nowhere"],
+        "holds no images": ["evaluate", run, "--content", empty],
+        "bad.jpg": ["evaluate", run, "--content", bad],
+        "all_bad": ["evaluate", run, "--content", tmp_path / "all_bad"],
+        "precision fp8": [*command, "--precision", "fp8"],
+        "fp16 needs a GPU": [*command, "--precision", "fp16"],
+        "lost.jpg": [*command, "--style", tmp_path / "lost.jpg"],
+        "missing.safetensors": [*command, "--features", tmp_path / "missing.safetensors"],
+        "cannot be written": [*command, "--json", bad / "result.json"],
+        "--content": ["evaluate", run],
+    }
+    before = fingerprint(tmp_path)
+    for says, arguments in cases.items():
+        assert says in fastgan(*arguments).complaint
+    assert fingerprint(tmp_path) == before

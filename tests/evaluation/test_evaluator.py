@@ -1,0 +1,122 @@
+"""Measures of a model, against scikit-image and NumPy."""
+
+import importlib
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.bounds import approx, assert_close, rounding
+from helpers.observed_step import sums
+from helpers.quality_bounds import psnr_error, ssim_error
+from helpers.tiny_runs import picture, stylizer_of
+from torch import Tensor
+
+from fastgan.config import Config
+from fastgan.evaluation import Evaluator, Measures
+from fastgan.evaluation.evaluator import stylizer_run
+from fastgan.losses import style_grams
+from fastgan.models import STYLE_LAYERS, VGGEncoder
+from fastgan.models.style_code import SHORT_SIDE
+from fastgan.training import Trainer
+
+NAMES = ("ssim", "psnr", "style_distance", "content_distance")
+IMAGES = [picture(40, 56, 1), picture(48, 40, 2), picture(64, 33, 3)]
+STYLE = picture(50, 44, 9, busy=True)
+
+
+def tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+@pytest.fixture(scope="module")
+def encoder() -> VGGEncoder:
+    return VGGEncoder(STYLE_LAYERS, "random")
+
+
+def darker(x: Tensor) -> Tensor:
+    """What stands for a stylised picture; rounded to 8 bits as such a picture is."""
+    return ((x * 0.7 - 0.1 + 1) * 127.5).round() / 127.5 - 1
+
+
+def grams(encoder: VGGEncoder, image: np.ndarray) -> list[np.ndarray]:
+    features = [f[0].flatten(1).double().numpy() for f in encoder(tensor(image)).values()]
+    return [f @ f.T / f.shape[1] for f in features]
+
+
+def off(encoder: VGGEncoder) -> int:
+    """Steps of features in float32 and of their sums over up to 56 x 40 pixels."""
+    return 2 * (sums(encoder) + 48)
+
+
+def near(want: float, encoder: VGGEncoder) -> Any:
+    """A squared relative difference, of what is off by rounding each."""
+    difference = math.sqrt(want)
+    return approx(want, steps=off(encoder), scale=2 * difference * (1 + difference))
+
+
+def test_values_by_outsiders(encoder: VGGEncoder) -> None:
+    metrics = importlib.import_module("skimage.metrics")
+    measures = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure(
+        IMAGES, lambda content, number: darker(content)
+    )
+    style = grams(encoder, STYLE)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    for index, image in enumerate(IMAGES):
+        made = ((darker(tensor(image))[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+        a, b = made / 255, image / 255
+        ssim = metrics.structural_similarity(a, b, channel_axis=2, **options)
+        psnr = metrics.peak_signal_noise_ratio(b, a, data_range=1.0)
+        ratios = [np.sum((g - s) ** 2) / np.sum(s**2) for g, s in zip(grams(encoder, made), style, strict=True)]
+        f, c = (encoder(tensor(each))["relu4_1"].double() for each in (made, image))
+        content = ((f - c).square().mean() / c.square().mean()).item()
+        got = {name: measures.values[name][index] for name in NAMES}
+        pair = [(tensor(each) + 1) / 2 for each in (made, image)]
+        assert got["ssim"] == pytest.approx(ssim, abs=ssim_error(*pair))
+        assert got["psnr"] == pytest.approx(psnr, abs=psnr_error(pair[0]))
+        assert got["style_distance"] == near(np.mean(ratios), encoder)
+        assert got["content_distance"] == near(content, encoder)
+
+
+def test_the_photographs_themselves(encoder: VGGEncoder) -> None:
+    measures = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure(IMAGES, None)
+    for value, image in zip(measures.values["ssim"], IMAGES, strict=True):
+        unit = (tensor(image) + 1) / 2
+        assert value == pytest.approx(1, abs=ssim_error(unit, unit))
+    assert all(math.isinf(value) for value in measures.values["psnr"])
+    assert measures.values["content_distance"] == [0, 0, 0]
+    assert min(measures.values["style_distance"]) > 0.01
+    itself = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure([STYLE], None)
+    assert itself.values["style_distance"] == pytest.approx([0], abs=rounding(1, off(encoder)) ** 2)
+
+
+def test_json_form() -> None:
+    values = {name: [1.0, 2.0, 4.0] for name in NAMES} | {"psnr": [20.0, math.inf, 30.0]}
+    result = json.loads(json.dumps(Measures(values).to_json(), allow_nan=False))
+    assert set(result) == {"n", *NAMES} and result["n"] == 3
+    assert result["ssim"] == {
+        "mean": pytest.approx(7 / 3),
+        "std": pytest.approx(np.std([1, 2, 4])),
+        "values": [1.0, 2.0, 4.0],
+    }
+    assert result["psnr"] == {"mean": None, "std": None, "values": [20.0, None, 30.0]}
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_measured() -> None:
+    result = Measures({name: [] for name in NAMES}).to_json()
+    assert result["n"] == 0 and result["ssim"] == {"mean": None, "std": None, "values": []}
+
+
+def test_results_are_rounded_as_in_a_file(tiny: Callable[..., Config]) -> None:
+    """What is measured is the picture that a user gets."""
+    stylizer = stylizer_of(Trainer(tiny()))
+    image = IMAGES[0]
+    measured = stylizer_run(stylizer)(tensor(image), 0)
+    levels = (measured[0].permute(1, 2, 0) + 1) * 127.5
+    assert_close(levels, levels.round(), steps=4, scale=255.0)  # there and back
+    assert np.array_equal(levels.round().byte().numpy(), stylizer(image))
+    assert SHORT_SIDE == 384

@@ -1,0 +1,100 @@
+"""What the pages say is so: figures are those of the result files, pictures and pages exist, examples run."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+RESULTS = BENCHMARKS / "results" / "epyc-2core"
+
+
+def script(name: str) -> dict[str, Any]:
+    """The names of a benchmark script."""
+    sys.path.insert(0, str(BENCHMARKS))  # as running it would
+    try:
+        return runpy.run_path(str(BENCHMARKS / name))
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def rows_of(page: str) -> list[str]:
+    if page == "README.md":
+        return script("quality.py")["table"](RESULTS).splitlines() + whole_networks()
+    if page == "docs/article.md":
+        return [row for table in script("article.py")["tables"](RESULTS) for row in table.splitlines()]
+    if page == "docs/performance.md":
+        measured = script("ops/table.py")["table"](read("ops-cpu.json"))
+        compiled = json.loads((RESULTS.parent / "triton-kernels.json").read_text(encoding="utf-8"))
+        loader = script("loader.py")["table"](read("loader.json"))
+        kernels = script("ops/triton_kernels.py")["table"](compiled)
+        quality = script("time_to_quality.py")["table"](read("time-to-quality.json"))
+        tables = measured, kernels, loader, quality
+        return [line for table in tables for line in table.splitlines()] + whole_networks()
+    return script("stability.py")["table"](read("stability.json")).splitlines()
+
+
+def whole_networks() -> list[str]:
+    """The training step and the picture."""
+    table = script("train/table.py")["table"]
+    return [line for name in ("train", "infer") for line in table(read(f"{name}-cpu.json")).splitlines()]
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/article.md", "docs/performance.md", "docs/stability.md"])
+def test_figures_are_those_of_the_result_files(page: str) -> None:
+    rows, text = rows_of(page), (ROOT / page).read_text(encoding="utf-8")
+    assert len(rows) > 4 and [row for row in rows if row not in text] == []
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_embedding_runs(tmp_path: Path) -> None:
+    """The snippets of the page, one after another as they stand."""
+    page = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) > 10
+    program = tmp_path / "embedding.py"
+    program.write_text("\n".join(block for block in blocks if "import webdataset" not in block), encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_sweep_runs(tmp_path: Path, photos: Path, style_file: Path) -> None:
+    """Every point of the grid, each with its rate and batch."""
+    command = [
+        sys.executable,
+        str(ROOT / "examples" / "sweep.py"),
+        "--content",
+        str(photos),
+        "--style",
+        str(style_file),
+    ]
+    out = tmp_path / "sweep.json"
+    command += ["--size", "32", "--steps", "1", "--json", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(out.read_text())
+    assert len(results) == 9 and {(each["optim.generator.lr"], each["data.batch"]) for each in results} == {
+        (rate, size) for rate in (5e-4, 1e-3, 2e-3) for size in (2, 4, 8)
+    }
+    assert all(each["steps"] == 1 and -1 < each["ssim"] < 1 for each in results)
+    assert len(done.stdout.splitlines()) == 10

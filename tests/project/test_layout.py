@@ -1,0 +1,206 @@
+"""Imports run one way, and importing does nothing."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from helpers.bounds import approx
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "fastgan"
+
+#: The parts of the package: each may import those before it.
+ORDER = [
+    *("errors", "version", "utils", "precision", "ops", "models", "losses", "metrics", "data", "config"),
+    *("inference", "evaluation", "training", "profiling", "bench", "cli"),
+]
+#: Parts that need nothing but torch.
+TORCH_ALONE = ("ops", "models", "losses", "metrics")
+#: Parts that load the larger packages only when they use them.
+LIGHT = ("data", "inference", "evaluation", "training")
+#: Of what is imported lazily on purpose: ``fastgan.Trainer`` loads the engine when it is asked for.
+ENTRY_POINTS = ("__init__", "__main__")
+ENVIRONMENT = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+
+
+class Import(NamedTuple):
+    file: Path
+    module: str
+    lazy: bool
+    for_types: bool
+
+
+def part_of(file: Path) -> str:
+    first = file.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(file: Path) -> Iterator[Import]:
+    """Every import of a file; ``from fastgan import ops`` is an import of ``fastgan.ops``."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+
+    def walk(node: ast.AST, lazy: bool, for_types: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(file, alias.name, lazy, for_types)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names = (
+                [f"fastgan.{alias.name}" for alias in node.names] if node.module == "fastgan" else [node.module or ""]
+            )
+            for name in names:
+                yield Import(file, name, lazy, for_types)
+        lazy = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for_types = True
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, lazy, for_types)
+
+    yield from walk(tree, False, False)
+
+
+EVERY = [found for file in sorted(PACKAGE.rglob("*.py")) for found in imports(file)]
+
+
+def told(found: Import) -> str:
+    return f"{found.file.relative_to(ROOT)} imports {found.module}"
+
+
+def test_the_walk_sees_imports() -> None:
+    seen = {told(found) for found in EVERY}
+    assert "fastgan/losses/adversarial.py imports fastgan.ops" in seen
+    assert "fastgan/training/trainer.py imports fastgan.config" in seen
+    assert {part_of(found.file) for found in EVERY} == {*ORDER, *ENTRY_POINTS} - {"errors", "version"}
+
+
+def test_one_way() -> None:
+    wrong = []
+    for found in EVERY:
+        part, parts = part_of(found.file), found.module.split(".")
+        if parts[0] != "fastgan" or len(parts) < 2 or parts[1] == "_C" or part in ENTRY_POINTS:
+            continue
+        if ORDER.index(parts[1]) > ORDER.index(part) and (part, parts[1]) != ("profiling", "bench"):
+            wrong.append(told(found))
+    assert not wrong
+
+
+@pytest.mark.parametrize("part", TORCH_ALONE)
+def test_torch_alone(part: str) -> None:
+    wrong = []
+    for found in EVERY:
+        top = found.module.partition(".")[0]
+        if part_of(found.file) != part or top in sys.stdlib_module_names or top in ("torch", "fastgan"):
+            continue
+        if top == "triton" and (found.file.name == "triton.py" or found.file.name.startswith("_triton_")):
+            continue  # imported at the first launch: test_native.py holds that `import fastgan.ops` does not
+        if not (top == "safetensors" and found.lazy and found.file.name == "vgg.py"):
+            wrong.append(told(found))
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "heavy", ["pydantic", "matplotlib", "typer", "rich", "skimage", "safetensors", "torch.utils.tensorboard"]
+)
+def test_training_needs_the_heavy_ones_late(heavy: str) -> None:
+    early = [
+        told(found)
+        for found in EVERY
+        if part_of(found.file) in ("data", "inference", "evaluation", "training")
+        and found.module.startswith(heavy)
+        and not found.lazy
+    ]
+    assert not early
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_is_light() -> None:
+    code = """
+import sys, fastgan
+assert "torch" not in sys.modules
+import fastgan.ops, fastgan.models, fastgan.losses, fastgan.metrics
+heavy = "pydantic typer rich PIL matplotlib skimage tensorboard safetensors yaml fastgan._C".split()
+print([name for name in heavy if name in sys.modules])
+"""
+    assert run(code) == "[]"
+
+
+def test_importing_changes_nothing() -> None:
+    code = """
+import logging, random, signal, sys, warnings
+import numpy, torch
+def state():
+    return {
+        "rng": torch.get_rng_state().tolist(), "python": random.getstate(), "numpy": str(numpy.random.get_state()),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "handlers": [list(logging.getLogger(name).handlers) for name in (None, "fastgan")],
+        "levels": [logging.getLogger(name).level for name in (None, "fastgan")],
+        "filters": list(warnings.filters), "signals": [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)],
+        "torch": (torch.is_grad_enabled(), torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(),
+                  torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision()),
+        "hooks": (sys.excepthook, sys.settrace, torch.cuda.is_initialized()),
+    }
+before = state()
+import fastgan, fastgan.ops, fastgan.models, fastgan.losses, fastgan.metrics, fastgan.training, fastgan.cli
+after = state()
+print([name for name in before if before[name] != after[name]])
+"""
+    assert run(code) == "[]"
+
+
+def test_the_parts_work_without_the_rest() -> None:
+    code = """
+import sys
+for name in ("pydantic", "typer", "rich", "PIL", "matplotlib", "yaml", "numpy.typing", "safetensors", "skimage"):
+    sys.modules[name] = None
+import torch, fastgan
+x = torch.rand(1, 3, 32, 32)
+fake = fastgan.models.FastGenerator(4, 1)(x)
+logits = fastgan.models.PatchGAN(4, 2)(fake)
+encoder = fastgan.models.VGGEncoder(("relu1_1",), "random")
+style = fastgan.losses.StyleLoss(fastgan.losses.style_grams(encoder, [x], ("relu1_1",)))
+loss = fastgan.losses.AdversarialLoss().generator(logits) + style(encoder(fake))
+loss.backward()
+print(fastgan.ops.ssim(x, x).item())
+"""
+    assert float(run(code)) == approx(1.0, terms=11, steps=7)
+
+
+def test_public_names_exist() -> None:
+    import fastgan
+
+    for name in fastgan.__all__:
+        assert getattr(fastgan, name) is not None
+    for part in (
+        fastgan.ops,
+        fastgan.models,
+        fastgan.losses,
+        fastgan.metrics,
+        fastgan.training,
+        fastgan.inference,
+        fastgan.evaluation,
+    ):
+        assert sorted(part.__all__) == sorted(set(part.__all__)) and all(hasattr(part, name) for name in part.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = fastgan.nothing
+
+
+def test_no_long_files() -> None:
+    texts = {".py", ".cpp", ".cu", ".h", ".cuh", ".html"}
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for folder in ("fastgan", "csrc", "tests")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in texts
+    }
+    assert len(lengths) > 50
+    assert {name: length for name, length in lengths.items() if length > 450} == {}

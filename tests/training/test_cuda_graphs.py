@@ -1,0 +1,246 @@
+"""A step that is replayed is the step: on CPU a tape stands in for the CUDA graph, which no test here can run."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.observed_step import NOISE, Make
+from helpers.tape import record_on_tape
+from helpers.tiny_runs import Recorder, StopAt, batch, differences, read_lines, untimed
+from torch import Tensor
+
+from fastgan.errors import InputError
+from fastgan.training import Trainer, cuda_graphs
+from fastgan.training.cuda_graphs import Graphs, StepGraph, why_not
+from fastgan.training.steps import AdversarialStep
+
+CPU = torch.device("cpu")
+#: No augmentation, which the recipe of images from noise has.
+FROM_NOISE = {**NOISE, "loss.augment": []}
+
+
+@pytest.fixture
+def taped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StepGraph, "_record", record_on_tape)
+
+
+def replaying(trainer: Trainer, told: list[str] | None = None) -> Graphs:
+    made = Graphs(trainer.task.step.compute, CPU, (told if told is not None else []).append)
+    trainer.task.step.graphs = made
+    return made
+
+
+def same_state(one: Trainer, other: Trainer) -> bool:
+    left, right = one.state.state_dict(), other.state.state_dict()
+    left.pop("decisions"), right.pop("decisions")
+    return differences(left, right) == []
+
+
+RUNS: dict[str, tuple[dict[str, Any], int]] = {
+    "fast": ({}, 5),
+    "bf16": ({"train.precision": "bf16", "loss.tv": 0.2, "loss.psnr": 0.1}, 5),
+    "target": ({"quality.target_ssim": 0.6}, 5),
+    "noise": (FROM_NOISE, 5),
+    "article": ({"model.name": "article", "loss.kind": "hinge", "loss.content": 0.0}, 5),
+    "r1": ({"loss.r1": 1.0, "loss.r1_every": 3}, 4),  # the first step and the fourth take it, and run as they are
+    "no-adversary": ({"loss.adversarial": 0.0}, 5),
+    "parts": ({"train.accumulate": 2}, 5),
+    "twice": ({"train.checkpointing": True}, 5),
+    "clipped": ({"optim.generator.clip_grad": 0.1, "optim.discriminator.clip_weights": 0.01, "loss.kind": "wgan"}, 5),
+    "sgd": ({"optim.generator.name": "sgd", "optim.discriminator.name": "rmsprop"}, 5),
+    "spectral": ({"model.discriminator.spectral_norm": True}, 5),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_replayed_steps_are_the_steps(tiny: Make, taped: None, name: str) -> None:
+    """To the bit, though rates, EMA, crops, noise and the controller's weight change and no Python runs in a replay."""
+    fields, replays = RUNS[name]
+    plain, replayed = (Trainer(tiny({**fields, "train.steps": 6}), data=[]) for _ in range(2))
+    told: list[str] = []
+    runner = replaying(replayed, told)
+    lines: list[list[dict[str, Any]]] = [[], []]
+    for number in range(6):
+        for trainer, kept in zip((plain, replayed), lines, strict=True):
+            kept.append(trainer.step(batch(number)))
+    assert told == [] and runner.replays == replays
+    for one, other in zip(*map(untimed, lines), strict=True):
+        assert one == pytest.approx(other, rel=0, abs=0, nan_ok=True)
+    assert same_state(plain, replayed)
+    assert replayed.state.decisions == {"graphs": {"replayed": True}}
+
+
+def test_gradient_scales_are_replayed(tiny: Make, taped: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp16: what overflows is left out and the scale moves, all on the device."""
+    monkeypatch.setattr("fastgan.training.trainer.select_dtype", lambda *_: torch.float16)
+    plain, replayed = (Trainer(tiny(), data=[]) for _ in range(2))
+    runner = replaying(replayed)
+    scales = []
+    for number in range(5):
+        for trainer in (plain, replayed):
+            metrics = trainer.step(batch(number))
+        scales.append(metrics["scale/g"])
+    assert runner.replays == 4 and len(set(scales)) > 2 and same_state(plain, replayed)
+
+
+class Poison:
+    """Whatever reads it fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"the device's part read {name} of the host's")
+
+    def __add__(self, other: Any) -> Any:
+        raise AssertionError("the device's part read a number of the host's")
+
+    __radd__ = __mod__ = __mul__ = __float__ = __add__
+
+
+@pytest.mark.parametrize("fields", [{"quality.target_ssim": 0.6}, FROM_NOISE], ids=["stylize", "noise"])
+def test_the_devices_part_reads_nothing_that_changes_on_the_host(
+    tiny: Make, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, poisoned = (Trainer(tiny(fields), data=[]) for _ in range(2))
+    compute = AdversarialStep.compute
+
+    def call(self: AdversarialStep, state: Any, inputs: dict[str, Tensor], **options: Any) -> Any:
+        if state is not poisoned.state:
+            return compute(self, state, inputs, **options)
+        kept = {name: getattr(state, name) for name in ("step", "rng", "controller", "damping", "elapsed")}
+        groups = [optimizer.param_groups[0] for optimizer in (state.optimizer_g, state.optimizer_d)]
+        rates = [group["lr"] for group in groups]
+        for name in kept:
+            setattr(state, name, Poison())
+        for group in groups:
+            group["lr"] = math.nan
+        try:
+            return compute(self, state, inputs, **options)
+        finally:
+            for name, value in kept.items():
+                setattr(state, name, value)
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
+
+    monkeypatch.setattr(AdversarialStep, "compute", call)
+    for number in range(3):
+        for trainer in (plain, poisoned):
+            trainer.step(batch(number))
+    assert same_state(plain, poisoned)
+
+
+def test_steps_of_another_shape_run_as_they_are(tiny: Make, taped: None) -> None:
+    plain, replayed = (Trainer(tiny(), data=[]) for _ in range(2))
+    runner = replaying(replayed)
+    for number, count in enumerate((2, 2, 3, 2, 1, 2)):
+        for trainer in (plain, replayed):
+            trainer.step(batch(number, count))
+    assert runner.replays == 3 and same_state(plain, replayed)
+
+
+def test_a_rollback_lies_where_the_graph_reads(tiny: Make, taped: None) -> None:
+    """Taken back to an earlier state, at half the rates, the replays go on from there."""
+    plain, replayed = (Trainer(tiny(), data=[]) for _ in range(2))
+    runner = replaying(replayed)
+    for trainer in (plain, replayed):
+        trainer.step(batch(0))
+        trainer.step(batch(1))
+        trainer._good = trainer.state.snapshot()
+        trainer.step(batch(2))
+        trainer._roll_back("a test")
+        metrics = trainer.step(batch(3))
+    assert runner.replays == 3 and math.isfinite(metrics["loss/g"])
+    assert replayed.state.damping == 0.5 and same_state(plain, replayed)
+
+
+def test_nothing_is_recorded_while_something_is_to_be_decided(tiny: Make, taped: None) -> None:
+    trainer = Trainer(tiny(), data=[])
+    runner = replaying(trainer)
+    runner.waiting = True
+    for number in range(3):
+        trainer.step(batch(number))
+    assert runner.replays == 0
+    runner.waiting = False
+    trainer.step(batch(3))
+    assert runner.replays == 1
+
+
+def off(graph: StepGraph, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return graph._compute({**inputs, "rates": 1.01 * inputs["rates"]})
+
+
+def failing(graph: StepGraph, device: torch.device) -> None:
+    graph._compute(graph.inputs)
+    raise RuntimeError("operation not permitted when stream is capturing\nlong trace")
+
+
+@pytest.mark.parametrize(
+    ("method", "stand_in", "reason"),
+    [
+        ("replay", off, "its update is off by "),
+        ("_record", failing, "RuntimeError: operation not permitted when stream is capturing"),
+    ],
+)
+def test_dropped_aloud_where_it_differs_or_fails(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, method: str, stand_in: Any, reason: str
+) -> None:
+    monkeypatch.setattr(StepGraph, method, stand_in)
+    plain, dropped = (Trainer(tiny(), data=[]) for _ in range(2))
+    told: list[str] = []
+    runner = replaying(dropped, told)
+    for number in range(4):
+        for trainer in (plain, dropped):
+            trainer.step(batch(number))
+    assert len(told) == 1 and "\n" not in told[0]
+    assert told[0].startswith(f"steps are not replayed as a CUDA graph: {reason}")
+    assert runner.replays == 0 and same_state(plain, dropped)
+    assert dropped.state.decisions == {"graphs": {"replayed": False}}
+
+
+def test_what_was_dropped_is_not_tried_again(
+    tiny: Make, tmp_path: Path, no_plots: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StepGraph, "_record", failing)
+    run, fields = tmp_path / "run", {"train.steps": 6, "train.compile": False}
+    stopped = Trainer(tiny(fields), out=run, callbacks=[StopAt(3)])
+    replaying(stopped)
+    stopped.fit()
+    told: list[str] = []
+    resumed = Trainer(tiny(fields), out=run, resume=True)
+    replaying(resumed, told)
+    report = resumed.fit()
+    assert told == [] and report["decisions"]["graphs"] == {"replayed": False} and len(read_lines(run)) == 6
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"loss.augment": ["color"]}, "augmentation draws on the host"),
+        ({"loss.temperature_end": 2.0}, "an annealed temperature"),
+        ({"model.name": "fusion", "model.fusion": "adain", "model.generator.layer": "relu2_1"}, "of full strength"),
+    ],
+    ids=["augment", "temperature", "fusion"],
+)
+def test_steps_that_cannot_be_replayed(
+    tiny: Make, fields: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With auto nothing is said; where graphs were asked for, why there are none."""
+    state = Trainer(tiny(fields), data=[]).state
+    assert reason in str(why_not(tiny(fields), state.generator))
+    told: list[str] = []
+    gpu = torch.device("cuda")
+    for wanted in ("auto", True, False):
+        config = tiny({**fields, "train.graphs": wanted})
+        assert cuda_graphs.open_graphs(config, state.generator, lambda: None, gpu, told.append) is None  # type: ignore
+    assert len(told) == 1 and reason in told[0]
+
+
+def test_only_on_a_gpu(tiny: Make) -> None:
+    watch = Recorder()
+    trainer = Trainer(tiny({"train.steps": 1}), data=[batch(0)], callbacks=[watch])
+    trainer.fit()
+    assert trainer.task.step.graphs is None and watch.of("on_message") == []
+    with pytest.raises(InputError, match="graphs: true needs a GPU; use auto or false"):
+        Trainer(tiny({"train.graphs": True}), data=[])
+    made = cuda_graphs.open_graphs(tiny(), trainer.state.generator, lambda: None, torch.device("cuda"), print)  # type: ignore
+    assert isinstance(made, Graphs)
