@@ -17,9 +17,9 @@ from PIL import Image
 
 import fastgan
 from fastgan.config import Config, load_config
+from fastgan.evaluation.metrics_log import read_metrics
 from fastgan.inference import Stylizer
 from fastgan.training import Trainer
-from fastgan.evaluation.metrics_log import read_metrics
 
 Make = Callable[..., Config]
 
