@@ -136,9 +136,9 @@ def dcgan(given: argparse.Namespace, runs: Path) -> dict[str, Any]:
     options = ["--model", "dcgan", "--content", given.content, "--minutes", given.minutes]
     result = train(options, folder)
     report = json.loads((folder / "report.json").read_text())
-    names = ("feature_distance", "feature_spread", "style_distance")
-    result["curve"] = curve(folder, tuple(f"held_out/{name}" for name in names))
-    for key in ("photographs", "result"):
+    names = ("kid_vgg", "diversity", "style_distance")
+    result["curve"] = curve(folder, tuple(f"val/{name}" for name in names))
+    for key in ("baseline", "result"):
         result[key] = {name: report[key][name]["mean"] for name in names}
     keep(given, folder / "samples" / "final.png", "dcgan.png")
     keep(given, folder / "samples" / "final-interpolation.png", "dcgan-interpolation.png")
@@ -210,9 +210,9 @@ def tables(folder: Path) -> list[str]:
 def _dcgan_table(results: dict[str, Any]) -> str:
     result = results["dcgan"]
     points = [point for point in result["curve"] if point["step"] in _shown_steps(result["curve"])]
-    rows = [(f"{point['step']:,}", [point[f"held_out/{name}"] for name in _NOISE]) for point in points]
+    rows = [(f"{point['step']:,}", [point[f"val/{name}"] for name in _NOISE]) for point in points]
     rows.append((f"end ({result['steps']:,})", [result["result"][name] for name in _NOISE]))
-    rows.append(("other photographs", [result["photographs"][name] for name in _NOISE]))
+    rows.append(("other photographs", [result["baseline"][name] for name in _NOISE]))
     lines = ["| step | feature distance | feature spread | style distance |", "|---|---|---|---|"]
     lines += [f"| {title} | {values[0]:.1f} | {values[1]:.2f} | {values[2]:.3f} |" for title, values in rows]
     return "\n".join(lines)
@@ -250,7 +250,7 @@ def _pictures_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_NOISE = ("feature_distance", "feature_spread", "style_distance")
+_NOISE = ("kid_vgg", "diversity", "style_distance")
 _TABLES = {
     "dcgan": _dcgan_table,
     "fusion": _fusion_table,

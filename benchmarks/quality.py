@@ -56,7 +56,7 @@ def train_and_measure(options: list[str], run_folder: Path, held_out: Path | Non
         **{key: report[key] for key in ("steps", "batch", "size", "img_per_s", "dtype", "device", "threads", "torch")},
         "machine": report["machine"],
         "commit": git_commit(),
-        "photographs": _means(report["photographs"]),
+        "baseline": _means(report["baseline"]),
         "result": _means(report["result"]),
     }
     if held_out is not None:
@@ -83,7 +83,7 @@ def table(folder: Path) -> str:
             minutes, seconds = divmod(round(run["wall_seconds"]), 60)
             for key, place in (("result", "its own held out"), ("held_out", "another set")):
                 if key in run:
-                    before = f"{run['photographs']['style_distance']:.3f}" if key == "result" else ""
+                    before = f"{run['baseline']['style_distance']:.3f}" if key == "result" else ""
                     got = run[key]
                     rows.append(
                         f"| {title} | {run['steps']}, {minutes}:{seconds:02d} | {place}, {got['n']} | {before} "

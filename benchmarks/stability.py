@@ -31,7 +31,7 @@ BASE = (
     "model.discriminator.width=32",
     "data.batch=16",
     "train.steps=120",
-    "quality.every=30",
+    "eval.every=30",
     # The model's own recipe augments, and has other rates.
     "loss.augment=[]",
     "optim.generator.lr=2e-4",
@@ -138,7 +138,7 @@ def plot(results: dict[str, Any], picture: Path) -> None:
 
 
 def _points(curve: list[dict[str, float]]) -> tuple[list[float], list[float]]:
-    return [point["step"] for point in curve], [max(point["held_out/feature_distance"], 1e-2) for point in curve]
+    return [point["step"] for point in curve], [max(point["val/kid_vgg"], 1e-2) for point in curve]
 
 
 def table(results: dict[str, Any]) -> str:
@@ -156,7 +156,7 @@ def table(results: dict[str, Any]) -> str:
                 cells += ["diverged" if done else "", ""]
                 continue
             last = done["curve"][-1]
-            cells += [f"{last['held_out/feature_distance']:.1f}", f"{last['held_out/feature_spread']:.2f}"]
+            cells += [f"{last['val/kid_vgg']:.1f}", f"{last['val/diversity']:.2f}"]
             alarms += len(done["alarms"])
         lines.append(f"| {tool} | {' | '.join(cells)} | {alarms or ''} |")
     return "\n".join(lines)

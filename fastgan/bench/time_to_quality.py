@@ -54,7 +54,7 @@ def check(options: dict[str, Any]) -> None:
     """Raise InputError for photographs, a style or sizes that cannot be trained on."""
     for provider in ("fastgan", "eager"):
         build_networks(config_of(provider, options))
-    if not open_photographs(config_of("eager", options), lambda *_: None).held_out:
+    if not open_photographs(config_of("eager", options), lambda *_: None).val_images:
         raise InputError(f"--content {options['content']}: no photograph of it can be held out")
     if len(open_styles(options["style"], lambda *_: None)) != 1:
         raise InputError(f"--style {options['style']}: the baseline learns one style; give one picture")
@@ -68,7 +68,7 @@ def open_provider(options: dict[str, Any]) -> Opened:
     run, stylizer = (_fastgan if options["provider"] == "fastgan" else _plain)(config, device, options)
     photographs = open_photographs(config, lambda *_: None)
     source = read_ahead(config, photographs.batches, 0, device)
-    measure = _measure(config, photographs.held_out[: options["photographs"]], device)
+    measure = _measure(config, photographs.val_images[: options["photographs"]], device)
     return Opened({}, lambda: run(next(source)), lambda: measure(stylizer()))
 
 
@@ -99,7 +99,7 @@ def _plain(config: Config, device: torch.device, options: dict[str, Any]) -> Rec
         if options["schedule"] == "cosine":
             progress = min(1.0, (next(count) + 0.5) / options["baseline_steps"])
             warm = min(1.0, progress / config.optim.warmup) if config.optim.warmup else 1.0
-            floor = config.optim.final_lr
+            floor = config.optim.min_lr_ratio
             factor = warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
             for optimizer, rate in rates:
                 optimizer.param_groups[0]["lr"] = rate * factor

@@ -45,7 +45,7 @@ class Progress(Callback):
         config, state = trainer.config, trainer.state
         photographs = trainer.photographs
         count = "an iterable" if photographs is None else f"{len(photographs.batches.folder)} photographs"
-        held = 0 if photographs is None else len(photographs.held_out)
+        held = 0 if photographs is None else len(photographs.val_images)
         dtype = str(trainer.dtype).removeprefix("torch.")
         self._say(
             f"[bold]fastgan[/] {escape(config.model.name)}: {count}, {held} held out, "
@@ -117,11 +117,11 @@ class Progress(Callback):
 
 
 def _table(report: dict[str, Any], baseline: str) -> Table:
-    result, before = report["result"], report["photographs"]
+    result, before = report["result"], report["baseline"]
     if report["style"] is None:
         title = "images from noise, 4 subsets"
     else:
-        shared = report["content"]["held_out_is_trained_on"]
+        shared = report["content"]["val_is_trained_on"]
         title = f"{result['n']} photographs {'trained on' if shared else 'not trained on'}"
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("")

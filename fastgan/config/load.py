@@ -13,6 +13,17 @@ from fastgan.config.presets import RECIPES
 from fastgan.config.schema import Config
 from fastgan.errors import InputError
 
+#: Fields of config.yaml that have had another name; a run folder from before is refused, and told so.
+RENAMED = {
+    "data.held_out": "data.val_images",
+    "loss.r1_every": "loss.r1_interval",
+    "optim.final_lr": "optim.min_lr_ratio",
+    "quality.alarm": "quality.collapse_alarm",
+    "quality.every": "eval.every",
+    "train.checkpointing": "train.activation_checkpointing",
+    "train.graphs": "train.cuda_graphs",
+}
+
 
 def load_config(
     file: Path | None = None, overrides: Iterable[tuple[str, str, Any]] = (), base: Mapping[str, Any] | None = None
@@ -95,7 +106,12 @@ def _put(values: dict[str, Any], said: str, field: str, value: Any) -> None:
 
 
 def _explain(error: ValidationError, typed: Mapping[str, str], file: Path | None) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    renamed = [name for name in (".".join(map(str, e["loc"])) for e in errors) if name in RENAMED]
+    if renamed:
+        source = typed.get(renamed[0]) or (str(file) if file is not None else "config")
+        return f"{source}: has fields of an older fastgan: {', '.join(f'{n} is now {RENAMED[n]}' for n in renamed)}"
+    first = errors[0]
     field = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     below = [name for name in typed if field and name.startswith(f"{field}.")]

@@ -39,7 +39,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             "discriminator": {"lr": 4e-4, "beta1": 0.5, "beta2": 0.999},
             "ema": 0.99,
         },
-        "quality": {"every": 200},
+        "eval": {"every": 200},
         "log": {"samples_every": 500},
     },
 }

@@ -57,7 +57,7 @@ class DataConfig(_Section):
     size: int = Field(256, ge=32, le=2048)
     batch: int = Field(4, ge=1, le=1024)
     short_side: int | None = Field(384, ge=32, le=4096)
-    held_out: int = Field(8, ge=1, le=1000)
+    val_images: int = Field(8, ge=1, le=1000)
     max_broken: float = Field(0.5, ge=0, le=1)
     prefetch: int = Field(2, ge=0, le=64)
     workers: int | None = Field(None, ge=0, le=64)
@@ -67,7 +67,7 @@ class LossConfig(_Section):
     """Weights of what the generator minimises; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
 
     ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
-    losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_every`` steps; ``augment``
+    losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_interval`` steps; ``augment``
     names what is done to real and fake before the discriminator sees them.
     """
 
@@ -84,7 +84,7 @@ class LossConfig(_Section):
     real_label: float = Field(1.0, ge=0, le=1)
     fake_label: float = Field(0.0, ge=0, le=1)
     r1: Weight = 0.0
-    r1_every: int = Field(1, ge=1, le=1000)
+    r1_interval: int = Field(1, ge=1, le=1000)
     augment: list[Literal["color", "translation", "cutout"]] = []
     content_layer: str = "relu3_1"
 
@@ -107,28 +107,27 @@ class OptimConfig(_Section):
     generator: OptimizerConfig = OptimizerConfig(lr=1e-3, beta1=0.9)
     discriminator: OptimizerConfig = OptimizerConfig(lr=2e-4, beta1=0.5)
     warmup: float = Field(0.05, ge=0, lt=1)
-    final_lr: float = Field(0.0, ge=0, le=1)
+    min_lr_ratio: float = Field(0.0, ge=0, le=1)
     ema: float = Field(0.95, ge=0, lt=1)
 
 
 class QualityConfig(_Section):
     """Quality-guided training (SPEC S10): at most one target; without one nothing is controlled.
 
-    Every ``every`` steps the averaged generator is measured, where something asks for it: a target; ``keep_best``,
+    Where something asks for it, the averaged generator is measured every ``eval.every`` steps: a target; ``keep_best``,
     which makes the model that of the best measurement and not the last; ``patience``, which ends the run after so many
     measurements without a better one; ``rollback``, which takes the run back when a measurement is so many times worse
-    than the best. ``alarm`` watches for collapse (SPEC S19).
+    than the best. ``collapse_alarm`` watches for collapse (SPEC S19).
     """
 
     target_ssim: float | None = Field(None, gt=0, lt=1)
     target_psnr: float | None = Field(None, gt=0, le=60)
     gain: float = Field(0.25, gt=0, le=10)
     smoothing: float = Field(0.9, ge=0, lt=1)
-    every: int = Field(50, ge=1)
     keep_best: bool = False
     patience: int | None = Field(None, ge=1)
     rollback: float | None = Field(None, gt=1)
-    alarm: bool = True
+    collapse_alarm: bool = True
 
     @model_validator(mode="after")
     def _one_target(self) -> QualityConfig:
@@ -137,12 +136,18 @@ class QualityConfig(_Section):
         return self
 
 
+class EvalConfig(_Section):
+    """Steps between evaluations of the averaged generator on the images held out of training."""
+
+    every: int = Field(50, ge=1)
+
+
 class TrainConfig(_Section):
     """How long, from what seed and in which arithmetic. Without a length a run has 2,000 steps.
 
-    ``compile``: networks by ``torch.compile``; ``auto`` where that is won back within the run. ``graphs``: a
-    step replayed as a CUDA graph, where there is a GPU. ``accumulate``: parts
-    that a batch is cut into, and ``checkpointing``: the generator's activations computed twice; both for less memory.
+    ``compile``: ``torch.compile`` the networks; ``auto`` where that saves time within the run. ``cuda_graphs``: replay
+    the step as a CUDA graph, on a GPU. ``accumulate``: micro-batches that a batch is split into, and
+    ``activation_checkpointing``: recompute the activations of the generator; both save memory.
     """
 
     steps: int | None = Field(None, ge=1)
@@ -152,9 +157,9 @@ class TrainConfig(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: Literal["auto", True, False] = "auto"
-    graphs: Literal["auto", True, False] = "auto"
+    cuda_graphs: Literal["auto", True, False] = "auto"
     accumulate: int = Field(1, ge=1, le=1024)
-    checkpointing: bool = False
+    activation_checkpointing: bool = False
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:
@@ -186,6 +191,7 @@ class Config(_Section):
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     quality: QualityConfig = QualityConfig()
+    eval: EvalConfig = EvalConfig()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()

@@ -110,7 +110,8 @@ def _memory(config: Config) -> None:
             "train.accumulate: the strengths of a batch of the model fusion go together; leave it at 1 or give a "
             "smaller --batch"
         )
-    if train.checkpointing and model.name == "dcgan":
+    if train.activation_checkpointing and model.name == "dcgan":
         raise ValueError(
-            "train.checkpointing: batch norm would count each batch twice; leave it false or use --model fast"
+            "train.activation_checkpointing: batch norm would count each batch twice; leave it false or use --model "
+            "fast"
         )

@@ -24,8 +24,8 @@ TITLES = {
     "ssim": "SSIM",
     "psnr": "PSNR (dB)",
     "content_distance": "content distance",
-    "feature_distance": "feature distance",
-    "feature_spread": "feature spread",
+    "kid_vgg": "feature distance",
+    "diversity": "feature spread",
 }
 #: Images from noise that are measured, and photographs that stand against them.
 MEASURED = 256
@@ -136,10 +136,10 @@ class NoiseEvaluator:
 
     def measure(self, images: Tensor) -> Measures:
         """Measure images (N, 3, H, W) in [-1, 1], N at least 8: one value a quarter of them."""
-        values: dict[str, list[float]] = {"feature_distance": [], "feature_spread": [], "style_distance": []}
+        values: dict[str, list[float]] = {"kid_vgg": [], "diversity": [], "style_distance": []}
         for part in images.tensor_split(_SUBSETS):
             pooled, grams = self._features(part)
-            for metric, name in ((self._distance, "feature_distance"), (self._spread, "feature_spread")):
+            for metric, name in ((self._distance, "kid_vgg"), (self._spread, "diversity")):
                 metric.reset()
                 metric.update(pooled)
                 values[name].append(metric.compute().item())

@@ -17,11 +17,11 @@ from fastgan.utils.files import write_text, write_whole
 #: File of a plot: its title and the curves in it, each a name of ``metrics.jsonl``; what a run does not have is left
 #: out.
 _PLOTS = {
-    "quality": ("Quality of the batch", ("quality/ssim", "quality/style_distance")),
-    "generated": ("Generated against real", ("held_out/feature_distance", "held_out/feature_spread")),
+    "quality": ("Quality of the batch", ("train/ssim", "train/style_distance")),
+    "generated": ("Generated against real", ("val/kid_vgg", "val/diversity")),
     "generator": ("What the generator minimises", ("loss/g", "loss/style", "loss/content")),
-    "adversarial": ("Adversarial losses", ("loss/adversarial", "loss/d", "loss/total")),
-    "spread": ("Variety of the batch, as a share of the photographs'", ("quality/spread",)),
+    "adversarial": ("Adversarial losses", ("loss/g_adversarial", "loss/d", "loss/total")),
+    "spread": ("Variety of the batch, as a share of the photographs'", ("train/diversity",)),
     "speed": ("Images a second", ("time/img_per_s",)),
 }
 
@@ -36,7 +36,7 @@ def write_report(
         report: the content of ``report.json``.
         lines: those of ``metrics.jsonl``.
         caption: of the sample pictures.
-        baseline: what ``report["photographs"]`` measures, in words.
+        baseline: what ``report["baseline"]`` measures, in words.
     """
     write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
     if lines:
@@ -94,7 +94,7 @@ def _page(report: dict[str, Any], caption: str, baseline: str, plots: list[Path]
     final = [path for path in samples if path not in on_the_way] if report["complete"] else on_the_way[-1:]
     earlier = [path for path in on_the_way if path not in final][-4:]
     if report["style"] is not None:
-        held = report["content"]["held_out_is_trained_on"]
+        held = report["content"]["val_is_trained_on"]
         caption += ", on photographs " + ("trained on" if held else "held out of training")
     facts = {
         "content": _source(report["content"]),
@@ -133,7 +133,7 @@ def _notes(report: dict[str, Any]) -> str:
 
 
 def _measures(report: dict[str, Any]) -> dict[str, str]:
-    measured = report["result"] or report["photographs"] or {}
+    measured = report["result"] or report["baseline"] or {}
     return {name: title for name, title in TITLES.items() if name in measured}
 
 
@@ -141,8 +141,8 @@ def _tiles(report: dict[str, Any], baseline: str) -> str:
     tiles = []
     for name, title in _measures(report).items():
         note = "not measured"
-        if report["photographs"]:
-            note = f"{baseline}: {_number(report['photographs'][name]['mean'])}"
+        if report["baseline"]:
+            note = f"{baseline}: {_number(report['baseline'][name]['mean'])}"
         shown = _number(report["result"][name]["mean"]) if report["result"] else "not measured"
         tiles.append(f"<div class='tile'><b>{shown}</b><span>{title}</span><small>{html.escape(note)}</small></div>")
     return "".join(tiles)
@@ -154,7 +154,7 @@ def _image_table(report: dict[str, Any]) -> str:
     measures = _measures(report)
     head = "".join(f"<th>{title}</th>" for title in measures.values())
     values = [report["result"][measure]["values"] for measure in measures]
-    names = report["content"]["held_out"]
+    names = report["content"]["val_images"]
     if report["style"] is None:
         first, names = "subset of the images", [str(number) for number in range(1, len(values[0]) + 1)]
     else:

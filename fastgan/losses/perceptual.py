@@ -28,7 +28,7 @@ def style_distance(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]
     """The distance to a style: per layer ||G - T||^2 / ||T||^2 (Frobenius), averaged over layers.
 
     G is the Gram matrix of an image's features; the ratio does not depend on how it is scaled. It is both a loss and
-    the measure ``quality/style_distance``: 0 is the style itself.
+    the measure ``train/style_distance``: 0 is the style itself.
 
     Args:
         features: of the result, layer -> (N, C, H, W).

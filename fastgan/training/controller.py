@@ -63,10 +63,10 @@ class Controller:
         self.log_weight = max(-_WEIGHT_LIMIT, min(_WEIGHT_LIMIT, self.log_weight + self.gain * error))
         return self.weight
 
-    def correct(self, held_out: float) -> None:
+    def correct(self, measured: float) -> None:
         """Take the quality on photographs held out: half the way to its distance from the running mean."""
-        if self.running is not None and math.isfinite(held_out):
-            self.correction += 0.5 * (held_out - self.running - self.correction)
+        if self.running is not None and math.isfinite(measured):
+            self.correction += 0.5 * (measured - self.running - self.correction)
 
     def state_dict(self) -> dict[str, Any]:
         """What ``load_state_dict`` needs to go on as if never interrupted."""

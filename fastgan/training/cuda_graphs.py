@@ -145,11 +145,11 @@ def open_graphs(
     """What replays the steps of a run, or None. Where graphs were asked for and cannot be had, the reason is told.
 
     Raises:
-        InputError: ``train.graphs`` is true and there is no GPU.
+        InputError: ``train.cuda_graphs`` is true and there is no GPU.
     """
-    wanted = config.train.graphs
+    wanted = config.train.cuda_graphs
     if wanted is True and device.type != "cuda":
-        raise InputError("train.graphs: true needs a GPU; use auto or false")
+        raise InputError("train.cuda_graphs: true needs a GPU; use auto or false")
     if wanted is False or device.type != "cuda":
         return None
     reason = why_not(config, generator)

@@ -39,18 +39,18 @@ def run_record(
         "content": {
             "source": config.data.content if photographs is not None else "an iterable",
             "train": len(photographs.batches.folder) if photographs is not None else None,
-            "held_out": [path.name for path in photographs.held_out_paths] if photographs is not None else [],
-            "held_out_is_trained_on": photographs.shared if photographs is not None else None,
+            "val_images": [path.name for path in photographs.val_paths] if photographs is not None else [],
+            "val_is_trained_on": photographs.shared if photographs is not None else None,
             "broken": {str(path): reason for path, reason in trainer.broken.items()},
         },
         "style": config.data.style,
         "target": {name: value for name, value in target.items() if value is not None},
-        "control_weight": None if state.controller is None else state.controller.weight,
+        "structure_weight": None if state.controller is None else state.controller.weight,
         "rollbacks": state.rollbacks,
         "best": None if state.best is None else {"step": state.best.step, "score": state.best.score},
         "decisions": state.decisions,
         "alarms": [{"step": step, "text": text} for step, text in state.alarms],
-        "photographs": _measured(trainer.start),
+        "baseline": _measured(trainer.start),
         "result": _measured(result),
     }
 

@@ -63,8 +63,8 @@ class Photographs:
     """What is trained on, what is held out for measuring, and whether those are the same."""
 
     batches: Batches
-    held_out: list[np.ndarray]
-    held_out_paths: list[Photo]
+    val_images: list[np.ndarray]
+    val_paths: list[Photo]
     shared: bool
 
 
@@ -87,7 +87,7 @@ def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) ->
         split = Split(demo_content(), demo_held_out(), False)
     else:
         paths = list_images(data.content)
-        split = hold_out(paths, seed=config.train.seed, at_most=data.held_out, usable=is_readable)
+        split = hold_out(paths, seed=config.train.seed, at_most=data.val_images, usable=is_readable)
     folder = ImageFolder(
         split.train,
         size=data.size,
@@ -185,7 +185,7 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
     optimizer_d = FlatOptimizer(discriminator.parameters(), config.optim.discriminator)
     check_ownership(optimizer_g, generator, "generator")
     check_ownership(optimizer_d, discriminator, "discriminator")
-    if config.train.checkpointing:
+    if config.train.activation_checkpointing:
         recompute_stages(generator)
     scaled = dtype == torch.float16
     rng = torch.Generator()
@@ -199,7 +199,9 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
         scaler_g=torch.amp.GradScaler(device.type, enabled=scaled),
         scaler_d=torch.amp.GradScaler(device.type, enabled=scaled),
         controller=build_controller(config),
-        alarm=CollapseAlarm(warmup=_ALARM_WARMUP[config.model.name == "dcgan"]) if config.quality.alarm else None,
+        alarm=CollapseAlarm(warmup=_ALARM_WARMUP[config.model.name == "dcgan"])
+        if config.quality.collapse_alarm
+        else None,
         rng=rng,
     )
 

@@ -136,7 +136,7 @@ class Trainer:
         metrics["progress"] = progress
         metrics["time/step"] = spent
         metrics["time/img_per_s"] = batch.shape[0] / spent
-        metrics["mem/peak_bytes"] = float(peak_bytes(self.device))
+        metrics["memory/peak_bytes"] = float(peak_bytes(self.device))
         return metrics
 
     def fit(self) -> dict[str, Any]:
@@ -209,13 +209,13 @@ class Trainer:
                 if batch is None:
                     break
                 metrics = self.step(batch)
-                metrics["time/data_wait"] = waited
+                metrics["time/data"] = waited
                 step = self.state.step
                 if not self.stop_requested:  # compiling could not be interrupted
                     compiler.observe(
                         metrics["time/step"], partial(self.budget.steps_left, step, time.monotonic() - epoch)
                     )
-                keeping = any(step % every == 0 for every in (config.quality.every, config.checkpoint.every))
+                keeping = any(step % every == 0 for every in (config.eval.every, config.checkpoint.every))
                 # The update may be what is not finite, under losses that are: looked at before it is kept anywhere.
                 watched = [metrics[name] for name in self.task.step.guarded()]
                 fault = None
@@ -223,7 +223,7 @@ class Trainer:
                     fault = "a loss was not finite"
                 else:
                     self._watch_for_collapse(metrics)
-                    if step % config.quality.every == 0:
+                    if step % config.eval.every == 0:
                         measured, fault = self._guard_quality()
                         metrics |= measured
                 if fault is not None:
@@ -276,7 +276,7 @@ class Trainer:
         quality = self.config.quality
         if not quality.keep_best:
             return
-        if self.state.step % quality.every:
+        if self.state.step % self.config.eval.every:
             self._guard_quality()
         self.state.keep_best()
         if self.state.kept is not None and self.state.best is not None:
@@ -317,10 +317,10 @@ class Trainer:
             measured = self.task.observe(self.state)
         if measured:
             if controller is not None:
-                controller.correct(measured[f"held_out/{controller.metric}"])
+                controller.correct(measured[f"val/{controller.metric}"])
             self._tell("on_quality", callbacks.QualityEvent(self.state.step, measured))
             if self._judging:
-                score = measured["held_out/score"] = self.task.score(measured)
+                score = measured["val/score"] = self.task.score(measured)
                 best = self.state.best
                 if quality.rollback is not None and best is not None and score > quality.rollback * best.score > 0:
                     return measured, f"quality fell, to a score of {score:.3g} from {best.score:.3g}"
@@ -334,7 +334,7 @@ class Trainer:
             return
         loss = self.config.loss
         vanishes = loss.kind != "wgan" and (loss.real_label, loss.fake_label) == (1.0, 0.0)
-        text = self.state.alarm.update(metrics["quality/spread"], metrics["loss/d"] if vanishes else None)
+        text = self.state.alarm.update(metrics["train/diversity"], metrics["loss/d"] if vanishes else None)
         if text is not None:
             self.state.alarms.append((self.state.step, text))
             self._say(f"step {self.state.step}: {text}")

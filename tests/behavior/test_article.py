@@ -42,7 +42,7 @@ def test_it_learns(article: Make) -> None:
     fields |= {"model.generator.width": 8, "optim.generator.lr": 0.01, "train.steps": 40}
     trainer = Trainer(article(fields))
     first, *_, last = [trainer.step(batch(0)) for _ in range(40)]
-    assert last["quality/ssim"] > first["quality/ssim"] + 0.1 and last["quality/psnr"] > first["quality/psnr"] + 3
+    assert last["train/ssim"] > first["train/ssim"] + 0.1 and last["train/psnr"] > first["train/psnr"] + 3
 
 
 def test_both_networks_learn_and_go_on_to_the_same_bits(article: Make, tmp_path: Path) -> None:

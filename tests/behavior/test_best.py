@@ -32,7 +32,7 @@ def scripted(trainer: Trainer, scores: dict[int, float]) -> Trainer:
     """Measurements of these scores, by step: all of it style distance."""
 
     def observe(state: Any) -> dict[str, float]:
-        return {"held_out/ssim": 1.0, "held_out/psnr": 20.0, "held_out/style_distance": scores[state.step]}
+        return {"val/ssim": 1.0, "val/psnr": 20.0, "val/style_distance": scores[state.step]}
 
     trainer.task.observe = observe  # type: ignore[method-assign]
     return trainer
@@ -54,7 +54,7 @@ def test_the_model_is_the_best_and_the_checkpoint_goes_on_from_the_last(
     assert not differences(saved, kept.weights[4]) and differences(saved, kept.weights[7])
     assert not differences(trainer.state.ema.state_dict(), kept.weights[7])
     assert any("step 4" in event.text for event in watch.of("on_message"))
-    scores = {line["step"]: line.get("held_out/score") for line in read_lines(tmp_path / "run")}
+    scores = {line["step"]: line.get("val/score") for line in read_lines(tmp_path / "run")}
     assert [step for step, score in scores.items() if score is not None] == [2, 4, 6]
 
 
@@ -106,8 +106,8 @@ def test_rollback_when_quality_falls(tiny: Make) -> None:
     trainer = Trainer(config, callbacks=[watch])
     falls = iter([0.5, 1.2, 0.9, 0.8])
     trainer.task.observe = lambda state: {  # type: ignore[method-assign]
-        "held_out/ssim": 1.0,
-        "held_out/style_distance": next(falls),
+        "val/ssim": 1.0,
+        "val/style_distance": next(falls),
     }
     report = trainer.fit()
     (event,) = watch.of("on_rollback")
@@ -119,8 +119,8 @@ def test_a_quality_that_keeps_falling_ends_the_run(tiny: Make) -> None:
     trainer = Trainer(tiny({"train.steps": 40, "quality.rollback": 2.0}))
     falls = iter([0.1, *[1.0] * 10])
     trainer.task.observe = lambda state: {  # type: ignore[method-assign]
-        "held_out/ssim": 1.0,
-        "held_out/style_distance": next(falls),
+        "val/ssim": 1.0,
+        "val/style_distance": next(falls),
     }
     with pytest.raises(DivergenceError, match="quality fell"):
         trainer.fit()
@@ -128,7 +128,7 @@ def test_a_quality_that_keeps_falling_ends_the_run(tiny: Make) -> None:
 
 def test_scores(tiny: Make) -> None:
     """Style and SSIM as the loss weighs them; with a target, style and ten times what is missing to it."""
-    measured = {"held_out/ssim": 0.4, "held_out/psnr": 12.0, "held_out/style_distance": 0.1}
+    measured = {"val/ssim": 0.4, "val/psnr": 12.0, "val/style_distance": 0.1}
     for fields, want in (
         ({}, 10 * 0.1 + 4.5 * 0.6),
         ({"quality.target_ssim": 0.5}, 10 * 0.1 + 10 * 4.5 * 0.1),
@@ -137,4 +137,4 @@ def test_scores(tiny: Make) -> None:
     ):
         task = Trainer(tiny({"loss.style": 10, "loss.ssim": 4.5, **fields}), data=[]).task
         assert isinstance(task, StylizeTask) and task.score(measured) == pytest.approx(want)
-    assert NoiseTask.score(None, {"held_out/feature_distance": 3.0}) == 3.0  # type: ignore[arg-type]
+    assert NoiseTask.score(None, {"val/kid_vgg": 3.0}) == 3.0  # type: ignore[arg-type]

@@ -43,8 +43,8 @@ def test_it_trains(tiny: Make, half: None, fields: dict[str, Any]) -> None:
     before = {side: parts(trainer, side) for side in SIDES}
     for number in range(4):
         metrics = trainer.step(batch(number))
-    assert metrics["scale/g"] == trainer.state.scaler_g.get_scale() > 1
-    assert metrics["scale/d"] == trainer.state.scaler_d.get_scale() > 1
+    assert metrics["grad_scale/g"] == trainer.state.scaler_g.get_scale() > 1
+    assert metrics["grad_scale/d"] == trainer.state.scaler_d.get_scale() > 1
     assert trainer.state.is_finite()
     for side, was in before.items():
         now = parts(trainer, side)
@@ -108,7 +108,7 @@ def test_the_scales_are_in_the_checkpoint(tiny: Make, half: None, tmp_path: Path
     Trainer(tiny(fields), out=tmp_path / "run", callbacks=[StopAt(3)]).fit()
     kept = torch.load(next((tmp_path / "run" / "checkpoints").glob("*3.pt")), weights_only=True)
     third = read_lines(tmp_path / "run")[2]
-    assert (kept["scaler_g"]["scale"], kept["scaler_d"]["scale"]) == (third["scale/g"], third["scale/d"])
+    assert (kept["scaler_g"]["scale"], kept["scaler_d"]["scale"]) == (third["grad_scale/g"], third["grad_scale/d"])
     assert kept["scaler_g"]["_growth_tracker"] + kept["scaler_d"]["_growth_tracker"] > 0
     resumed = Trainer(tiny(fields), out=tmp_path / "run", resume=True)
     resumed.fit()

@@ -155,7 +155,7 @@ def test_one_step_is_its_formula(smooth_encoder: None, fusion: Make, structure: 
     assert metrics["loss/g"] == near(loss, *passed)
     assert metrics["loss/style"] == near(style[full].mean(), *passed)
     error = 2 * ssim_error(unit[full], unit_content[full]) + rounding(1, 2 * sums(g, encoder))
-    assert metrics["quality/ssim"] == pytest.approx(ssim[full].mean().item(), abs=error)
+    assert metrics["train/ssim"] == pytest.approx(ssim[full].mean().item(), abs=error)
     close(taken, torch.autograd.grad(loss, list(g.parameters())), *passed)
 
 
@@ -280,9 +280,9 @@ def test_measures_pair_photographs_with_styles(fusion: Make, tmp_path: Path) -> 
     """Photograph i in style i mod n, on the way and at the end."""
     for number in range(24):
         save_picture(picture(40, 48, number), tmp_path / f"{number}.png")
-    trainer = Trainer(fusion({"data.held_out": 3, "data.content": str(tmp_path)}))
+    trainer = Trainer(fusion({"data.val_images": 3, "data.content": str(tmp_path)}))
     trainer.step(batch(0))
-    stylizer, held = trainer.model(), trainer.task.held_out
+    stylizer, held = trainer.model(), trainer.task.val_images
     encoder = encoder_of(trainer)
     assert isinstance(stylizer, Stylizer) and len(held) == 3
     pictures = list(STYLES.values())
@@ -296,7 +296,7 @@ def test_measures_pair_photographs_with_styles(fusion: Make, tmp_path: Path) -> 
     measured = trainer.task.finish(trainer.state).values["style_distance"]
     assert [close_distance(each, encoder) for each in want] == measured
     assert all(abs(a / b - 1) > 0.05 for a, b in zip(want, other, strict=True)), "which style it is would not show"
-    observed = trainer.task.observe(trainer.state)["held_out/style_distance"]
+    observed = trainer.task.observe(trainer.state)["val/style_distance"]
     assert observed == close_distance(float(np.mean(want)), encoder)
     start = trainer.task.start().values["style_distance"]
     plain = [torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1 for image in held]

@@ -40,7 +40,7 @@ def test_a_batch_in_parts_is_the_batch(tiny: Make, fields: dict[str, Any], parts
         close(cut.grads[side], whole.grads[side], whole.before[side], *others)
         assert_updated(cut, side, cut.metrics[f"lr/{side[0]}"])
     for name in (name for name in whole.metrics if name.startswith(("loss/", "quality/"))):
-        scale = DECIBELS if name == "quality/psnr" else 1.0
+        scale = DECIBELS if name == "train/psnr" else 1.0
         assert cut.metrics[name] == near(whole.metrics[name], whole.g, task.encoder, d, scale=scale), name
     fixed = [name for name in whole.metrics if name.startswith(("lr/", "control/"))]
     assert fixed and [cut.metrics[name] for name in fixed] == [whole.metrics[name] for name in fixed]
@@ -102,7 +102,7 @@ def saved_bytes(call: Callable[[], Any]) -> int:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_recomputed_activations_give_the_same_bits(tiny: Make, precision: str) -> None:
     fields = {"model.generator.depth": 3, "train.precision": precision}
-    plain, twice = (Trainer(tiny({**fields, "train.checkpointing": on}), data=[]) for on in (False, True))
+    plain, twice = (Trainer(tiny({**fields, "train.activation_checkpointing": on}), data=[]) for on in (False, True))
     images = torch.rand(2, 3, 32, 32)
     assert saved_bytes(lambda: twice.state.generator(images)) < 0.5 * saved_bytes(lambda: plain.state.generator(images))
     for number in range(2):
@@ -122,7 +122,7 @@ def test_recomputed_activations_give_the_same_bits(tiny: Make, precision: str) -
         ({**NOISE, "train.accumulate": 2}, "train.accumulate: batch norm"),
         ({"model.discriminator.name": "dcgan", "train.accumulate": 2}, "train.accumulate: batch norm"),
         ({"model.name": "fusion", "model.fusion": "adain", "train.accumulate": 2}, "train.accumulate: the strengths"),
-        ({**NOISE, "train.checkpointing": True}, "train.checkpointing: batch norm"),
+        ({**NOISE, "train.activation_checkpointing": True}, "train.activation_checkpointing: batch norm"),
     ],
 )
 def test_refused_where_it_would_be_another_update(tiny: Make, fields: dict[str, Any], named: str) -> None:

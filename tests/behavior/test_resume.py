@@ -19,7 +19,7 @@ from fastgan.training import Callback, Trainer
 
 Make = Callable[..., Config]
 ROOT = Path(__file__).resolve().parents[2]
-FIELDS = {"train.steps": 10, "checkpoint.every": 3, "quality.every": 2, "quality.target_ssim": 0.5, "loss.tv": 0.1}
+FIELDS = {"train.steps": 10, "checkpoint.every": 3, "eval.every": 2, "quality.target_ssim": 0.5, "loss.tv": 0.1}
 
 
 class StopAt(Callback):

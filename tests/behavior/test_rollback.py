@@ -47,7 +47,7 @@ def without_damping(state: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_last_good_state_is_restored_and_the_rates_halved(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     watch, snapshots = Recorder(), Snapshots()
-    fields = {"train.steps": 8, "quality.every": 3, "quality.target_ssim": 0.5}
+    fields = {"train.steps": 8, "eval.every": 3, "quality.target_ssim": 0.5}
     trainer = Trainer(tiny(fields), out=tmp_path / "run", data=batches({6}), callbacks=[watch, snapshots])
     trainer.fit()
     (event,) = watch.of("on_rollback")
@@ -68,7 +68,7 @@ def test_the_last_good_state_is_restored_and_the_rates_halved(tiny: Make, tmp_pa
 def test_a_rollback_before_the_first_measurement(tiny: Make) -> None:
     """The state at the start is a good state too."""
     watch, snapshots = Recorder(), Snapshots()
-    Trainer(tiny({"quality.every": 50}), data=batches({2}), callbacks=[watch, snapshots]).fit()
+    Trainer(tiny({"eval.every": 50}), data=batches({2}), callbacks=[watch, snapshots]).fit()
     (event,) = watch.of("on_rollback")
     assert (event.step, event.restored_step) == (2, 0)
     assert differences(without_damping(snapshots.after[0]), without_damping(snapshots.restored[0])) == []

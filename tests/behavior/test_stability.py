@@ -80,8 +80,8 @@ def test_temperature(tiny: Make) -> None:
     seen = Seen(Trainer(tiny({"loss.temperature": 2.5})), batch(0))
     real, fake, again = (torch.sigmoid(logits / 2.5) for logits in seen.logits())
     assert seen.metrics["loss/d"] == near(-(real.log().mean() + (1 - fake).log().mean()), seen.d)
-    assert seen.metrics["loss/adversarial"] == near(-again.log().mean(), seen.d)
-    assert "control/temperature" not in seen.metrics
+    assert seen.metrics["loss/g_adversarial"] == near(-again.log().mean(), seen.d)
+    assert "schedule/temperature" not in seen.metrics
 
 
 def test_annealed_temperature(tiny: Make) -> None:
@@ -90,10 +90,10 @@ def test_annealed_temperature(tiny: Make) -> None:
     for number in range(8):
         seen = Seen(trainer, batch(number))
         t = 4.0 * 2 ** (-4 * (number + 0.5) / 8)
-        assert seen.metrics["control/temperature"] == pytest.approx(t)
+        assert seen.metrics["schedule/temperature"] == pytest.approx(t)
         real, fake, again = (torch.sigmoid(logits / t) for logits in seen.logits())
         assert seen.metrics["loss/d"] == near(-(real.log().mean() + (1 - fake).log().mean()), seen.d)
-        assert seen.metrics["loss/adversarial"] == near(-again.log().mean(), seen.d)
+        assert seen.metrics["loss/g_adversarial"] == near(-again.log().mean(), seen.d)
 
 
 @pytest.mark.parametrize("kind", ["bce", "lsgan"])
@@ -109,7 +109,7 @@ def test_labels(tiny: Make, kind: str) -> None:
     else:
         d, g = (real - 0.9).square().mean() + (fake - 0.2).square().mean(), (again - 1).square().mean()
     assert seen.metrics["loss/d"] == near(d, seen.d)
-    assert seen.metrics["loss/adversarial"] == near(g, seen.d)
+    assert seen.metrics["loss/g_adversarial"] == near(g, seen.d)
     close(seen.grads["discriminator"], torch.autograd.grad(d, list(seen.d.parameters())), seen.d)
 
 
@@ -126,7 +126,7 @@ def test_kinds(tiny: Make, kind: str) -> None:
         "wgan": (fake.mean() - real.mean(), -again.mean()),
     }[kind]
     assert seen.metrics["loss/d"] == near(d, seen.d)
-    assert seen.metrics["loss/adversarial"] == near(g, seen.d)
+    assert seen.metrics["loss/g_adversarial"] == near(g, seen.d)
     close(seen.grads["discriminator"], torch.autograd.grad(d, list(seen.d.parameters())), seen.d)
 
 
@@ -242,8 +242,8 @@ def test_augmentation(tiny: Make) -> None:
     close(seen.grads["generator"], torch.autograd.grad(loss, list(seen.g.parameters())), seen.g, seen.d_updated)
     pair = (fake.detach() + 1) / 2, (real + 1) / 2
     error = 2 * ssim_error(*pair) + rounding(1, 2 * sums(seen.g))
-    assert seen.metrics["quality/ssim"] == pytest.approx(ops.ssim(*pair).item(), abs=error)
-    assert seen.metrics["quality/psnr"] == near(ops.psnr(*pair), seen.g, scale=DECIBELS)
+    assert seen.metrics["train/ssim"] == pytest.approx(ops.ssim(*pair).item(), abs=error)
+    assert seen.metrics["train/psnr"] == near(ops.psnr(*pair), seen.g, scale=DECIBELS)
 
 
 # --- on to the same bits
@@ -255,7 +255,7 @@ TOOLS: dict[str, dict[str, Any]] = {
     "augmentation": {"loss.augment": ["color", "cutout"]},
     "lazy R1": {
         "loss.r1": 3.0,
-        "loss.r1_every": 2,
+        "loss.r1_interval": 2,
         "optim.generator.name": "sgd",
         "optim.discriminator.name": "rmsprop",
     },
@@ -326,7 +326,7 @@ def test_alarm(
     cases = [("collapsed", [Deaf()], True), ("off", [Deaf()], False)] + ([("well", [], True)] if not fields else [])
     for case, callbacks, alarm in cases:
         watch = Recorder()
-        config = tiny({**fields, "train.steps": 10, "quality.every": 5, "quality.alarm": alarm})
+        config = tiny({**fields, "train.steps": 10, "eval.every": 5, "quality.collapse_alarm": alarm})
         data = (batch(number) for number in range(10))
         Trainer(config, out=tmp_path / case, data=data, callbacks=[*callbacks, watch]).fit()
         told = [event.text for event in watch.of("on_message")]

@@ -61,7 +61,7 @@ def test_json(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None
 def test_it_agrees_with_the_report_of_the_run(fastgan: Command, run: Path, photos: Path, tmp_path: Path) -> None:
     """The photograph held out, measured again by the other command, with the style that lies in the run."""
     report = json.loads((run / "report.json").read_text())
-    (held,) = [path for path in photos.rglob("*") if path.name == report["content"]["held_out"][0]]
+    (held,) = [path for path in photos.rglob("*") if path.name == report["content"]["val_images"][0]]
     fastgan("evaluate", run, "--content", held, "--json", tmp_path / "r.json", "--precision", "fp32")
     result = json.loads((tmp_path / "r.json").read_text())
     for name in NAMES:

@@ -81,11 +81,11 @@ def test_train(runs: dict[str, Path], name: str) -> None:
     assert [line["step"] for line in read_lines(run)] == [1, 2, 3, 4]
     assert (run / "report.html").is_file() and (run / "samples" / "final.png").is_file()
     assert json.loads((run / "model" / "config.json").read_text())["model"] == name
-    measures = {"feature_distance", "feature_spread", "style_distance"}
+    measures = {"kid_vgg", "diversity", "style_distance"}
     if name != "dcgan":
         measures = {"ssim", "psnr", "style_distance", "content_distance"}
         assert len(list((run / "model" / "styles").iterdir())) == 2
-    assert set(report["result"]) == set(report["photographs"]) == {"n", *measures}
+    assert set(report["result"]) == set(report["baseline"]) == {"n", *measures}
     extra = {"dcgan": "final-interpolation.png", "fusion": "final-strength.png"}
     assert {path.name for path in (run / "samples").glob("final-*")} == {extra[name]} if name in extra else True
 
@@ -202,11 +202,11 @@ def test_evaluate_noise(fastgan: Command, runs: dict[str, Path], photos: Path, s
     done = fastgan("evaluate", runs["dcgan"], "--content", photos, "--json", file)
     assert done.code == 0, done
     result = json.loads(file.read_text())
-    assert set(result) == {"n", "feature_distance", "feature_spread", "style_distance"}
-    assert result["n"] == len(result["feature_distance"]["values"]) == 4
+    assert set(result) == {"n", "kid_vgg", "diversity", "style_distance"}
+    assert result["n"] == len(result["kid_vgg"]["values"]) == 4
     for title in ("feature distance", "feature spread", "style distance"):
         assert title in done.out
-    assert f"{result['feature_spread']['mean']:.4f}" in done.out
+    assert f"{result['diversity']['mean']:.4f}" in done.out
     assert fastgan("evaluate", runs["dcgan"], "--content", photos, "--json", tmp_path / "n.json").code == 0
     assert file.read_text() == (tmp_path / "n.json").read_text()
     said = fastgan("evaluate", runs["dcgan"], "--content", photos, "--style", styles).complaint

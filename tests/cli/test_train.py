@@ -56,14 +56,14 @@ def test_what_it_prints(fastgan: Command, given: list[object], tmp_path: Path) -
 def test_set_beats_options_beat_config_beats_defaults(fastgan: Command, given: list[object], tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     fields = yaml.safe_load(Path(str(given[-1])).read_text())
-    fields["data"] = {**fields["data"], "batch": 3, "held_out": 3}
+    fields["data"] = {**fields["data"], "batch": 3, "val_images": 3}
     fields["train"]["steps"] = 1
     fields["optim"] = {"generator": {"lr": 0.004}}
     config.write_text(yaml.safe_dump(fields))
     options = ["--batch", 1, "--seed", 5, "--set", "train.seed=6", "--set", "optim.discriminator.lr=1e-3"]
     assert fastgan(*given[:-1], config, "--out", tmp_path / "run", *options).code == 0
     made = load_config(tmp_path / "run" / "config.yaml")
-    assert (made.data.batch, made.data.held_out, made.train.seed) == (1, 3, 6)
+    assert (made.data.batch, made.data.val_images, made.train.seed) == (1, 3, 6)
     assert made.optim.generator.lr == 0.004 and made.optim.discriminator.lr == 0.001
     assert made.optim.discriminator.beta1 == 0.5 and made.checkpoint.keep == 2  # defaults beside what was given
 
@@ -191,7 +191,7 @@ def test_names_that_are_no_text(fastgan: Command, given: list[object], tmp_path:
         os.rename(folder / f"{number}.png", os.path.join(os.fsencode(folder), name))
     (folder / os.fsdecode(b"bad\xe9.jpg")).write_text("no picture")
     given[2] = folder
-    done = fastgan(*given, "--out", tmp_path / "run", "--set", "data.held_out=4")
+    done = fastgan(*given, "--out", tmp_path / "run", "--set", "data.val_images=4")
     assert done.code == 0 and (tmp_path / "run" / "report.html").is_file() and done.err.count("bad") == 1
     done = fastgan("stylize", tmp_path / "run", folder, "--out", tmp_path / "out")
     assert done.code == 0 and len(done.err.splitlines()) == 1

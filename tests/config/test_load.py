@@ -8,6 +8,7 @@ import yaml
 from helpers.tiny_runs import flat
 
 from fastgan.config import Config, load_config, parse_set
+from fastgan.config.load import RENAMED
 from fastgan.errors import InputError
 
 
@@ -25,7 +26,7 @@ def test_precedence(tmp_path: Path) -> None:
     base = {"data": {"batch": 3, "size": 48, "short_side": 100}}
     config = load_config(file, [("--size", "data.size", 96)], base)
     assert (config.data.size, config.data.batch, config.data.short_side) == (96, 7, 100)
-    assert config.data.held_out == Config().data.held_out
+    assert config.data.val_images == Config().data.held_out
     assert base == {"data": {"batch": 3, "size": 48, "short_side": 100}}  # the caller's own
 
 
@@ -184,3 +185,22 @@ def test_two_configs_share_nothing() -> None:
     one, other = Config(), Config()
     one.loss.style = 123.0
     assert other.loss.style != 123.0 and Config().loss.style != 123.0
+
+
+def test_renamed_fields_are_named(tmp_path: Path) -> None:
+    """A run folder from before the renaming is refused in one line that says what the fields are called now."""
+    file = tmp_path / "config.yaml"
+    file.write_text("data: {held_out: 4}\nquality: {every: 10}\n")
+    with pytest.raises(InputError) as refusal:
+        load_config(file)
+    assert str(refusal.value) == (
+        f"{file}: has fields of an older fastgan: data.held_out is now data.val_images, quality.every is now eval.every"
+    )
+    with pytest.raises(InputError, match=r"^--set optim.final_lr=0: .*optim.final_lr is now optim.min_lr_ratio$"):
+        load_config(overrides=[("--set optim.final_lr=0", "optim.final_lr", 0)])
+
+
+@pytest.mark.parametrize("field", RENAMED.values())
+def test_new_names_exist(field: str) -> None:
+    section, name = field.split(".")
+    assert name in type(getattr(Config(), section)).model_fields

@@ -342,7 +342,7 @@ def test_a_run_from_shards_is_the_run_from_the_folder(
         contents[kind] = trainer.fit()["content"]
         states[kind] = trainer.state.snapshot()
     assert differences(states["files"], states["shards"]) == []
-    assert contents["shards"]["held_out"] == contents["files"]["held_out"] != []
+    assert contents["shards"]["val_images"] == contents["files"]["val_images"] != []
     assert list(contents["shards"]["broken"]) == [f"{tmp_path}/shards/0.tar/5.png"]
 
     config = tiny({"data.content": str(tmp_path / "shards")})

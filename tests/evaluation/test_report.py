@@ -52,14 +52,14 @@ def test_the_folder_holds_what_the_contract_says(run: Path) -> None:
     assert not [path for path in run.rglob("*") if "tmp" in path.name]
     config = load_config(run / "config.yaml")
     assert config.train.steps == 6 and config.quality.target_ssim == 0.5
-    assert all("control/weight" in line for line in read_lines(run))
+    assert all("controller/structure_weight" in line for line in read_lines(run))
 
 
 def test_samples_show_content_style_and_result_side_by_side(run: Path) -> None:
     sheet = np.asarray(Image.open(run / "samples" / "final.png"))
     model = fastgan.load(run, device="cpu", precision="fp32")
     assert isinstance(model, Stylizer)
-    held = json.loads((run / "report.json").read_text())["content"]["held_out"]
+    held = json.loads((run / "report.json").read_text())["content"]["val_images"]
     assert len(held) == 1 and sheet.ndim == 3
     # One photograph of 40 x 48 px shown at a short side of 256, as are the style of 44 x 40 and the result.
     content_width, style_width = round(256 * 48 / 40), 256
@@ -79,14 +79,14 @@ def test_report_json(run: Path) -> None:
     assert report["complete"] and report["steps"] == 6 and report["batch"] == 2 and report["size"] == 32
     assert report["target"] == {"ssim": 0.5} and report["rollbacks"] == 0 and report["seconds"] > 0
     assert report["model"] == "fast" and report["alarms"] == []
-    assert report["content"]["train"] == 7 and not report["content"]["held_out_is_trained_on"]
+    assert report["content"]["train"] == 7 and not report["content"]["val_is_trained_on"]
     photos = Path(load_config(run / "config.yaml").data.content)
-    (source,) = [path for path in photos.rglob("*") if path.name == report["content"]["held_out"][0]]
+    (source,) = [path for path in photos.rglob("*") if path.name == report["content"]["val_images"][0]]
     unit = torch.from_numpy(np.array(Image.open(source).convert("RGB"))).permute(2, 0, 1)[None] / 255
-    assert report["photographs"]["ssim"]["mean"] == pytest.approx(1, abs=ssim_error(unit, unit))
-    assert report["photographs"]["psnr"]["mean"] is None
+    assert report["baseline"]["ssim"]["mean"] == pytest.approx(1, abs=ssim_error(unit, unit))
+    assert report["baseline"]["psnr"]["mean"] is None
     assert report["result"]["n"] == 1 and 0 < report["result"]["ssim"]["mean"] < 1
-    assert report["control_weight"] > 0 and report["dtype"] == "float32" and report["img_per_s"] > 0
+    assert report["structure_weight"] > 0 and report["dtype"] == "float32" and report["img_per_s"] > 0
 
 
 def test_report_html_stands_alone(run: Path) -> None:
@@ -107,11 +107,11 @@ def test_tensorboard_has_the_curves(run: Path) -> None:
     events = accumulator.EventAccumulator(str(run / "tb"))
     events.Reload()
     lines = read_lines(run)
-    for name in ("loss/g", "loss/d", "quality/ssim", "control/weight"):
+    for name in ("loss/g", "loss/d", "train/ssim", "controller/structure_weight"):
         points = events.Scalars(name)
         assert [point.step for point in points] == [1, 2, 3, 4, 5, 6]
         assert [point.value for point in points] == approx([line[name] for line in lines])  # kept in float32
-    assert {"held_out/ssim", "held_out/psnr", "held_out/style_distance"} <= set(events.Tags()["scalars"])
+    assert {"val/ssim", "val/psnr", "val/style_distance"} <= set(events.Tags()["scalars"])
     assert events.Tags()["images"] == ["samples"]
 
 
@@ -141,7 +141,7 @@ def test_without_an_adversarial_part(tiny: Make, tmp_path: Path) -> None:
     """What such a run does not have is null in its lines and in no plot."""
     run = tmp_path / "run"
     Trainer(tiny({"loss.adversarial": 0, "train.steps": 3}), out=run).fit()
-    missing = {"loss/d", "loss/adversarial", "loss/total"}
+    missing = {"loss/d", "loss/g_adversarial", "loss/total"}
     for line in read_lines(run):
         assert {name for name, value in line.items() if value is None} == missing
     assert "NaN" not in (run / "metrics.jsonl").read_text()
@@ -164,7 +164,7 @@ def test_alarms_are_reported(tiny: Make, tmp_path: Path, no_plots: None, monkeyp
     assert "Step 3: all &lt;alike&gt;" in (tmp_path / "run" / "report.html").read_text()
     assert [event.text for event in watch.of("on_message")] == ["step 3: all <alike>"]
     lines = [event.metrics for event in watch.of("on_step")]
-    assert taken == [(line["quality/spread"], line["loss/d"]) for line in lines]
+    assert taken == [(line["train/diversity"], line["loss/d"]) for line in lines]
 
 
 def test_names_are_escaped(tiny: Make, tmp_path: Path, style_file: Path) -> None:

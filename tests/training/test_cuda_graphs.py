@@ -44,10 +44,10 @@ RUNS: dict[str, tuple[dict[str, Any], int]] = {
     "target": ({"quality.target_ssim": 0.6}, 5),
     "noise": (FROM_NOISE, 5),
     "article": ({"model.name": "article", "loss.kind": "hinge", "loss.content": 0.0}, 5),
-    "r1": ({"loss.r1": 1.0, "loss.r1_every": 3}, 4),  # the first step and the fourth take it, and run as they are
+    "r1": ({"loss.r1": 1.0, "loss.r1_interval": 3}, 4),  # the first step and the fourth take it, and run as they are
     "no-adversary": ({"loss.adversarial": 0.0}, 5),
     "parts": ({"train.accumulate": 2}, 5),
-    "twice": ({"train.checkpointing": True}, 5),
+    "twice": ({"train.activation_checkpointing": True}, 5),
     "clipped": ({"optim.generator.clip_grad": 0.1, "optim.discriminator.clip_weights": 0.01, "loss.kind": "wgan"}, 5),
     "sgd": ({"optim.generator.name": "sgd", "optim.discriminator.name": "rmsprop"}, 5),
     "spectral": ({"model.discriminator.spectral_norm": True}, 5),
@@ -81,7 +81,7 @@ def test_gradient_scales_are_replayed(tiny: Make, taped: None, monkeypatch: pyte
     for number in range(5):
         for trainer in (plain, replayed):
             metrics = trainer.step(batch(number))
-        scales.append(metrics["scale/g"])
+        scales.append(metrics["grad_scale/g"])
     assert runner.replays == 4 and len(set(scales)) > 2 and same_state(plain, replayed)
 
 
@@ -230,7 +230,7 @@ def test_steps_that_cannot_be_replayed(
     told: list[str] = []
     gpu = torch.device("cuda")
     for wanted in ("auto", True, False):
-        config = tiny({**fields, "train.graphs": wanted})
+        config = tiny({**fields, "train.cuda_graphs": wanted})
         assert cuda_graphs.open_graphs(config, state.generator, lambda: None, gpu, told.append) is None  # type: ignore
     assert len(told) == 1 and reason in told[0]
 
@@ -241,6 +241,6 @@ def test_only_on_a_gpu(tiny: Make) -> None:
     trainer.fit()
     assert trainer.task.step.graphs is None and watch.of("on_message") == []
     with pytest.raises(InputError, match="graphs: true needs a GPU; use auto or false"):
-        Trainer(tiny({"train.graphs": True}), data=[])
+        Trainer(tiny({"train.cuda_graphs": True}), data=[])
     made = cuda_graphs.open_graphs(tiny(), trainer.state.generator, lambda: None, torch.device("cuda"), print)  # type: ignore
     assert isinstance(made, Graphs)

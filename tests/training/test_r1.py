@@ -34,7 +34,7 @@ def penalty(d: Any, real: Tensor) -> Tensor:
 @pytest.mark.parametrize("every", [1, 3])
 def test_r1(tiny: Make, fields: dict[str, Any], every: int) -> None:
     """D descends L_D + gamma / 2 E|grad D|^2, in float64 here; taken every third step it weighs three times as much."""
-    trainer = Trainer(tiny({**fields, "loss.r1": 400.0, "loss.r1_every": every}))
+    trainer = Trainer(tiny({**fields, "loss.r1": 400.0, "loss.r1_interval": every}))
     for number in range(4):
         seen = Seen(trainer, batch(number))
         d, real, fake = copy.deepcopy(seen.d).double(), seen.inputs[0].double(), seen.inputs[1].double()

@@ -53,5 +53,5 @@ def test_schedules_follow_the_clock(tiny: Callable[..., Config]) -> None:
     from helpers.tiny_runs import batch
 
     rate = trainer.config.optim.generator.lr
-    final = trainer.config.optim.final_lr
+    final = trainer.config.optim.min_lr_ratio
     assert trainer.step(batch(0))["lr/g"] == pytest.approx(rate * (1 + final) / 2)

@@ -133,8 +133,8 @@ def test_gs_gradient_is_of_its_own_loss(smooth_encoder: None, warm: Trainer) -> 
         assert seen.metrics[f"loss/{name}"] == near(terms[name], *passed)
     assert seen.metrics["loss/g"] == near(loss, *passed)
     error = 2 * ssim_error(unit, unit_content) + rounding(1, 2 * sums(seen.g_before))
-    assert seen.metrics["quality/ssim"] == pytest.approx(1 - terms["ssim"].item(), abs=error)
-    assert seen.metrics["quality/psnr"] == near(-20 * terms["psnr"], seen.g_before, scale=DECIBELS)
+    assert seen.metrics["train/ssim"] == pytest.approx(1 - terms["ssim"].item(), abs=error)
+    assert seen.metrics["train/psnr"] == near(-20 * terms["psnr"], seen.g_before, scale=DECIBELS)
     wanted_grads = torch.autograd.grad(loss, list(seen.g_before.parameters()))
     close(seen.at["before step G"]["grad G"], wanted_grads, *passed)
 
@@ -165,8 +165,8 @@ def test_without_an_adversarial_part_d_is_not_trained(tiny: Make) -> None:
     assert not any(each["step"] for each in trainer.state.optimizer_d.state_dict()["state"].values())
     assert not grads(trainer.state.discriminator)
     m, w = seen.metrics, trainer.config.loss
-    assert {name for name, value in m.items() if math.isnan(value)} == {"loss/d", "loss/adversarial", "loss/total"}
-    structure = w.content * m["loss/content"] + w.ssim * (1 - m["quality/ssim"]) + w.psnr * -m["quality/psnr"] / 20
+    assert {name for name, value in m.items() if math.isnan(value)} == {"loss/d", "loss/g_adversarial", "loss/total"}
+    structure = w.content * m["loss/content"] + w.ssim * (1 - m["train/ssim"]) + w.psnr * -m["train/psnr"] / 20
     want = w.style * m["loss/style"] + w.tv * m["loss/tv"] + structure
     assert m["loss/g"] == approx(want, steps=12, scale=abs(structure))  # six terms, each a product and a sum
     assert not equal(weights(trainer.state.generator), weights(seen.g_before))
@@ -176,7 +176,7 @@ def test_without_an_adversarial_part_d_is_not_trained(tiny: Make) -> None:
 def test_total_is_the_articles(tiny: Make, lambda_d: float) -> None:
     """L = L_G + lambda L_D with L_G the adversarial term alone (S3), whatever that term weighs in training."""
     metrics = Trainer(tiny({"loss.lambda_d": lambda_d, "loss.adversarial": 0.07})).step(batch(0))
-    want = metrics["loss/adversarial"] + lambda_d * metrics["loss/d"]
+    want = metrics["loss/g_adversarial"] + lambda_d * metrics["loss/d"]
     assert metrics["loss/total"] == approx(want, steps=2)
 
 
@@ -203,14 +203,14 @@ def test_the_weight_multiplies_the_structure_terms_alone(tiny: Make) -> None:
     assert trainer.state.controller is not None
     trainer.state.controller.log_weight = 1.25
     m, w = trainer.step(batch(0)), trainer.config.loss
-    assert m["control/weight"] == pytest.approx(
+    assert m["controller/structure_weight"] == pytest.approx(
         math.exp(1.25), rel=1e-12
     )  # what this step used, not what the next one will
-    structure = w.content * m["loss/content"] + w.ssim * (1 - m["quality/ssim"]) + w.psnr * -m["quality/psnr"] / 20
-    rest = w.adversarial * m["loss/adversarial"] + w.style * m["loss/style"] + w.tv * m["loss/tv"]
-    scale = abs(m["control/weight"] * structure)
+    structure = w.content * m["loss/content"] + w.ssim * (1 - m["train/ssim"]) + w.psnr * -m["train/psnr"] / 20
+    rest = w.adversarial * m["loss/g_adversarial"] + w.style * m["loss/style"] + w.tv * m["loss/tv"]
+    scale = abs(m["controller/structure_weight"] * structure)
     assert m["loss/g"] == approx(
-        rest + m["control/weight"] * structure, steps=14, scale=scale
+        rest + m["controller/structure_weight"] * structure, steps=14, scale=scale
     )  # seven products and sums
 
 
@@ -233,7 +233,7 @@ def test_learning_rates(tiny: Make) -> None:
     fields = {
         "train.steps": 40,
         "optim.warmup": 0.2,
-        "optim.final_lr": 0.1,
+        "optim.min_lr_ratio": 0.1,
         "optim.generator.lr": 0.01,
         "optim.discriminator.lr": 0.002,
     }
@@ -266,7 +266,7 @@ def test_batches_need_not_be_square_nor_of_one_size(tiny: Make) -> None:
     for shape in ((1, 32, 24, 3), (3, 27, 32, 3), (2, 33, 38, 3)):
         metrics = trainer.step(torch.randint(0, 256, shape, dtype=torch.uint8))
         infinite = {name for name, value in metrics.items() if not math.isfinite(value)}
-        assert infinite == ({"quality/spread"} if shape[0] == 1 else set())  # one image does not differ from another
+        assert infinite == ({"train/diversity"} if shape[0] == 1 else set())  # one image does not differ from another
     assert trainer.state.step == 3
 
 

@@ -147,7 +147,7 @@ def test_data_of_unknown_length_has_no_epochs(tiny: Make) -> None:
 
 def test_epochs(tiny: Make) -> None:
     """Eight photographs, one of them held out: seven to train on, in batches of two."""
-    trainer = Trainer(tiny({"train.steps": None, "train.epochs": 2, "data.held_out": 1}))
+    trainer = Trainer(tiny({"train.steps": None, "train.epochs": 2, "data.val_images": 1}))
     assert trainer.budget.steps == 2 * math.ceil(7 / 2)
 
 
@@ -155,7 +155,7 @@ def test_epochs(tiny: Make) -> None:
 
 
 def test_events_in_order(tiny: Make, tmp_path: Path, no_plots: None) -> None:
-    fields = {"train.steps": 5, "quality.every": 2, "checkpoint.every": 3, "quality.target_ssim": 0.5}
+    fields = {"train.steps": 5, "eval.every": 2, "checkpoint.every": 3, "quality.target_ssim": 0.5}
     watch = Recorder()
     Trainer(tiny(fields), out=tmp_path / "run", callbacks=[watch]).fit()
     step, quality, saved = "on_step", "on_quality", "on_checkpoint"
@@ -168,18 +168,18 @@ def test_events_in_order(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     assert not watch.of("on_end")[0].stopped
     assert [event.step for event in watch.of(quality)] == [2, 4]
     for event in watch.of(quality):
-        assert set(event.values) == {"held_out/ssim", "held_out/psnr", "held_out/style_distance"}
-        assert 0 < event.values["held_out/ssim"] < 1 and all(map(math.isfinite, event.values.values()))
+        assert set(event.values) == {"val/ssim", "val/psnr", "val/style_distance"}
+        assert 0 < event.values["val/ssim"] < 1 and all(map(math.isfinite, event.values.values()))
         line = watch.of(step)[event.step - 1].metrics
-        assert {name: value for name, value in line.items() if name.startswith("held_out/")} == event.values
-    assert not [name for number in (0, 2, 4) for name in watch.of(step)[number].metrics if "held_out" in name]
+        assert {name: value for name, value in line.items() if name.startswith("val/")} == event.values
+    assert not [name for number in (0, 2, 4) for name in watch.of(step)[number].metrics if "val/" in name]
 
 
 def test_nothing_is_measured_on_the_way_without_a_target(tiny: Make) -> None:
     watch = Recorder()
     Trainer(tiny(), callbacks=[watch]).fit()
     assert "on_quality" not in watch.names()
-    assert not [name for event in watch.of("on_step") for name in event.metrics if "held_out" in name]
+    assert not [name for event in watch.of("on_step") for name in event.metrics if "val/" in name]
 
 
 @pytest.mark.parametrize("where", ["data", "callback"])
@@ -225,7 +225,7 @@ def test_metrics_of_a_line(tiny: Make, tmp_path: Path, no_plots: None) -> None:
         assert not [name for name in line if "control" in name]
         assert all(isinstance(value, int | float) for value in line.values())
         assert line["time/step"] > 0 and line["time/img_per_s"] == pytest.approx(2 / line["time/step"])
-        assert line["time/data_wait"] >= 0 and line["mem/peak_bytes"] > 2**25
+        assert line["time/data"] >= 0 and line["memory/peak_bytes"] > 2**25
         phases = [value for name, value in line.items() if name.startswith("time/phase/")]
         assert len(phases) >= 6 and 0 < sum(phases) <= line["time/step"]
 
@@ -237,8 +237,8 @@ def test_infinities_are_null(tiny: Make, tmp_path: Path, no_plots: None) -> None
     watch = Recorder()
     trainer.callbacks.append(watch)
     trainer.fit()
-    assert [event.metrics["quality/psnr"] for event in watch.of("on_step")] == [math.inf] * 2
-    assert [line["quality/psnr"] for line in read_lines(tmp_path / "run")] == [None] * 2
+    assert [event.metrics["train/psnr"] for event in watch.of("on_step")] == [math.inf] * 2
+    assert [line["train/psnr"] for line in read_lines(tmp_path / "run")] == [None] * 2
     assert "Infinity" not in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
@@ -248,7 +248,7 @@ def test_the_weight_moves_the_right_way(tiny: Make, field: str, low: float, high
     moved = {}
     for target in (low, high):
         trainer = Trainer(tiny({f"quality.{field}": target, "train.steps": 30}))
-        logged = [trainer.step(batch(number, 1))["control/weight"] for number in range(6)]
+        logged = [trainer.step(batch(number, 1))["controller/structure_weight"] for number in range(6)]
         assert logged[0] == 1 and all(a != b for a, b in itertools.pairwise(logged))
         moved[target] = logged[-1]
     assert moved[low] < 0.98 and moved[high] > 1.02
@@ -260,7 +260,7 @@ def test_a_target_ends_with_more_structure(tiny: Make) -> None:
     for target in (0.1, 0.9):
         fields = {"quality.target_ssim": target, "train.steps": 60, "quality.gain": 2.0, "loss.ssim": 3.0}
         trainer = Trainer(tiny({**fields, "data.batch": 1}))
-        seen = [trainer.step(batch(number % 4, 1))["quality/ssim"] for number in range(50)]
+        seen = [trainer.step(batch(number % 4, 1))["train/ssim"] for number in range(50)]
         ends[target] = float(np.mean(seen[-5:]))
     assert ends[0.9] > ends[0.1] + 0.05
 
@@ -284,25 +284,25 @@ def test_photographs_held_out_correct_the_controller(tiny: Make, tmp_path: Path)
             return super().__getattribute__(name)
 
     def measure(trainer: Trainer, event: Any) -> None:
-        photos = trainer.photographs.held_out  # type: ignore[union-attr]
+        photos = trainer.photographs.val_images  # type: ignore[union-attr]
         pairs = [(photo, stylizer_of(trainer)(photo)) for photo in photos]
         assert len(pairs) == 2
         wanted.append(np.mean([metrics.structural_similarity(*pair, channel_axis=2, **options) for pair in pairs]))
         psnr = np.mean([metrics.peak_signal_noise_ratio(*pair, data_range=255) for pair in pairs])
         units = [[torch.from_numpy(x.copy()).permute(2, 0, 1)[None] / 255 for x in pair] for pair in pairs]
         errors.append(max(ssim_error(*pair) for pair in units))
-        assert event.values["held_out/ssim"] == pytest.approx(wanted[-1], abs=errors[-1])
-        assert event.values["held_out/psnr"] == pytest.approx(psnr, abs=psnr_error(units[0][0]))
+        assert event.values["val/ssim"] == pytest.approx(wanted[-1], abs=errors[-1])
+        assert event.values["val/psnr"] == pytest.approx(psnr, abs=psnr_error(units[0][0]))
 
     watch = Measure()
-    fields = {"quality.target_ssim": 0.5, "quality.every": 3, "train.steps": 5, "quality.smoothing": 0.8}
+    fields = {"quality.target_ssim": 0.5, "eval.every": 3, "train.steps": 5, "quality.smoothing": 0.8}
     Trainer(tiny({**fields, "data.content": str(tmp_path)}), callbacks=[watch]).fit()
     lines = [event.metrics for event in watch.of("on_step")]
-    q1, q2, q3 = (line["quality/ssim"] for line in lines[:3])
+    q1, q2, q3 = (line["train/ssim"] for line in lines[:3])
     running = 0.8 * (0.8 * q1 + 0.2 * q2) + 0.2 * q3
-    assert [line["control/correction"] for line in lines[:3]] == [0, 0, 0]
-    assert lines[3]["control/correction"] == lines[4]["control/correction"]
-    assert lines[3]["control/correction"] == pytest.approx(0.5 * (wanted[0] - running), abs=0.5 * errors[0])
+    assert [line["controller/val_offset"] for line in lines[:3]] == [0, 0, 0]
+    assert lines[3]["controller/val_offset"] == lines[4]["controller/val_offset"]
+    assert lines[3]["controller/val_offset"] == pytest.approx(0.5 * (wanted[0] - running), abs=0.5 * errors[0])
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -118,10 +118,10 @@ class PlainStep:
         values = {
             "loss/g": loss_g,
             "loss/d": loss_d,
-            "loss/adversarial": adversarial,
+            "loss/g_adversarial": adversarial,
             "loss/content": content_loss,
             "loss/style": style_loss,
-            "quality/ssim": ssim,
+            "train/ssim": ssim,
         }
         return {name: value.detach() for name, value in values.items()}
 

@@ -67,7 +67,7 @@ class Setting:
             "loss.ssim": 1.0,
             "loss.content_layer": "relu4_1",
             "optim.warmup": 0.0,
-            "optim.final_lr": 1.0,
+            "optim.min_lr_ratio": 1.0,
             "train.device": self.device,
             "train.precision": precision,
         }

@@ -27,7 +27,7 @@ _EFFORT = {"cpu": Effort(seconds=150.0, least=5, most=15), "cuda": Effort(second
 TOLERANCES = {"float32": (2e-4, 5e-3), "tf32": (1e-2, 0.1), "bfloat16": (3e-2, 0.3), "float16": (3e-2, 0.3)}
 _GRADIENTS = ("generator", "discriminator")
 #: Names of ``metrics.jsonl``; beside them comes 1 - SSIM, since SSIM itself may be near 0.
-LOSSES = ("loss/g", "loss/d", "loss/adversarial", "loss/content", "loss/style")
+LOSSES = ("loss/g", "loss/d", "loss/g_adversarial", "loss/content", "loss/style")
 
 
 def run(
@@ -97,7 +97,7 @@ def judge(have: dict[str, Tensor], truth: dict[str, Tensor], arithmetic: str) ->
 def outcome(losses: dict[str, Any], generator: nn.Module, discriminator: nn.Module) -> dict[str, Tensor]:
     """What ``judge`` compares: losses by name, and each network's gradient as one vector in its parameters' order."""
     found = {name: torch.as_tensor(losses[name]).double().cpu() for name in LOSSES}
-    found["loss/ssim"] = 1 - torch.as_tensor(losses["quality/ssim"]).double().cpu()
+    found["loss/ssim"] = 1 - torch.as_tensor(losses["train/ssim"]).double().cpu()
     for name, network in zip(_GRADIENTS, (generator, discriminator), strict=True):
         parts = [p.new_zeros(p.numel()) if p.grad is None else p.grad.reshape(-1) for p in network.parameters()]
         found[name] = torch.cat(parts).float().cpu()

@@ -21,7 +21,7 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class QualityEvent:
-    """Quality of the averaged (EMA) generator, measured on the way: ``held_out/...`` names of ``metrics.jsonl``."""
+    """Quality of the averaged (EMA) generator, measured on the way: ``val/...`` names of ``metrics.jsonl``."""
 
     step: int
     values: dict[str, float]

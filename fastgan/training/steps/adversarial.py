@@ -104,11 +104,11 @@ class AdversarialStep:
         metrics["lr/g"] = state.optimizer_g.param_groups[0]["lr"]
         metrics["lr/d"] = state.optimizer_d.param_groups[0]["lr"]
         if self.config.loss.temperature_end is not None:
-            metrics["control/temperature"] = self.adversarial.temperature
+            metrics["schedule/temperature"] = self.adversarial.temperature
         if state.controller is not None:
-            metrics["control/weight"] = state.controller.weight
-            metrics["control/correction"] = state.controller.correction
-            state.controller.update(metrics[f"quality/{state.controller.metric}"])
+            metrics["controller/structure_weight"] = state.controller.weight
+            metrics["controller/val_offset"] = state.controller.correction
+            state.controller.update(metrics[f"train/{state.controller.metric}"])
         return metrics
 
     def draw(self, state: TrainState, images: Tensor) -> Inputs:
@@ -127,7 +127,7 @@ class AdversarialStep:
 
     def penalises(self, state: TrainState) -> bool:
         """Whether this step takes R1."""
-        return bool(self.config.loss.r1) and state.step % self.config.loss.r1_every == 0
+        return bool(self.config.loss.r1) and state.step % self.config.loss.r1_interval == 0
 
     def compute(self, state: TrainState, inputs: Inputs, *, penalised: bool = False) -> dict[str, Tensor]:
         """Update both networks and the average.
@@ -164,9 +164,9 @@ class AdversarialStep:
         with torch.no_grad():
             for average, buffer in zip(state.ema.buffers(), state.generator.buffers(), strict=True):
                 average.copy_(buffer)
-            values["quality/spread"] = batch_spread(made[0] if whole else torch.cat(made), inputs["images"])
-        values["loss/total"] = self.adversarial.total(values["loss/adversarial"], values["loss/d"])
-        for name, scaler in (("scale/g", state.scaler_g), ("scale/d", state.scaler_d)):
+            values["train/diversity"] = batch_spread(made[0] if whole else torch.cat(made), inputs["images"])
+        values["loss/total"] = self.adversarial.total(values["loss/g_adversarial"], values["loss/d"])
+        for name, scaler in (("grad_scale/g", state.scaler_g), ("grad_scale/d", state.scaler_d)):
             if scaler.is_enabled():
                 scale = scaler._get_scale_async()  # None before its first loss; get_scale() would wait for the GPU
                 values[name] = torch.full((), scaler.get_scale(), device=self.device) if scale is None else scale
@@ -185,7 +185,7 @@ class AdversarialStep:
         return inputs["real"], fake
 
     def objective(self, state: TrainState, inputs: Inputs, fake: Tensor) -> dict[str, Tensor]:
-        """Scalars by name: ``loss/g``, what G minimises; ``loss/adversarial``; and quality. All means over images."""
+        """Scalars by name: ``loss/g``, what G minimises; ``loss/g_adversarial``; and quality. All means over images."""
         raise NotImplementedError
 
     @property
@@ -195,7 +195,7 @@ class AdversarialStep:
 
     def guarded(self) -> tuple[str, ...]:
         """Names of the metrics that must be finite."""
-        return ("loss/g", "loss/d", "loss/adversarial") if self.config.loss.adversarial else ("loss/g",)
+        return ("loss/g", "loss/d", "loss/g_adversarial") if self.config.loss.adversarial else ("loss/g",)
 
     def to_images(self, batch: Tensor, state: TrainState) -> Tensor:
         """A batch as float images in [-1, 1]. Raises ValueError as a step does."""
@@ -274,7 +274,7 @@ class AdversarialStep:
         if penalised:
             values["loss/r1"] = r1_penalty(state.discriminator, real)
             # Taken every so many steps, it weighs so many times as much (Karras et al. 2020, lazy regularisation).
-            loss = loss + 0.5 * self.config.loss.r1 * self.config.loss.r1_every * values["loss/r1"]
+            loss = loss + 0.5 * self.config.loss.r1 * self.config.loss.r1_interval * values["loss/r1"]
         return loss, values
 
     def uses_of_discriminator(self, real: Tensor, fake: Tensor) -> list[Use]:
@@ -294,7 +294,7 @@ class AdversarialStep:
     def _set_schedules(self, state: TrainState, progress: float) -> None:
         optim, loss = self.config.optim, self.config.loss
         warm = min(1.0, progress / optim.warmup) if optim.warmup else 1.0
-        cosine = optim.final_lr + (1 - optim.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        cosine = optim.min_lr_ratio + (1 - optim.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         factor = warm * cosine * state.damping
         for optimizer, rate in ((state.optimizer_g, optim.generator.lr), (state.optimizer_d, optim.discriminator.lr)):
             for group in optimizer.param_groups:

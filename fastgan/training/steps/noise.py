@@ -35,10 +35,10 @@ class NoiseStep(AdversarialStep):
             nothing = fake.new_full((), torch.nan)
             return {
                 "loss/g": loss,
-                "loss/adversarial": adversarial,
+                "loss/g_adversarial": adversarial,
                 "loss/content": nothing,
                 "loss/style": nothing,
-                "quality/ssim": ops.ssim(made, photographs),
-                "quality/psnr": ops.psnr(made, photographs),
-                "quality/style_distance": nothing,
+                "train/ssim": ops.ssim(made, photographs),
+                "train/psnr": ops.psnr(made, photographs),
+                "train/style_distance": nothing,
             }

@@ -136,13 +136,13 @@ class StylizeStep(AdversarialStep):
         style = _full(style.detach(), inputs).mean()
         return {
             "loss/g": loss,
-            "loss/adversarial": adversarial,
+            "loss/g_adversarial": adversarial,
             "loss/content": content_loss,
             "loss/style": style,
             "loss/tv": tv,
-            "quality/ssim": 1 - _full(ssim_loss.detach(), inputs).mean(),
-            "quality/psnr": psnr,
-            "quality/style_distance": style,
+            "train/ssim": 1 - _full(ssim_loss.detach(), inputs).mean(),
+            "train/psnr": psnr,
+            "train/style_distance": style,
         }
 
     def _strengths(self, state: TrainState, count: int) -> Tensor:

@@ -40,9 +40,9 @@ class Task:
         self.photographs = photographs
 
     @property
-    def held_out(self) -> list[np.ndarray]:
+    def val_images(self) -> list[np.ndarray]:
         """Photographs held out of training, (H, W, 3) uint8; none where data came as an iterable."""
-        return [] if self.photographs is None else self.photographs.held_out
+        return [] if self.photographs is None else self.photographs.val_images
 
     def model(self, state: TrainState) -> Any:
         """The averaged generator, ready for use."""

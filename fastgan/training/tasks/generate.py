@@ -30,7 +30,7 @@ _SHOWN, _STRIPS, _WAYS = 48, 3, 12
 class NoiseTask(Task):
     """A GAN from noise: what it makes is measured as a set, against crops of the photographs."""
 
-    watched: ClassVar = {"loss/g": "G", "loss/d": "D", "quality/spread": "spread"}
+    watched: ClassVar = {"loss/g": "G", "loss/d": "D", "train/diversity": "spread"}
     baseline = "photographs, against others"
     caption = "Images from noise"
     always_observed = True
@@ -75,11 +75,11 @@ class NoiseTask(Task):
     def observe(self, state: TrainState) -> dict[str, float]:
         """See ``Task``: distance and spread of 128 images."""
         measured = self._measure(state, _OBSERVED)
-        return {f"held_out/{name}": float(np.mean(values)) for name, values in measured.values.items()}
+        return {f"val/{name}": float(np.mean(values)) for name, values in measured.values.items()}
 
     def score(self, measured: dict[str, float]) -> float:
         """See ``Task``: the feature distance."""
-        return measured["held_out/feature_distance"]
+        return measured["val/kid_vgg"]
 
     def samples(self, state: TrainState) -> dict[str, np.ndarray]:
         """See ``Task``: images of fixed noise; ways from one image to another."""

@@ -40,7 +40,7 @@ class StylizeTask(Task):
     With ``fusion`` photograph i is measured in style i, in turn; otherwise all in the mean of the styles.
     """
 
-    watched: ClassVar = {"quality/ssim": "SSIM", "quality/style_distance": "style"}
+    watched: ClassVar = {"train/ssim": "SSIM", "train/style_distance": "style"}
     baseline = "photograph itself"
     caption = "Content, style and result"
 
@@ -100,15 +100,15 @@ class StylizeTask(Task):
 
     def start(self) -> Measures:
         """See ``Task``."""
-        return self._evaluator().measure(self.held_out, None)
+        return self._evaluator().measure(self.val_images, None)
 
     def finish(self, state: TrainState) -> Measures:
         """See ``Task``."""
-        return self._evaluator().measure(self.held_out, self._run(state))
+        return self._evaluator().measure(self.val_images, self._run(state))
 
     def observe(self, state: TrainState) -> dict[str, float]:
         """See ``Task``: SSIM, PSNR and style distance of up to 4 photographs held out."""
-        photographs = self.held_out[:_OBSERVED]
+        photographs = self.val_images[:_OBSERVED]
         if not photographs:
             return {}
         run = self._run(state)
@@ -123,29 +123,29 @@ class StylizeTask(Task):
                 targets = self._targets(number)
                 style.append(style_distance(self.encoder.forward(result, STYLE_LAYERS), targets).item())
         return {
-            "held_out/ssim": float(np.mean(ssim)),
-            "held_out/psnr": float(np.mean(psnr)),
-            "held_out/style_distance": float(np.mean(style)),
+            "val/ssim": float(np.mean(ssim)),
+            "val/psnr": float(np.mean(psnr)),
+            "val/style_distance": float(np.mean(style)),
         }
 
     def score(self, measured: dict[str, float]) -> float:
         """See ``Task``: style and SSIM as the loss weighs them; with a target, style and what is missing to it."""
         loss, quality = self.config.loss, self.config.quality
-        style = loss.style * measured["held_out/style_distance"]
+        style = loss.style * measured["val/style_distance"]
         if quality.target_ssim is not None:
-            return style + _MISSING * loss.ssim * max(0.0, quality.target_ssim - measured["held_out/ssim"])
+            return style + _MISSING * loss.ssim * max(0.0, quality.target_ssim - measured["val/ssim"])
         if quality.target_psnr is not None:
-            return style + _MISSING * loss.psnr * max(0.0, quality.target_psnr - measured["held_out/psnr"]) / 20
-        return style + loss.ssim * (1 - measured["held_out/ssim"])
+            return style + _MISSING * loss.psnr * max(0.0, quality.target_psnr - measured["val/psnr"]) / 20
+        return style + loss.ssim * (1 - measured["val/ssim"])
 
     def samples(self, state: TrainState) -> dict[str, np.ndarray]:
         """See ``Task``: content, style and result; with ``fusion`` also the way from strength 0 to 1."""
-        if not self.held_out:
+        if not self.val_images:
             return {}
         stylizer, styles = self.model(state), self.styles.images
         rows = [
             (content, styles[number % len(styles)] if self.fuses else styles[0])
-            for number, content in enumerate(self.held_out)
+            for number, content in enumerate(self.val_images)
         ]
         sheets = {"": comparison_sheet(rows, stylizer)}
         if self.fuses:
@@ -160,7 +160,7 @@ class StylizeTask(Task):
         return self.styles.grams(number % len(self.styles)) if self.fuses else self.styles.mean_targets
 
     def _evaluator(self) -> Evaluator:
-        count = max(1, len(self.held_out)) if self.fuses else 1
+        count = max(1, len(self.val_images)) if self.fuses else 1
         return Evaluator(self.encoder, [self._targets(number) for number in range(count)])
 
     def _run(self, state: TrainState) -> Callable[[Tensor, int], Tensor]:

@@ -101,9 +101,9 @@ def test_gs_gradient_is_of_its_own_loss(tiny: Make) -> None:
     fake = seen.g(torch.randn(4, 6, generator=seen.rng))
     adversarial = -torch.sigmoid(logits(seen.d_updated, fake)).log().mean()
     m = seen.metrics
-    assert m["loss/adversarial"] == near(adversarial, seen.g, seen.d)
+    assert m["loss/g_adversarial"] == near(adversarial, seen.g, seen.d)
     assert m["loss/g"] == near(0.7 * adversarial, seen.g, seen.d)
-    assert m["loss/total"] == approx(m["loss/adversarial"] + 0.3 * m["loss/d"], steps=2)
+    assert m["loss/total"] == approx(m["loss/g_adversarial"] + 0.3 * m["loss/d"], steps=2)
     wanted = torch.autograd.grad(0.7 * adversarial, list(seen.g.parameters()))
     close(seen.grads["generator"], wanted, seen.g, seen.d_updated)
 
@@ -153,17 +153,17 @@ def test_metrics(warm: Trainer) -> None:
     """NaN for what there is not; SSIM and PSNR with the photograph in the same place; spread against theirs."""
     seen = Seen(warm, batch(7, 4))
     m = seen.metrics
-    assert set(m) | {"step", "time/data_wait"} >= METRICS
-    nothing = {"loss/content", "loss/style", "quality/style_distance"}
+    assert set(m) | {"step", "time/data"} >= METRICS
+    nothing = {"loss/content", "loss/style", "train/style_distance"}
     assert {name for name, value in m.items() if not math.isfinite(value)} == nothing
     real, fake, _ = ((images + 1) / 2 for images in seen.inputs)
     mse = (real - fake).square().mean((1, 2, 3)).double()
-    assert m["quality/psnr"] == near((-10 * mse.log10()).mean(), scale=DECIBELS)
+    assert m["train/psnr"] == near((-10 * mse.log10()).mean(), scale=DECIBELS)
     error = 2 * ssim_error(fake, real)
-    assert m["quality/ssim"] == pytest.approx(fastgan.ops.ssim(fake, real).item(), abs=error)
+    assert m["train/ssim"] == pytest.approx(fastgan.ops.ssim(fake, real).item(), abs=error)
     spread = [F.avg_pool2d(images, 4).std(0).mean().item() for images in (fake, real)]
     # Deviations of means of 4 x 4 pixels below 1, by two computations: each is off by that share of its size.
-    assert m["quality/spread"] == approx(spread[0] / spread[1], terms=4 * 4, steps=2, scale=1 / min(spread))
+    assert m["train/diversity"] == approx(spread[0] / spread[1], terms=4 * 4, steps=2, scale=1 / min(spread))
 
 
 def test_noise_is_new_every_step_and_of_the_seed(tiny: Make) -> None:
@@ -226,23 +226,23 @@ def test_evaluator(encoder: VGGEncoder) -> None:
     alike, itself = means(evaluator, scaled(many(5000))), means(evaluator, scaled(many(0)))
     gray = means(evaluator, torch.zeros(48, 3, 32, 32))
     one = means(evaluator, scaled(many(3, 1)).expand(48, -1, -1, -1))
-    assert set(alike) == {"feature_distance", "feature_spread", "style_distance"}
+    assert set(alike) == {"kid_vgg", "diversity", "style_distance"}
     # Pictures of fixed seeds: at most five standard errors off, and those are small beside what a collapse is off by.
     for measured, images in ((alike, scaled(many(5000))), (itself, scaled(many(0)))):
-        error = 5 * standard_error(evaluator, images, "feature_distance")
-        assert measured["feature_distance"] < error < 2
-        error = 5 * standard_error(evaluator, images, "feature_spread")
-        assert measured["feature_spread"] == pytest.approx(1, abs=error) and error < 0.5
+        error = 5 * standard_error(evaluator, images, "kid_vgg")
+        assert measured["kid_vgg"] < error < 2
+        error = 5 * standard_error(evaluator, images, "diversity")
+        assert measured["diversity"] == pytest.approx(1, abs=error) and error < 0.5
         assert measured["style_distance"] < 0.1 * gray["style_distance"]
     # Images that are compared with themselves come nearer than chance would bring them: below 0.
-    assert alike["feature_distance"] > -5 * standard_error(evaluator, scaled(many(5000)), "feature_distance")
+    assert alike["kid_vgg"] > -5 * standard_error(evaluator, scaled(many(5000)), "kid_vgg")
     for collapsed in (gray, one):
         # Rounding in units of the features' deviation, which counts as a tenth of their mean at least.
-        assert collapsed["feature_spread"] == pytest.approx(0, abs=10 * rounding(1, 2 * sums(encoder)))
-        assert collapsed["feature_distance"] > 2
+        assert collapsed["diversity"] == pytest.approx(0, abs=10 * rounding(1, 2 * sums(encoder)))
+        assert collapsed["kid_vgg"] > 2
     assert gray["style_distance"] > 0.5
     half = means(evaluator, torch.stack([scaled(many(5000)), torch.zeros(48, 3, 32, 32)], 1).flatten(0, 1))
-    assert alike["feature_distance"] < half["feature_distance"] < gray["feature_distance"]
+    assert alike["kid_vgg"] < half["kid_vgg"] < gray["kid_vgg"]
 
 
 def test_measures_of_a_run(tiny: Make, few: int) -> None:
@@ -252,12 +252,12 @@ def test_measures_of_a_run(tiny: Make, few: int) -> None:
     assert isinstance(task, NoiseTask) and MEASURED == 256
     start = task.start()
     mean = {name: float(np.mean(values)) for name, values in start.values.items()}
-    assert abs(mean["feature_distance"]) < 1 and 0.5 < mean["feature_spread"] < 1.5
+    assert abs(mean["kid_vgg"]) < 1 and 0.5 < mean["diversity"] < 1.5
     before = task.finish(trainer.state)
     assert task.finish(trainer.state).values == before.values
-    assert before.values["feature_distance"][0] > mean["feature_distance"] + 0.5
+    assert before.values["kid_vgg"][0] > mean["kid_vgg"] + 0.5
     observed = task.observe(trainer.state)
-    assert set(observed) == {f"held_out/{name}" for name in before.values}
+    assert set(observed) == {f"val/{name}" for name in before.values}
     trainer.state.generator.to_rgb.bias.data += 1  # not what is measured
     assert task.observe(trainer.state) == observed
     trainer.state.ema.to_rgb.bias.data += 1
@@ -277,7 +277,7 @@ def test_the_photographs_measured_are_those_trained_on(tiny: Make) -> None:
 
 
 def test_measured_on_the_way(tiny: Make, few: int, tmp_path: Path, no_plots: None) -> None:
-    """Every ``quality.every`` steps without any target, and in that step's line."""
+    """Every ``eval.every`` steps without any target, and in that step's line."""
     watch = Recorder()
     fields = {**DCGAN, "train.steps": 4}
     Trainer(tiny(fields), out=tmp_path / "run", callbacks=[watch]).fit()
@@ -285,15 +285,15 @@ def test_measured_on_the_way(tiny: Make, few: int, tmp_path: Path, no_plots: Non
     lines = read_lines(tmp_path / "run")
     for event in watch.of("on_quality"):
         line = lines[event.step - 1]
-        assert {name: value for name, value in line.items() if "held_out" in name} == event.values
-    assert not [name for line in lines[::2] for name in line if "held_out" in name]
+        assert {name: value for name, value in line.items() if "val/" in name} == event.values
+    assert not [name for line in lines[::2] for name in line if "val/" in name]
     assert all(line["loss/style"] is None and line["loss/content"] is None for line in lines)
 
 
 def test_an_iterable_is_not_measured(tiny: Make) -> None:
     watch = Recorder()
     report = Trainer(tiny(DCGAN), data=[batch(n, 4) for n in range(4)], callbacks=[watch]).fit()
-    assert report["steps"] == 4 and report["result"] is None and report["photographs"] is None
+    assert report["steps"] == 4 and report["result"] is None and report["baseline"] is None
     assert "on_quality" not in watch.names()
 
 
@@ -306,15 +306,15 @@ def test_run_folder(tiny: Make, few: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert report == json.loads((run / "report.json").read_text())
     assert report["complete"] and report["model"] == "dcgan" and report["style"] is None
-    for name in ("feature_distance", "feature_spread", "style_distance"):
-        for which in ("photographs", "result"):
+    for name in ("kid_vgg", "diversity", "style_distance"):
+        for which in ("baseline", "result"):
             assert len(report[which][name]["values"]) == report[which]["n"] == 4
             assert math.isfinite(report[which][name]["mean"])
     assert "ssim" not in report["result"]
     names = {f"{name}{kind}.png" for name in ("final", "step-000002", "step-000004") for kind in ("", "-interpolation")}
     assert {path.name for path in (run / "samples").iterdir()} == names
     page = (run / "report.html").read_text()
-    assert f"{report['result']['feature_spread']['mean']:.3f}" in page and "subset of the images" in page
+    assert f"{report['result']['diversity']['mean']:.3f}" in page and "subset of the images" in page
     assert "$" not in re.sub(r"base64,[^']+", "", page) and page.count("<figure>") >= 2 + 2
 
     model = fastgan.load(run, device="cpu", precision="fp32")
@@ -336,7 +336,7 @@ def test_run_folder(tiny: Make, few: int, tmp_path: Path) -> None:
     assert not (run / "model" / "styles").exists()
 
 
-PENALISED = {"loss.r1": 0.5, "loss.r1_every": 2, "model.discriminator.norm": "none"}
+PENALISED = {"loss.r1": 0.5, "loss.r1_interval": 2, "model.discriminator.norm": "none"}
 
 
 @pytest.mark.parametrize("fields", [{}, {"loss.augment": ["translation", "color"], **PENALISED}])
