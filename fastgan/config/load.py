@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from fastgan.config.presets import RECIPES
 from fastgan.config.schema import Config
 from fastgan.errors import InputError
 
@@ -30,7 +29,7 @@ def load_config(
 ) -> Config:
     """Defaults, then ``base``, then a YAML file, then ``overrides``: (what the user typed, dotted field, value).
 
-    The defaults are those of the model that is named (``fastgan.config.presets``).
+    The defaults are those of the model that is named: the ``preset`` of its ``GeneratorSpec``.
 
     Raises:
         InputError: one line that names the file or option and the field.
@@ -45,7 +44,7 @@ def load_config(
         typed[field] = said
     # Under what was given, all defaults: a section given in part (optim.generator.lr alone) keeps the rest of its own.
     values: dict[str, Any] = Config().model_dump()
-    _merge(values, _recipe_of(given))
+    _merge(values, _preset_of(given))
     _merge(values, given)
     try:
         return Config.model_validate(values)
@@ -78,10 +77,14 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return loaded
 
 
-def _recipe_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _preset_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    from fastgan.models import GENERATORS
+
     model = given.get("model")
     name = model.get("name") if isinstance(model, Mapping) else None
-    return RECIPES.get(name, {}) if isinstance(name, str) else {}  # another name is refused with the rest
+    return (
+        GENERATORS[name].preset if isinstance(name, str) and name in GENERATORS else {}
+    )  # another name is refused with the rest
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

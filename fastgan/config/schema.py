@@ -18,9 +18,23 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
+def _default_generator() -> str:
+    from fastgan.models import GENERATORS
+
+    return GENERATORS.default
+
+
+def _default_discriminator() -> str:
+    from fastgan.models import DISCRIMINATORS
+
+    return DISCRIMINATORS.default
+
+
 class GeneratorConfig(_Section):
-    """Sizes of the generator, and what only one of them has: ``stem`` is of ``fast``, ``layer`` (VGG-19's, whose
-    features are fused) of ``fusion``, ``z_dim`` of ``dcgan``. See ``fastgan.models``."""
+    """Sizes of the generator, and options that single generators have: ``stem`` (``fast``), ``layer`` of VGG-19 whose
+    features are fused (``fusion``), ``z_dim`` (``dcgan``); a generator of another package may have more."""
+
+    model_config = ConfigDict(extra="allow")
 
     width: int = Field(32, ge=2, le=512)
     depth: int = Field(5, ge=1, le=64)
@@ -32,7 +46,7 @@ class GeneratorConfig(_Section):
 class DiscriminatorConfig(_Section):
     """Which discriminator and how large; ``norm`` is of ``dcgan``. See ``fastgan.models``."""
 
-    name: Literal["patch", "article", "dcgan"] = "patch"
+    name: str = Field(default_factory=_default_discriminator)
     width: int = Field(32, ge=1, le=512)
     depth: int = Field(1, ge=1, le=5)
     norm: Literal["batch", "instance", "none"] | None = None
@@ -42,7 +56,7 @@ class DiscriminatorConfig(_Section):
 class ModelConfig(_Section):
     """Which networks, and how large."""
 
-    name: Literal["fast", "fusion", "article", "dcgan"] = "fast"
+    name: str = Field(default_factory=_default_generator)
     fusion: Literal["adain", "convex", "additive", "mlp"] | None = None
     generator: GeneratorConfig = GeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
@@ -183,9 +197,9 @@ class LogConfig(_Section):
 
 
 class Config(_Section):
-    """A run. ``config.yaml`` in a run folder is this, whole."""
+    """A run. ``config.yaml`` in a run folder is this, whole. ``task`` None is the task that the model is made for."""
 
-    task: Literal["stylize"] = "stylize"
+    task: str | None = None
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()

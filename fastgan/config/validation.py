@@ -1,4 +1,4 @@
-"""Fields that do not go together, each refused with what would."""
+"""Checks that fields go together; each refusal says what would."""
 
 from __future__ import annotations
 
@@ -6,67 +6,119 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastgan.config.schema import Config
+    from fastgan.models import GeneratorSpec
 
-#: Fields of ``model.generator`` that one model alone has.
-_OWN = {"stem": "fast", "layer": "fusion", "z_dim": "dcgan"}
 _PERCEPTUAL = ("content", "style", "ssim", "psnr", "tv")
 
 
 def check_combinations(config: Config) -> None:
-    """Raise ValueError, in one line that says what would work, for fields that do not go together."""
-    for check in (_model, _discriminator, _noise, _adversarial, _memory):
-        check(config)
+    """Check that the fields of a config go together.
+
+    Raises:
+        ValueError: they do not; in one line that says what would work.
+    """
+    from fastgan.models import DISCRIMINATORS, GENERATORS
+
+    for field, name, registry in (
+        ("model.name", config.model.name, GENERATORS),
+        ("model.discriminator.name", config.model.discriminator.name, DISCRIMINATORS),
+    ):
+        if name not in registry:
+            raise ValueError(f"{field}: must be one of {', '.join(registry)}, got {name!r}")
+    spec = GENERATORS[config.model.name]
+    _options(config, spec)
+    _batch(config, spec)
+    _discriminator(config)
+    _inputs(config, spec)
+    _adversarial(config)
+    _memory(config, spec)
 
 
-def _model(config: Config) -> None:
-    model = config.model
-    if model.name == "fusion" and model.fusion is None:
-        raise ValueError("model.fusion: the model fusion needs one of adain, convex, additive, mlp")
-    if model.name != "fusion" and model.fusion is not None:
-        raise ValueError(f"model.fusion: the model {model.name} fuses no features; use --model fusion")
-    for field, owner in _OWN.items():
-        value = getattr(model.generator, field)
-        if model.name == owner and value is None:
-            raise ValueError(f"model.generator.{field}: the model {owner} needs one")
-        if model.name != owner and value is not None:
+def models_with(capability: str) -> str:
+    """The models whose spec has a capability, as ``--model`` names them: ``fast, fusion or article``."""
+    from fastgan.models import GENERATORS
+
+    wanted = {
+        "images": lambda spec: spec.takes == "images",
+        "noise": lambda spec: spec.takes == "noise",
+        "arbitrary_style": lambda spec: spec.arbitrary_style,
+    }[capability]
+    *others, last = [spec.name for spec in GENERATORS.values() if wanted(spec)]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def effective_norm(config: Config) -> str | None:
+    """The norm of the discriminator; None where it has no choice."""
+    from fastgan.models import DISCRIMINATORS
+
+    net = config.model.discriminator
+    return net.norm or DISCRIMINATORS[net.name].default_norm
+
+
+def _options(config: Config, spec: GeneratorSpec) -> None:
+    """Options of single generators: given where they are needed, and nowhere else."""
+    from fastgan.models.registry import GENERATORS, get_field
+
+    owners: dict[str, str] = {}
+    for other in GENERATORS.values():
+        owners |= {field: other.name for field in other.options.values() if field.startswith("model.")}
+    own = {field for field in spec.options.values() if field.startswith("model.")}
+    for field, owner in owners.items():
+        value = get_field(config, field)
+        if field in own and value is None:
+            raise ValueError(f"{field}: the model {spec.name} needs one")
+        if field not in own and value is not None:
             raise ValueError(
-                f"model.generator.{field}: only the model {owner} has this, and model.name is {model.name}"
+                f"{field}: only the model {owner} has this, and model.name is {spec.name}; leave it out or use --model "
+                f"{owner}"
             )
-    if model.name == "fusion" and config.data.batch < 2:
+    generator = config.model.generator
+    for name in generator.model_extra or ():
+        if f"model.generator.{name}" not in owners:
+            known = ", ".join(type(generator).model_fields)
+            raise ValueError(f"model.generator.{name}: there is no such field; model.generator has {known}")
+
+
+def _batch(config: Config, spec: GeneratorSpec) -> None:
+    if spec.arbitrary_style and config.data.batch < 2:
         raise ValueError(
-            "data.batch: the model fusion learns a full and a lower strength from each batch; give --batch 2 or more"
+            f"data.batch: the model {spec.name} learns a full and a lower strength from each batch; give --batch 2 or "
+            "more"
         )
 
 
 def _discriminator(config: Config) -> None:
+    from fastgan.models import DISCRIMINATORS
+
     net = config.model.discriminator
-    if net.name == "dcgan" and net.norm is None:
-        net.norm = "batch"
-    if net.name != "dcgan" and net.norm is not None:
-        raise ValueError(f"model.discriminator.norm: only the discriminator dcgan has a choice, not {net.name}")
+    if net.norm is not None and DISCRIMINATORS[net.name].default_norm is None:
+        choice = [spec.name for spec in DISCRIMINATORS.values() if spec.default_norm is not None]
+        raise ValueError(
+            f"model.discriminator.norm: only the discriminator {', '.join(choice)} has a choice, not {net.name}"
+        )
 
 
 def _adversarial(config: Config) -> None:
     loss, discriminator, quality = config.loss, config.optim.discriminator, config.quality
+    norm = effective_norm(config)
     if len(set(loss.augment)) < len(loss.augment):
         raise ValueError(f"loss.augment: each kind once, got {', '.join(loss.augment)}")
     if loss.r1 and not loss.adversarial:
-        raise ValueError("loss.r1: there is no discriminator to penalise; give loss.adversarial a weight above 0")
-    if loss.r1 and config.model.discriminator.norm == "batch":
+        raise ValueError("loss.r1: there is no discriminator to penalize; give loss.adversarial a weight above 0")
+    if loss.r1 and norm == "batch":
         raise ValueError(
-            "loss.r1: batch norm mixes the images whose gradients R1 penalises one by one; add "
+            "loss.r1: batch norm mixes the images whose gradients R1 penalizes one by one; add "
             "--set model.discriminator.norm=instance or none"
         )
     if quality.target_ssim is not None and not loss.ssim:
         raise ValueError("loss.ssim: is what --target-ssim turns; give it a weight above 0")
     if not any((loss.adversarial, loss.style, loss.content, loss.ssim, loss.psnr, loss.tv)):
-        raise ValueError("loss.style: every weight is 0 and nothing would be learnt; give one above 0")
+        raise ValueError("loss.style: every weight is 0 and nothing would be learned; give one above 0")
     bounded = discriminator.clip_weights is not None or loss.r1 > 0 or config.model.discriminator.spectral_norm
     if loss.kind == "wgan" and loss.adversarial and not bounded:
         raise ValueError(
             "loss.kind: wgan needs a bounded discriminator; add --set optim.discriminator.clip_weights=0.01 or "
-            "--set model.discriminator.spectral_norm=true"
-            + (" or --set loss.r1=1" if config.model.discriminator.norm != "batch" else "")
+            "--set model.discriminator.spectral_norm=true" + (" or --set loss.r1=1" if norm != "batch" else "")
         )
     if loss.kind in ("hinge", "wgan") and (loss.real_label, loss.fake_label) != (1.0, 0.0):
         field = "loss.real_label" if loss.real_label != 1.0 else "loss.fake_label"
@@ -75,43 +127,47 @@ def _adversarial(config: Config) -> None:
         raise ValueError("loss.real_label: must be above loss.fake_label")
 
 
-def _noise(config: Config) -> None:
-    if config.model.name != "dcgan":
+def _inputs(config: Config, spec: GeneratorSpec) -> None:
+    name = spec.name
+    if spec.takes != "noise":
         if config.data.short_side is None:
-            raise ValueError("data.short_side: only the model dcgan can do without; give 384, for instance")
+            raise ValueError(
+                f"data.short_side: only the model {models_with('noise')} can do without; give 384, for instance"
+            )
         if config.data.style is None:
-            raise ValueError(f"data.style: the model {config.model.name} needs a style; give --style FILE or demo")
+            raise ValueError(f"data.style: the model {name} needs a style; give --style FILE or demo")
         return
     if config.data.style is not None:
-        raise ValueError("data.style: the model dcgan makes images from noise and takes no style; leave it out")
+        raise ValueError(f"data.style: the model {name} makes images from noise and takes no style; leave it out")
     for target in ("target_ssim", "target_psnr"):
         if getattr(config.quality, target) is not None:
             raise ValueError(
-                f"quality.{target}: the model dcgan makes images from noise, and there is no photograph that they "
-                "should be like; use --model fast, fusion or article"
+                f"quality.{target}: the model {name} makes images from noise, and there is no photograph that they "
+                f"should be like; use --model {models_with('images')}"
             )
-    for name in _PERCEPTUAL:
-        if getattr(config.loss, name):
+    for term in _PERCEPTUAL:
+        if getattr(config.loss, term):
             raise ValueError(
-                f"loss.{name}: the model dcgan learns from its discriminator alone; leave it at 0 or use --model fast"
+                f"loss.{term}: the model {name} learns from its discriminator alone; leave it at 0 or use --model "
+                f"{models_with('images')}"
             )
     if not config.loss.adversarial:
-        raise ValueError("loss.adversarial: is all that the model dcgan learns from; give it a weight above 0")
+        raise ValueError(f"loss.adversarial: is all that the model {name} learns from; give it a weight above 0")
 
 
-def _memory(config: Config) -> None:
-    train, model = config.train, config.model
-    if train.accumulate > 1 and (model.name == "dcgan" or model.discriminator.norm == "batch"):
+def _memory(config: Config, spec: GeneratorSpec) -> None:
+    train = config.train
+    if train.accumulate > 1 and (spec.has_batch_norm or effective_norm(config) == "batch"):
         raise ValueError(
-            "train.accumulate: batch norm takes its moments from the whole batch; leave it at 1 or use --model fast"
+            "train.accumulate: batch norm takes its moments from the whole batch; leave it at 1 or use another --model"
         )
-    if train.accumulate > 1 and model.name == "fusion":
+    if train.accumulate > 1 and spec.arbitrary_style:
         raise ValueError(
-            "train.accumulate: the strengths of a batch of the model fusion go together; leave it at 1 or give a "
+            f"train.accumulate: the strengths of a batch of the model {spec.name} go together; leave it at 1 or give a "
             "smaller --batch"
         )
-    if train.activation_checkpointing and model.name == "dcgan":
+    if train.activation_checkpointing and spec.has_batch_norm:
         raise ValueError(
-            "train.activation_checkpointing: batch norm would count each batch twice; leave it false or use --model "
-            "fast"
+            "train.activation_checkpointing: batch norm would count each batch twice; leave it false or use another "
+            "--model"
         )

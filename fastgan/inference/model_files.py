@@ -15,7 +15,8 @@ from fastgan.data import list_images, read_image, write_image
 from fastgan.errors import InputError, first_line
 from fastgan.inference.sampler import Sampler
 from fastgan.inference.stylizer import Stylizer
-from fastgan.models import GENERATORS, DCGANGenerator, FusionGenerator, VGGEncoder
+from fastgan.models import GENERATORS, VGGEncoder
+from fastgan.models.registry import spec_of
 from fastgan.precision import select_device, select_dtype
 from fastgan.utils.files import write_text, write_whole
 
@@ -29,8 +30,7 @@ def save_model(folder: Path, generator: nn.Module, extra: dict[str, Any]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     write_whole(folder / "generator.safetensors", lambda file: file.write(save(tensors)))
-    name = next(name for name, network in GENERATORS.items() if isinstance(generator, network))
-    description = {"format": FORMAT, "model": name, "generator": generator.config, **extra}
+    description = {"format": FORMAT, "model": spec_of(generator).name, "generator": generator.config, **extra}
     write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")
 
 
@@ -74,7 +74,7 @@ def find_model(path: Path) -> Path:
 
 
 def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Stylizer | Sampler:
-    """Open a trained model: a ``Sampler`` for ``dcgan``, otherwise a ``Stylizer``.
+    """Open a trained model: a ``Sampler`` for one that takes noise, otherwise a ``Stylizer``.
 
     Args:
         path: a run folder, its ``model`` folder, or ``generator.safetensors``.
@@ -97,7 +97,8 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
                 f"this fastgan reads {', '.join(GENERATORS)} of format {FORMAT}"
             )
         with torch.random.fork_rng(devices=[]):  # its weights are thrown away: leave the global random state alone
-            generator = GENERATORS[description["model"]](**description["generator"])
+            spec = GENERATORS[description["model"]]
+            generator: Any = spec.network(**description["generator"])
     except OSError as error:
         raise InputError(f"{config_file}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -112,9 +113,9 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
         ) from None
     dtype = select_dtype(precision, target)
     features = description.get("features", "vgg19")
-    if isinstance(generator, DCGANGenerator):
+    if spec.takes == "noise":
         return Sampler(generator, target, dtype, features)
-    if not isinstance(generator, FusionGenerator):
+    if not spec.arbitrary_style:
         return Stylizer(generator, target, dtype, features)
     encoder = VGGEncoder(generator.layers, features).to(target).to_compute(dtype, torch.channels_last)
     return Stylizer(generator, target, dtype, features, encoder=encoder, styles=lambda: load_styles(folder, 1))

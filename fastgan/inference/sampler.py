@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastgan import ops
-from fastgan.models import DCGANGenerator
 from fastgan.precision import autocast, place
 
 
@@ -23,9 +22,7 @@ class Sampler:
         features: the VGG-19 weights that its images are measured by.
     """
 
-    def __init__(
-        self, generator: DCGANGenerator, device: torch.device, dtype: torch.dtype, features: str = "vgg19"
-    ) -> None:
+    def __init__(self, generator: nn.Module, device: torch.device, dtype: torch.dtype, features: str = "vgg19") -> None:
         self.features = features
         self.generator: Any = place(generator, device).eval()
         self.device = device

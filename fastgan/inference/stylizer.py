@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from fastgan import ops
 from fastgan.data import MIN_SIDE, enlarge_to, from_pil, reduce_short_side
 from fastgan.data.tensors import image_to_tensor
-from fastgan.models import FusionGenerator, VGGEncoder
+from fastgan.models import VGGEncoder
 from fastgan.models.fusion import Window
 from fastgan.models.layers import HoldsMoments
+from fastgan.models.registry import spec_of
 from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE, style_code
 from fastgan.precision import autocast, place
 
@@ -57,7 +58,7 @@ class Stylizer:
     @property
     def fuses(self) -> bool:
         """True for a model that takes any style; others hold the one that they were trained on."""
-        return isinstance(self.generator, FusionGenerator)
+        return spec_of(self.generator).arbitrary_style
 
     @property
     def min_side(self) -> int:
@@ -89,7 +90,7 @@ class Stylizer:
             ValueError: the model holds one style and takes no other.
             TypeError: another kind of image.
         """
-        if not isinstance(self.generator, FusionGenerator) or self.encoder is None:
+        if not self.fuses or self.encoder is None:
             raise ValueError(_ONE_STYLE)
         if isinstance(style, Image.Image):
             style = from_pil(style)

@@ -1,4 +1,7 @@
-"""Networks: generators, discriminators and the VGG-19 encoder. torch alone."""
+"""Networks: generators, discriminators and the VGG-19 encoder. torch alone.
+
+Importing this package registers them; ``fastgan.models.registry`` has the registries and what a network's spec says.
+"""
 
 from fastgan.models.article import ArticleDiscriminator, ArticleGenerator
 from fastgan.models.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -6,11 +9,15 @@ from fastgan.models.fast import FastGenerator
 from fastgan.models.fusion import FusionGenerator
 from fastgan.models.layers import spectral_norm
 from fastgan.models.patchgan import PatchGAN
+from fastgan.models.registry import (
+    DISCRIMINATORS,
+    GENERATORS,
+    DiscriminatorSpec,
+    GeneratorSpec,
+    register_discriminator,
+    register_generator,
+)
 from fastgan.models.vgg import LAYERS, STYLE_LAYERS, VGGEncoder
-
-#: By the names that configs and saved models have.
-GENERATORS = {"fast": FastGenerator, "fusion": FusionGenerator, "article": ArticleGenerator, "dcgan": DCGANGenerator}
-DISCRIMINATORS = {"patch": PatchGAN, "article": ArticleDiscriminator, "dcgan": DCGANDiscriminator}
 
 __all__ = [
     "DISCRIMINATORS",
@@ -21,9 +28,13 @@ __all__ = [
     "ArticleGenerator",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "DiscriminatorSpec",
     "FastGenerator",
     "FusionGenerator",
+    "GeneratorSpec",
     "PatchGAN",
     "VGGEncoder",
+    "register_discriminator",
+    "register_generator",
     "spectral_norm",
 ]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan.models.layers import ConvAct, pad_to_multiple, wide
+from fastgan.models.registry import DiscriminatorSpec, GeneratorSpec, register_discriminator, register_generator
 
 
 class ArticleGenerator(nn.Module):
@@ -114,3 +115,18 @@ def _init_as_keras(network: nn.Module) -> None:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+register_discriminator(DiscriminatorSpec("article", ArticleDiscriminator, options={"size": "data.size"}))
+register_generator(
+    GeneratorSpec(
+        "article",
+        ArticleGenerator,
+        preset={
+            "model": {
+                "generator": {"width": 64, "depth": 2, "stem": None},
+                "discriminator": {"name": "article", "width": 32, "depth": 2},
+            }
+        },
+    )
+)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.models.layers import Conv2d, InstanceNorm, wide
+from fastgan.models.registry import DiscriminatorSpec, GeneratorSpec, register_discriminator, register_generator
 
 SIZES = tuple(2**power for power in range(3, 11))
 NORMS = ("batch", "instance", "none")
@@ -136,3 +137,45 @@ def _init(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 1.0 if isinstance(module, nn.BatchNorm2d) else 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+register_discriminator(
+    DiscriminatorSpec(
+        "dcgan",
+        DCGANDiscriminator,
+        options={"size": "data.size", "norm": "model.discriminator.norm"},
+        default_norm="batch",
+    )
+)
+register_generator(
+    GeneratorSpec(
+        "dcgan",
+        DCGANGenerator,
+        options={"size": "data.size", "z_dim": "model.generator.z_dim"},
+        preset={
+            "model": {
+                "generator": {"width": 64, "depth": 1, "stem": None, "z_dim": 100},
+                "discriminator": {"name": "dcgan", "width": 64, "depth": 1, "norm": "batch"},
+            },
+            # No short side: nearly whole photographs, whatever their size.
+            "data": {"style": None, "size": 64, "batch": 32, "short_side": None},
+            # Hundreds of photographs are few: without augmentation D memorizes them within some hundred steps.
+            "loss": {
+                "adversarial": 1.0,
+                "content": 0.0,
+                "style": 0.0,
+                "ssim": 0.0,
+                "augment": ["color", "translation", "cutout"],
+            },
+            "optim": {
+                "generator": {"lr": 4e-4, "beta1": 0.5, "beta2": 0.999},
+                "discriminator": {"lr": 4e-4, "beta1": 0.5, "beta2": 0.999},
+                "ema": 0.99,
+            },
+            "eval": {"every": 200},
+            "log": {"samples_every": 500},
+        },
+        takes="noise",
+        has_batch_norm=True,
+    )
+)

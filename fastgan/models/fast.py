@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan.models.layers import InstanceNorm, conv
+from fastgan.models.registry import GeneratorSpec, register_generator
 
 #: What the network halves its input by in all; other sizes are padded.
 STRIDE = 4
@@ -98,3 +99,6 @@ class FastGenerator(nn.Module):
         for stage in self.up:
             h = stage(h)
         return torch.tanh(self.to_rgb(h).float())[..., :height, :width]
+
+
+register_generator(GeneratorSpec("fast", FastGenerator, options={"stem": "model.generator.stem"}), default=True)

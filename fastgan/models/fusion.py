@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fastgan import ops
 from fastgan.models.layers import EPS, HoldsMoments, InstanceNorm, conv, wide
+from fastgan.models.registry import GeneratorSpec, register_generator
 from fastgan.ops.conv2d.reference import upsample_nearest
 
 FUSIONS = ("adain", "convex", "additive", "mlp")
@@ -389,3 +390,21 @@ def _grow(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """``x`` with its last row and column repeated where pooling had dropped one."""
     bottom, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+register_generator(
+    GeneratorSpec(
+        "fusion",
+        FusionGenerator,
+        options={"fusion": "model.fusion", "layer": "model.generator.layer"},
+        preset={
+            "model": {
+                "fusion": "adain",
+                "generator": {"depth": 3, "stem": None, "layer": "relu3_1"},
+                "discriminator": {"depth": 3},
+            },
+            "loss": {"ssim": 1.0},
+        },
+        arbitrary_style=True,
+    )
+)

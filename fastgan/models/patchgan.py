@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fastgan.models.layers import Conv2d, ConvAct, InstanceNorm, wide
+from fastgan.models.registry import DiscriminatorSpec, register_discriminator
 
 
 class PatchGAN(nn.Module):
@@ -49,3 +50,6 @@ class PatchGAN(nn.Module):
         for convolution, norm in zip(others, self.norms, strict=True):
             x = norm(convolution(x))
         return wide(self.to_logit(x))
+
+
+register_discriminator(DiscriminatorSpec("patch", PatchGAN), default=True)

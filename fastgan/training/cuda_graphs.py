@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import InputError, first_line
-from fastgan.models import FusionGenerator
+from fastgan.models.registry import spec_of
 from fastgan.training.optimizer import FlatOptimizer
 from fastgan.training.state import TrainState
 
@@ -166,7 +166,7 @@ def why_not(config: Config, generator: Any) -> str | None:
         return "augmentation draws on the host"
     if config.loss.temperature_end is not None:
         return "an annealed temperature is a constant of the kernels"
-    if isinstance(generator, FusionGenerator):
+    if spec_of(generator).arbitrary_style:
         return "the number of images of full strength changes"
     return None
 

@@ -30,6 +30,7 @@ from fastgan.data import (
 )
 from fastgan.errors import InputError
 from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
+from fastgan.models.registry import options_of
 from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.precision import place
 from fastgan.training.activation_checkpointing import recompute_stages
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 
 #: Steps before the collapse alarm counts; images from noise are all alike for the first 150 to 200, and recover.
-_ALARM_WARMUP = {False: 50, True: 200}
+_ALARM_WARMUP = {"images": 50, "noise": 200}
 
 
 def as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
@@ -81,7 +82,7 @@ def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) ->
         InputError: the folder is missing or empty, or too many of its images are broken.
     """
     data = config.data
-    if config.model.name == "dcgan":  # what it makes is measured as a set, and no photograph is anything's content
+    if GENERATORS[config.model.name].takes == "noise":  # evaluated on sets of images: none is held out as content
         split = Split(demo_content() if data.content == "demo" else list_images(data.content), [], False)
     elif data.content == "demo":
         split = Split(demo_content(), demo_held_out(), False)
@@ -143,34 +144,26 @@ def build_networks(config: Config) -> tuple[nn.Module, nn.Module]:
         InputError: sizes that a network cannot have.
     """
     model, size = config.model, config.data.size
-    sizes: dict[str, dict[str, Any]] = {
-        "fast": {"stem": model.generator.stem},
-        "fusion": {"fusion": model.fusion, "layer": model.generator.layer},
-        "article": {},
-        "dcgan": {"size": size, "z_dim": model.generator.z_dim},
-    }
-    judge = model.discriminator
-    judges: dict[str, dict[str, Any]] = {
-        "patch": {},
-        "article": {"size": size},
-        "dcgan": {"size": size, "norm": judge.norm},
-    }
+    net = model.discriminator
+    generator_spec, discriminator_spec = GENERATORS[model.name], DISCRIMINATORS[net.name]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.train.seed)  # torch.manual_seed would reseed every GPU too
         try:
-            generator = GENERATORS[model.name](model.generator.width, model.generator.depth, **sizes[model.name])
+            options = options_of(generator_spec, config)
+            generator = generator_spec.network(model.generator.width, model.generator.depth, **options)
         except ValueError as error:
             raise InputError(f"the generator {model.name} at data.size {size}: {error}") from None
         try:
-            discriminator = DISCRIMINATORS[judge.name](judge.width, judge.depth, **judges[judge.name])
+            options = options_of(discriminator_spec, config)
+            discriminator = discriminator_spec.network(net.width, net.depth, **options)
         except ValueError as error:
-            raise InputError(f"the discriminator {judge.name} at data.size {size}: {error}") from None
-        if judge.spectral_norm:
+            raise InputError(f"the discriminator {net.name} at data.size {size}: {error}") from None
+        if net.spectral_norm:
             spectral_norm(discriminator)
-    if size < discriminator.min_side:
+    min_side: Any = discriminator.min_side
+    if size < min_side:
         raise InputError(
-            f"data.size: {size} px is too small for a discriminator of depth {judge.depth}, "
-            f"which needs {discriminator.min_side}"
+            f"data.size: {size} px is too small for a discriminator of depth {net.depth}, which needs {min_side}"
         )
     return generator, discriminator
 
@@ -199,7 +192,7 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
         scaler_g=torch.amp.GradScaler(device.type, enabled=scaled),
         scaler_d=torch.amp.GradScaler(device.type, enabled=scaled),
         controller=build_controller(config),
-        alarm=CollapseAlarm(warmup=_ALARM_WARMUP[config.model.name == "dcgan"])
+        alarm=CollapseAlarm(warmup=_ALARM_WARMUP[GENERATORS[config.model.name].takes])
         if config.quality.collapse_alarm
         else None,
         rng=rng,

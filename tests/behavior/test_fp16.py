@@ -116,4 +116,4 @@ def test_the_scales_are_in_the_checkpoint(tiny: Make, half: None, tmp_path: Path
 
 
 def test_no_scale_without_need(tiny: Make) -> None:
-    assert not any(name.startswith("scale/") for name in Trainer(tiny(), data=[]).step(batch(0)))
+    assert not any(name.startswith("grad_scale/") for name in Trainer(tiny(), data=[]).step(batch(0)))

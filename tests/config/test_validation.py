@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fastgan.config import RECIPES, Config, load_config, parse_set
+from fastgan.config import Config, load_config, parse_set
 from fastgan.errors import InputError
+from fastgan.models import GENERATORS
 
 #: Options of the command line that the tests type, as fastgan.cli.train names them.
 OPTIONS = {
@@ -21,6 +22,7 @@ OPTIONS = {
     "--target-psnr": "quality.target_psnr",
 }
 MODELS = ("fast", "fusion", "article", "dcgan")
+PRESETS = {spec.name: spec.preset for spec in GENERATORS.values() if spec.preset}
 Typed = tuple[str, str, Any]
 
 
@@ -220,7 +222,7 @@ def test_suggestions_are_found() -> None:
     label = refusal("--set loss.kind=hinge --set loss.real_label=0.9")
     assert list(suggestions(label)) == ["--set loss.kind=bce", "--set loss.kind=lsgan"]
     target = refusal("--model dcgan --target-ssim 0.5")
-    assert list(suggestions(target)) == ["--model fast", "--model fusion", "--model article"]
+    assert list(suggestions(target)) == ["--model fast", "--model article", "--model fusion"]
     assert list(suggestions(refusal("--fusion adain"))) == ["--model fusion"]
     assert list(suggestions(refusal("--model fusion --batch 1"))) == ["--batch 2"]
     assert list(suggestions(refusal("--set data.style=null"))) == ["--style demo"]
@@ -256,9 +258,9 @@ def leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 def test_every_model_has_its_defaults() -> None:
     plain = dict(leaves(of("fast").model_dump()))
-    assert dict(leaves(Config().model_dump())) == plain and set(RECIPES) == {"fusion", "article", "dcgan"}
-    for name, recipe in RECIPES.items():
-        wanted = dict(leaves(recipe))
+    assert dict(leaves(Config().model_dump())) == plain and set(PRESETS) == {"fusion", "article", "dcgan"}
+    for name, preset in PRESETS.items():
+        wanted = dict(leaves(preset))
         have = dict(leaves(of(name).model_dump()))
         assert {field: have[field] for field in wanted} == wanted
         differing = {field for field in have if have[field] != plain[field]}
@@ -276,11 +278,11 @@ OTHER: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_defaults_are_overridden_field_by_field(name: str) -> None:
     base = dict(leaves(of(name).model_dump()))
     fixed = {"model.generator.stem", "data.style", "loss.content", "loss.style", "loss.ssim"}
-    for field, value in leaves(RECIPES[name]):
+    for field, value in leaves(PRESETS[name]):
         if field in fixed:
             continue
         other = OTHER.get(

@@ -10,7 +10,7 @@ from helpers.optim_updates import drift
 from torch import nn
 
 from fastgan.config.schema import OptimizerConfig
-from fastgan.models import GENERATORS
+from fastgan.models import FastGenerator
 
 CONFIGS = [
     OptimizerConfig(name="adam", lr=1e-3, beta1=0.9),
@@ -33,7 +33,7 @@ def generator() -> nn.Module:
     """A small one, with weights in channels_last as the engine has them."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = GENERATORS["fast"](4, 1)
+        made = FastGenerator(4, 1)
     return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
