@@ -84,7 +84,7 @@ class Curve(Callback):
     def on_step(self, trainer: Any, event: Any) -> None:
         self.loss_d.append(event.metrics["loss/d"])
 
-    def on_quality(self, trainer: Any, event: Any) -> None:
+    def on_evaluation(self, trainer: Any, event: Any) -> None:
         recent = self.loss_d[-20:]
         self.points.append({"step": event.step, **event.values, "loss/d": sum(recent) / len(recent)})
 

@@ -83,7 +83,7 @@ def _fastgan(config: Config, device: torch.device, options: dict[str, Any]) -> R
         assert isinstance(made, Stylizer)
         return made
 
-    return trainer.step, model
+    return trainer.train_step, model
 
 
 def _plain(config: Config, device: torch.device, options: dict[str, Any]) -> Recipe:

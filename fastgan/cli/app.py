@@ -10,6 +10,7 @@ import warnings
 import typer
 
 from fastgan.cli.bench import bench
+from fastgan.cli.commands import COMMANDS, register_command
 from fastgan.cli.evaluate import evaluate
 from fastgan.cli.generate import generate
 from fastgan.cli.info import info
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (train, stylize, generate, evaluate, bench, profile, info):
-    app.command()(command)
+    app.command()(register_command(command))
 
 
 def _version(value: bool) -> None:
@@ -48,6 +49,7 @@ def run(arguments: list[str]) -> int:
     # Pillow warns of odd metadata in files that it reads well; a broken file is told as such.
     warnings.filterwarnings("ignore", module="PIL")
     try:
+        _add_plugin_commands()
         result = app(arguments or ["--help"], standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.Exit as stop:
@@ -70,6 +72,13 @@ def run(arguments: list[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM):
             raise
         return _fail(f"{error.filename or 'a file'}: cannot be written ({error.strerror})", 2)
+
+
+def _add_plugin_commands() -> None:
+    known = {command.callback for command in app.registered_commands}
+    for command in COMMANDS.values():
+        if command not in known:
+            app.command()(command)
 
 
 def _fail(message: str, code: int) -> int:

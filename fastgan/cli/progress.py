@@ -54,16 +54,16 @@ class Progress(Callback):
         )
         if photographs is not None and photographs.shared:
             self._say("[yellow]too few photographs to hold any out: quality is measured on those trained on[/]")
-        if state.step:
-            self._say(f"resumed at step {state.step}")
-        self._first_elapsed = state.elapsed
-        self._first_progress = trainer.budget.progress(state.step, state.elapsed)
+        if state.global_step:
+            self._say(f"resumed at step {state.global_step}")
+        self._first_elapsed = state.train_seconds
+        self._first_progress = trainer.run_length.progress(state.global_step, state.train_seconds)
         if self._console.is_terminal:
             self._bar.start()
-            self._task = self._bar.add_task("training", total=1.0, step=state.step, numbers="", left="-:--")
+            self._task = self._bar.add_task("training", total=1.0, step=state.global_step, numbers="", left="-:--")
 
     def on_step(self, trainer: Any, event: StepEvent) -> None:
-        watched = trainer.task.watched
+        watched = trainer.task.progress_metrics
         for name in ("time/img_per_s", *watched):
             value = event.metrics[name]
             if math.isfinite(value):
@@ -71,7 +71,7 @@ class Progress(Callback):
         shown = [f"{title} {self._running[name]:.3f}" for name, title in watched.items() if name in self._running]
         numbers = "  ".join([f"{self._running['time/img_per_s']:.1f} img/s", *shown])
         gained = event.progress - self._first_progress
-        spent = trainer.state.elapsed - self._first_elapsed
+        spent = trainer.state.train_seconds - self._first_elapsed
         left = _clock(spent * (1 - event.progress) / gained) if gained > 0 else "-:--"
         if self._task is not None:
             self._bar.update(self._task, completed=event.progress, step=event.step, numbers=numbers, left=left)
@@ -82,7 +82,7 @@ class Progress(Callback):
     def on_rollback(self, trainer: Any, event: RollbackEvent) -> None:
         self._say(
             f"[yellow]{escape(event.fault)} at step {event.step}: back to step {event.restored_step}, "
-            f"learning rates x {event.damping:g}[/]"
+            f"learning rates x {event.lr_scale:g}[/]"
         )
 
     def on_message(self, trainer: Any, event: MessageEvent) -> None:
@@ -100,7 +100,7 @@ class Progress(Callback):
         if report["content"]["broken"]:
             self._say(f"{len(report['content']['broken'])} broken images were skipped")
         if report["result"]:
-            self._console.print(_table(report, trainer.task.baseline))
+            self._console.print(_table(report, trainer.task.baseline_label))
         self._say(f"{report['steps']} steps in {_clock(report['seconds'])}")
         self._say(f"pictures  {escape(str(self._out / 'samples'))}")
         self._say(f"report    {escape(str(self._out / 'report.html'))}")

@@ -61,7 +61,7 @@ def train(
     fusion: Annotated[
         str | None, typer.Option(help="Of --model fusion: adain, convex, additive or mlp. [default: adain]")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="What to learn: stylize. [default: stylize]")] = None,
+    task: Annotated[str | None, typer.Option(help="What to learn: stylize or generate. [default: the model's]")] = None,
     features: Annotated[
         str | None, typer.Option(help="VGG-19 weights: vgg19, torchvision, random or a file. [default: vgg19]")
     ] = None,

@@ -82,7 +82,8 @@ class LossConfig(_Section):
 
     ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
     losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_interval`` steps; ``augment``
-    names what is done to real and fake before the discriminator sees them.
+    names what is done to real and fake before the discriminator sees them. ``extra`` has weights of further loss terms
+    by name, see ``fastgan.losses.register_loss``.
     """
 
     kind: Literal["bce", "hinge", "lsgan", "wgan"] = "bce"
@@ -101,6 +102,7 @@ class LossConfig(_Section):
     r1_interval: int = Field(1, ge=1, le=1000)
     augment: list[Literal["color", "translation", "cutout"]] = []
     content_layer: str = "relu3_1"
+    extra: dict[str, Weight] = {}
 
 
 class OptimizerConfig(_Section):

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fastgan.config.schema import Config
     from fastgan.models import GeneratorSpec
 
-_PERCEPTUAL = ("content", "style", "ssim", "psnr", "tv")
+_PERCEPTUAL = ("extra", "content", "style", "ssim", "psnr", "tv")
 
 
 def check_combinations(config: Config) -> None:
@@ -30,6 +30,7 @@ def check_combinations(config: Config) -> None:
     _batch(config, spec)
     _discriminator(config)
     _inputs(config, spec)
+    _extra_losses(config)
     _adversarial(config)
     _memory(config, spec)
 
@@ -98,6 +99,15 @@ def _discriminator(config: Config) -> None:
         )
 
 
+def _extra_losses(config: Config) -> None:
+    from fastgan.losses import LOSSES
+
+    for name in config.loss.extra:
+        if name not in LOSSES:
+            known = ", ".join(LOSSES) or "none"
+            raise ValueError(f"loss.extra.{name}: there is no such loss; those registered: {known}")
+
+
 def _adversarial(config: Config) -> None:
     loss, discriminator, quality = config.loss, config.optim.discriminator, config.quality
     norm = effective_norm(config)
@@ -112,7 +122,7 @@ def _adversarial(config: Config) -> None:
         )
     if quality.target_ssim is not None and not loss.ssim:
         raise ValueError("loss.ssim: is what --target-ssim turns; give it a weight above 0")
-    if not any((loss.adversarial, loss.style, loss.content, loss.ssim, loss.psnr, loss.tv)):
+    if not any((loss.adversarial, loss.style, loss.content, loss.ssim, loss.psnr, loss.tv, *loss.extra.values())):
         raise ValueError("loss.style: every weight is 0 and nothing would be learned; give one above 0")
     bounded = discriminator.clip_weights is not None or loss.r1 > 0 or config.model.discriminator.spectral_norm
     if loss.kind == "wgan" and loss.adversarial and not bounded:

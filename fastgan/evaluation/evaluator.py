@@ -76,7 +76,12 @@ class Evaluator:
 
     @torch.no_grad()
     def measure(
-        self, images: Iterable[np.ndarray], run: Callable[[Tensor, int], Tensor] | None, first: int = 0
+        self,
+        images: Iterable[np.ndarray],
+        run: Callable[[Tensor, int], Tensor] | None,
+        first: int = 0,
+        *,
+        with_content: bool = True,
     ) -> Measures:
         """Measure photographs (H, W, 3) uint8, already reduced.
 
@@ -85,6 +90,7 @@ class Evaluator:
             run: (1, 3, H, W) in [-1, 1], and the number of the image, to the same; None measures the photographs
                 themselves.
             first: the number of the first image.
+            with_content: measure the content distance, too; it costs another pass of the encoder an image.
         """
         device = self.encoder.scale.device
         encode = self.encoder.forward  # not a compiled call: it would compile again for every photograph's size
@@ -99,19 +105,16 @@ class Evaluator:
             distance.loss.to(device)
             distance.update(features)
             values.append(distance.values[-1])
-            content_features = features if run is None else encode(content, (CONTENT_LAYER,))
-            content_distance.update(features[CONTENT_LAYER], content_features[CONTENT_LAYER])
+            if with_content:
+                content_features = features if run is None else encode(content, (CONTENT_LAYER,))
+                content_distance.update(features[CONTENT_LAYER], content_features[CONTENT_LAYER])
             pair = (result + 1) / 2, (content + 1) / 2
             ssim.update(*pair)
             psnr.update(*pair)
-        return Measures(
-            {
-                "ssim": ssim.values,
-                "psnr": psnr.values,
-                "style_distance": values,
-                "content_distance": content_distance.values,
-            }
-        )
+        measures = Measures({"ssim": ssim.values, "psnr": psnr.values, "style_distance": values})
+        if with_content:
+            measures.values["content_distance"] = content_distance.values
+        return measures
 
 
 class NoiseEvaluator:
@@ -144,7 +147,7 @@ class NoiseEvaluator:
                 metric.update(pooled)
                 values[name].append(metric.compute().item())
             ratios = [
-                (grams[layer] - wanted).square().sum() / wanted.square().sum() for layer, wanted in self.grams.items()
+                (grams[layer] - target).square().sum() / target.square().sum() for layer, target in self.grams.items()
             ]
             values["style_distance"].append(torch.stack(ratios).mean().item())
         return Measures(values)

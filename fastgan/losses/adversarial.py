@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from fastgan import ops
@@ -51,3 +52,21 @@ class AdversarialLoss(nn.Module):
     def total(self, loss_g: Tensor, loss_d: Tensor) -> Tensor:
         """L = L_G + lambda L_D (SPEC S3): reported, never minimised as a whole."""
         return loss_g + self.lambda_d * loss_d
+
+
+def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
+    """E[|dD(x)/dx|^2] on real images (Mescheder et al. 2018), differentiable in D's parameters, float32.
+
+    Where D gives a logit a patch, the squared gradient of their sum, divided by their number: the mean of the patches'
+    penalties as far as patches do not overlap.
+
+    Args:
+        discriminator: (N, 3, H, W) to logits, any shape after N.
+        real: images, (N, 3, H, W).
+    """
+    x = real.detach().requires_grad_()
+    # Eager and in float32: a compiled network has no second derivative, and squares of small gradients need the range.
+    with torch.autocast(x.device.type, enabled=False), ops.second_order():
+        logits = discriminator.forward(x)
+        (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean() / logits[0].numel()

@@ -84,19 +84,19 @@ def run(config: Config, effort: Effort, tell: Tell = lambda line: None) -> Profi
     trainer = Trainer(config)
     assert trainer.photographs is not None
     # A replayed graph has no phases: what is profiled is the step as it is recorded.
-    trainer.task.step.graphs = None
+    trainer.stepper.graph_runner = None
     source = read_ahead(config, trainer.photographs.batches, 0, trainer.device)
     try:
         tell(f"{_FIRST + effort.warmup} steps to warm up, {effort.measured} to measure, {effort.profiled} to profile")
         for _ in range(_FIRST - 1):
-            trainer.step(next(source))
+            trainer.train_step(next(source))
         with recorded(_networks(trainer)) as needed:
-            trainer.step(next(source))
+            trainer.train_step(next(source))
         if config.train.compile is True:
             networks = partial(trainer.task.networks, trainer.state)
             Compiler(True, trainer.state, networks, trainer.device, trainer.dtype, tell).start()
         for _ in range(effort.warmup):
-            trainer.step(next(source))
+            trainer.train_step(next(source))
         steps = _measure(trainer, source, effort.measured)
         profiler = _profile(trainer, source, effort.profiled)
     finally:
@@ -202,7 +202,7 @@ def _measure(trainer: Trainer, source: Generator[Tensor, None, None], count: int
         begin = time.perf_counter()
         batch = next(source)
         waited = time.perf_counter() - begin
-        metrics = trainer.step(batch)
+        metrics = trainer.train_step(batch)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
         spent = time.perf_counter() - begin
@@ -232,7 +232,7 @@ def _profile(trainer: Trainer, source: Generator[Tensor, None, None], count: int
             with record_function(f"fastgan/{_WAIT}"):
                 batch = next(source)
             with record_function(attribution.STEP):
-                trainer.step(batch)
+                trainer.train_step(batch)
                 if cuda:
                     torch.cuda.synchronize(trainer.device)
             profiler.step()

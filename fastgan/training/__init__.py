@@ -1,7 +1,8 @@
 """The training engine: ``Trainer``, its state, tasks and callbacks."""
 
-from fastgan.training.callbacks.base import Callback
+from fastgan.training.callbacks import Callback, DivergenceError
 from fastgan.training.state import TrainState
-from fastgan.training.trainer import DivergenceError, Trainer
+from fastgan.training.tasks import Task, register_task
+from fastgan.training.trainer import Trainer
 
-__all__ = ["Callback", "DivergenceError", "TrainState", "Trainer"]
+__all__ = ["Callback", "DivergenceError", "Task", "TrainState", "Trainer", "register_task"]

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from fastgan.errors import first_line
+from fastgan.errors import InputError, first_line
+from fastgan.training.state import TrainState
 from fastgan.utils.files import write_whole
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
@@ -35,6 +36,26 @@ def save_checkpoint(folder: Path, step: int, values: dict[str, Any], keep: int) 
         if old not in kept:
             old.unlink(missing_ok=True)
     return path
+
+
+def restore(state: TrainState, folder: Path, log: Callable[[str], None]) -> bool:
+    """Load the newest checkpoint that can be read into ``state``; ``log`` takes a line for each that cannot.
+
+    Returns:
+        False where there is none.
+
+    Raises:
+        InputError: it is of other networks than those of the config.
+    """
+    newest = load_newest(folder, lambda path, reason: log(f"{path}: damaged, not used ({reason})"))
+    if newest is None:
+        return False
+    path, values = newest
+    try:
+        state.load_state_dict(values)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: does not fit the networks of this config ({first_line(error)})") from None
+    return True
 
 
 def load_newest(folder: Path, on_bad: Callable[[Path, str], None]) -> tuple[Path, dict[str, Any]] | None:

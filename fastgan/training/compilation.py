@@ -20,36 +20,36 @@ if TYPE_CHECKING:
 
 #: What is added to twice eager's own error, of the root mean square: rounding in another order flips a few ReLUs more,
 #: or fewer. In float32 it is all: at 256 px a float64 yardstick takes nine times as long as what it measures.
-_FLOOR = {torch.float32: 1e-3, torch.bfloat16: 2e-3, torch.float16: 5e-4}
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-3, torch.float16: 5e-4}
 #: Gradients this much smaller than the network's largest are sums that cancel: what is left of them is rounding.
-_LEAST = 1e-3
+_MIN_GRAD_SCALE = 1e-3
 #: The share of a network's time that compiling it may win, for the guess before it is measured. On CPU the kernels of
 #: fastgan.ops have done that work already: D and VGG-19 were slower compiled (docs/tuning.md has the figures). No GPU
 #: was measured.
-_HOPE = {
+_EXPECTED_SPEEDUP = {
     "cpu": {"generator": 0.04},
     "cuda": {"generator": 0.3, "discriminator": 0.3, "encoder": 0.3},
 }
 #: Seconds that compiling one network takes, before one was.
-_COST = 30.0
+_COMPILE_SECONDS = 30.0
 #: A smaller share than this is no gain but noise.
-_LEAST_GAIN = 0.03
-#: Steps that tell how long one takes; the first of all allocates.
-_PROBED = 3
+_MIN_SPEEDUP = 0.03
+#: Steps that log how long one takes; the first of all allocates.
+_TIMED_STEPS = 3
 
 
 @dataclass(frozen=True)
-class Use:
+class CallSpec:
     """One way in which a step calls a network: on what, with which gradients, under autocast or not."""
 
     inputs: tuple[Any, ...]
-    of_input: bool = False
-    of_parameters: bool = False
+    input_grad: bool = False
+    param_grad: bool = False
     autocast: bool = True
 
 
-#: A network and its uses in a step.
-Network = tuple[nn.Module, Sequence[Use]]
+#: A network and its calls in a step.
+Network = tuple[nn.Module, Sequence[CallSpec]]
 
 
 def random_images(count: int, size: int) -> Tensor:
@@ -60,7 +60,7 @@ def random_images(count: int, size: int) -> Tensor:
 
 def output_of(network: nn.Module, example: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The network's output in the layout that a step has it in; nothing is left behind."""
-    return _results(network, Use((example,)), device, dtype)["output"]
+    return _results(network, CallSpec((example,)), device, dtype)["output"]
 
 
 class Compiler:
@@ -75,7 +75,7 @@ class Compiler:
         state: the run's; its decisions are read and written.
         networks: gives what may be compiled, by name.
         device, dtype: where, and in what arithmetic, the networks run.
-        tell: takes messages, one line each.
+        log: takes messages, one line each.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class Compiler:
         networks: Callable[[], Mapping[str, Network]],
         device: torch.device,
         dtype: torch.dtype,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self.wanted = wanted
-        self.settled = wanted is False
+        self.decided = wanted is False
         self._state = state
         self._networks = networks
         self._device, self._dtype = device, dtype
-        self._tell = tell
+        self._log = log
         self._steps: list[float] = []
-        self._cost = _COST
+        self._cost = _COMPILE_SECONDS
 
     def start(self) -> None:
         """Before the first step: compile what is wanted, or was decided before the run was interrupted."""
@@ -104,35 +104,35 @@ class Compiler:
             for name, network in self._networks().items() if chosen else ():
                 if name in chosen:
                     self._compile(name, network)
-            self.settled = True
+            self.decided = True
         elif self.wanted is True:
-            self._settle({name: self._compile(name, network) for name, network in self._networks().items()})
+            self._record({name: self._compile(name, network) for name, network in self._networks().items()})
 
-    def observe(self, seconds: float, steps_left: Callable[[float], float]) -> None:
+    def on_step_end(self, seconds: float, steps_left: Callable[[float], float]) -> None:
         """After a step of ``seconds``; ``steps_left`` tells how many are still to come if each takes so long."""
-        if self.settled:
+        if self.decided:
             return
         self._steps.append(seconds)
-        if len(self._steps) < _PROBED:
+        if len(self._steps) < _TIMED_STEPS:
             return
         step = min(self._steps[1:])
         left = steps_left(step)
-        if max(_HOPE[self._device.type].values()) * step * left < self._cost:
+        if max(_EXPECTED_SPEEDUP[self._device.type].values()) * step * left < self._cost:
             self.finish()
             return
-        self._settle({name: self._judge(name, network, left) for name, network in self._networks().items()})
+        self._record({name: self._decide(name, network, left) for name, network in self._networks().items()})
 
     def finish(self) -> None:
         """At the end of a run too short to decide in: nothing is compiled, and that is how it stays on resume."""
-        if not self.settled:
-            self._settle({})
+        if not self.decided:
+            self._record({})
 
-    def _settle(self, decisions: dict[str, dict[str, Any]]) -> None:
-        self.settled = True
+    def _record(self, decisions: dict[str, dict[str, Any]]) -> None:
+        self.decided = True
         self._state.decisions["compile"] = decisions
 
-    def _judge(self, name: str, network: Network, left: float) -> dict[str, Any]:
-        hope = _HOPE[self._device.type].get(name, 0.0)
+    def _decide(self, name: str, network: Network, left: float) -> dict[str, Any]:
+        hope = _EXPECTED_SPEEDUP[self._device.type].get(name, 0.0)
         if not hope:
             return {"compiled": False}
         eager = self._seconds(network)
@@ -144,71 +144,73 @@ class Compiler:
 
     def _compile(self, name: str, network: Network, *, eager: float | None = None) -> dict[str, Any]:
         """With ``eager``, its seconds, the network is taken back unless it is faster compiled."""
-        module, uses = network
+        module, calls = network
         begin = time.perf_counter()
-        reason = compile_verified(module, uses, self._device, self._dtype)
+        reason = compile_verified(module, calls, self._device, self._dtype)
         spent = time.perf_counter() - begin
         made: dict[str, Any] = {"compiled": reason is None, "time/compile": spent}
         if reason is None and eager is not None:
             compiled = self._seconds(network)
             made |= {"time/eager": eager, "time/compiled": compiled}
-            if compiled > (1 - _LEAST_GAIN) * eager:
-                _take_back(module)
+            if compiled > (1 - _MIN_SPEEDUP) * eager:
+                _revert_to_eager(module)
                 made["compiled"] = False
                 reason = f"{1e3 * compiled:.1f} ms a step, eager {1e3 * eager:.1f}; that took {spent:.0f} s"
         if reason is not None:
-            self._tell(f"the {name} is not compiled: {reason}")
+            self._log(f"the {name} is not compiled: {reason}")
         else:
             gain = "" if eager is None else f": {1e3 * made['time/compiled']:.1f} ms a step, eager {1e3 * eager:.1f}"
-            self._tell(f"the {name} is compiled, in {spent:.0f} s{gain}")
+            self._log(f"the {name} is compiled, in {spent:.0f} s{gain}")
         return made
 
     def _seconds(self, network: Network) -> float:
         """The least of three calls after one that allocates."""
-        module, uses = network
+        module, calls = network
         times = []
         for _ in range(4):
             begin = time.perf_counter()
-            for use in uses:
-                _results(module, use, self._device, self._dtype)
+            for call in calls:
+                _results(module, call, self._device, self._dtype)
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
             times.append(time.perf_counter() - begin)
         return min(times[1:])
 
 
-def compile_verified(network: nn.Module, uses: Sequence[Use], device: torch.device, dtype: torch.dtype) -> str | None:
-    """Compile ``network`` in place; compare outputs and gradients, of input and parameters, with eager in every use.
+def compile_verified(
+    network: nn.Module, calls: Sequence[CallSpec], device: torch.device, dtype: torch.dtype
+) -> str | None:
+    """Compile ``network`` in place; compare outputs and gradients, of input and parameters, with eager in every call.
 
     The yardstick is the same network in float32: compiled may be off by twice as much as eager is.
 
     Returns:
         None if the compiled network is kept; otherwise why not, and the network runs eagerly as before.
     """
-    eager = [_results(network, use, device, dtype) for use in uses]
+    eager = [_results(network, call, device, dtype) for call in calls]
     wanted = eager
     if dtype != torch.float32:
-        judge = copy.deepcopy(network).float()
-        wanted = [_results(judge, use, device, torch.float32) for use in uses]
-        del judge
+        reference = copy.deepcopy(network).float()
+        wanted = [_results(reference, call, device, torch.float32) for call in calls]
+        del reference
     try:
         network.compile()
-        got = [_results(network, use, device, dtype) for use in uses]
+        got = [_results(network, call, device, dtype) for call in calls]
     except Exception as error:
-        _take_back(network)
+        _revert_to_eager(network)
         return f"{type(error).__name__}: {first_line(error)[:160]}"
     for want, before, have in zip(wanted, eager, got, strict=True):
         largest = max((_rms(value) for name, value in want.items() if name.startswith("gradient of ")), default=0.0)
         for name, value in want.items():
-            scale = max(_rms(value), _LEAST * largest, 1e-30)
+            scale = max(_rms(value), _MIN_GRAD_SCALE * largest, 1e-30)
             own, off = (_rms(each[name].to(value.dtype) - value) / scale for each in (before, have))
-            if not off <= 2 * own + _FLOOR[dtype]:
-                _take_back(network)
+            if not off <= 2 * own + _TOLERANCE[dtype]:
+                _revert_to_eager(network)
                 return f"its {name} is off by {off:.1e} of its size, eager's by {own:.1e}"
     return None
 
 
-def _take_back(network: nn.Module) -> None:
+def _revert_to_eager(network: nn.Module) -> None:
     network._compiled_call_impl = None
 
 
@@ -216,21 +218,21 @@ def _rms(value: Tensor) -> float:
     return value.double().square().mean().sqrt().item()
 
 
-def _results(network: nn.Module, use: Use, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+def _results(network: nn.Module, call: CallSpec, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """Outputs and gradients by name, under random cotangents; leaves no trace in the network."""
-    first, *others = use.inputs
-    x = first.detach().requires_grad_(use.of_input)
-    parameters = dict(network.named_parameters()) if use.of_parameters else {}
-    arithmetic = dtype if use.autocast else torch.float32
-    with _as_used(network, use), autocast(device, arithmetic):
+    first, *others = call.inputs
+    x = first.detach().requires_grad_(call.input_grad)
+    parameters = dict(network.named_parameters()) if call.param_grad else {}
+    arithmetic = dtype if call.autocast else torch.float32
+    with _as_called(network, call), autocast(device, arithmetic):
         made = network(x, *others)
         outputs = made if isinstance(made, dict) else {"output": made}
-        wrt = ([x] if use.of_input else []) + list(parameters.values())
+        wrt = ([x] if call.input_grad else []) + list(parameters.values())
         if wrt:
             cotangents = [_cotangent(value) for value in outputs.values()]
             gradients = torch.autograd.grad(list(outputs.values()), wrt, cotangents, allow_unused=True)
     results = {name: value.detach() for name, value in outputs.items()}
-    names = [*(["gradient"] if use.of_input else []), *(f"gradient of {name}" for name in parameters)]
+    names = [*(["gradient"] if call.input_grad else []), *(f"gradient of {name}" for name in parameters)]
     for name, gradient in zip(names, gradients if wrt else (), strict=True):
         if gradient is not None:
             results[name] = gradient
@@ -243,14 +245,14 @@ def _cotangent(value: Tensor) -> Tensor:
 
 
 @contextmanager
-def _as_used(network: nn.Module, use: Use) -> Iterator[None]:
+def _as_called(network: nn.Module, call: CallSpec) -> Iterator[None]:
     # Batch norm and spectral norm keep what they see: the check must leave no trace in the run.
     kept = [buffer.clone() for buffer in network.buffers()]
     required = [parameter.requires_grad for parameter in network.parameters()]
     for parameter in network.parameters():
-        parameter.requires_grad_(use.of_parameters)
+        parameter.requires_grad_(call.param_grad)
     try:
-        with torch.set_grad_enabled(use.of_input or use.of_parameters):
+        with torch.set_grad_enabled(call.input_grad or call.param_grad):
             yield
     finally:
         for parameter, was in zip(network.parameters(), required, strict=True):

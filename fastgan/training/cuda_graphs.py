@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Runs on a side stream before the recording, in which libraries set themselves up.
 _WARMUPS = 3
 #: How far a replayed update may be from an eager one, of the update's size, beside twice what eager is from itself.
-_FLOOR = 1e-3
+_TOLERANCE = 1e-3
 
 Inputs = dict[str, Tensor]
 Values = dict[str, Tensor]
@@ -66,63 +66,63 @@ class StepGraph:
             self._values = self._compute(self.inputs)
 
 
-class Graphs:
+class CudaGraphRunner:
     """Replays ``compute`` where a step is of the kind that was recorded, and calls it where not.
 
     The first step of all runs as it is. The next is recorded and verified: the update that a replay makes, from the
     same state and on the same inputs, must be eager's. What fails or differs is dropped, with a message.
 
     Args:
-        compute: ``AdversarialStep.compute``.
+        compute: ``TrainStep.update``.
         device: where it runs.
-        tell: takes messages, one line each.
+        log: takes messages, one line each.
 
     Attributes:
-        waiting: while it is set nothing is recorded: something is still to be decided that changes the step.
+        paused: while it is set nothing is recorded: something is still to be decided that changes the step.
     """
 
-    def __init__(self, compute: Compute, device: torch.device, tell: Callable[[str], None]) -> None:
-        self.waiting = False
+    def __init__(self, compute: Compute, device: torch.device, log: Callable[[str], None]) -> None:
+        self.paused = False
         self.replays = 0
         self._compute = compute
         self._device = device
-        self._tell = tell
+        self._log = log
         self._warm = False
         self._dropped = False
         self._graph: StepGraph | None = None
         self._recorded: list[Any] = []
 
-    def __call__(self, state: TrainState, inputs: Inputs, *, penalised: bool = False) -> Values:
+    def __call__(self, state: TrainState, inputs: Inputs, *, with_r1: bool = False) -> Values:
         """As ``compute``."""
         if state.decisions.get("graphs", {}).get("replayed") is False:
             self._dropped = True
-        if penalised or self._dropped or self.waiting or not self._warm:
+        if with_r1 or self._dropped or self.paused or not self._warm:
             self._warm = True
-            return self._compute(state, inputs, penalised=penalised)
+            return self._compute(state, inputs, with_r1=with_r1)
         if self._graph is None:
-            return self._first(state, inputs)
-        if _kind(inputs) != self._recorded:
+            return self._capture_and_verify(state, inputs)
+        if _signature(inputs) != self._recorded:
             return self._compute(state, inputs)
         self.replays += 1
         return self._graph.replay(inputs)
 
-    def _first(self, state: TrainState, inputs: Inputs) -> Values:
-        changed = _changed(state)
+    def _capture_and_verify(self, state: TrainState, inputs: Inputs) -> Values:
+        changed = _mutable_tensors(state)
         before = [value.clone() for value in changed]
 
-        def after() -> list[Tensor]:
+        def run_and_restore() -> list[Tensor]:
             """What the step made of the state, which is put back."""
             made = [value.clone() for value in changed]
-            _put_back(changed, before)
+            _restore(changed, before)
             return made
 
         self._compute(state, inputs)
-        eager = after()
+        eager = run_and_restore()
         self._compute(state, inputs)
-        again = after()
+        again = run_and_restore()
         try:
             graph = StepGraph(lambda given: self._compute(state, given), inputs, self._device)
-            _put_back(changed, before)
+            _restore(changed, before)
             values = graph.replay(inputs)
             reason = _difference(before, eager, again, changed)
         except Exception as error:
@@ -130,18 +130,18 @@ class Graphs:
         if reason is not None:
             self._dropped = True
             state.decisions["graphs"] = {"replayed": False}
-            self._tell(f"steps are not replayed as a CUDA graph: {reason}")
-            _put_back(changed, before)
+            self._log(f"steps are not replayed as a CUDA graph: {reason}")
+            _restore(changed, before)
             return self._compute(state, inputs)
-        self._graph, self._recorded = graph, _kind(inputs)
+        self._graph, self._recorded = graph, _signature(inputs)
         state.decisions["graphs"] = {"replayed": True}
         self.replays += 1
         return values
 
 
-def open_graphs(
-    config: Config, generator: Any, compute: Compute, device: torch.device, tell: Callable[[str], None]
-) -> Graphs | None:
+def make_graph_runner(
+    config: Config, generator: Any, compute: Compute, device: torch.device, log: Callable[[str], None]
+) -> CudaGraphRunner | None:
     """What replays the steps of a run, or None. Where graphs were asked for and cannot be had, the reason is told.
 
     Raises:
@@ -152,15 +152,15 @@ def open_graphs(
         raise InputError("train.cuda_graphs: true needs a GPU; use auto or false")
     if wanted is False or device.type != "cuda":
         return None
-    reason = why_not(config, generator)
+    reason = unsupported_reason(config, generator)
     if reason is None:
-        return Graphs(compute, device, tell)
+        return CudaGraphRunner(compute, device, log)
     if wanted is True:
-        tell(f"steps are not replayed as a CUDA graph: {reason}")
+        log(f"steps are not replayed as a CUDA graph: {reason}")
     return None
 
 
-def why_not(config: Config, generator: Any) -> str | None:
+def unsupported_reason(config: Config, generator: Any) -> str | None:
     """Why the steps of a run cannot be replayed; None if they can."""
     if config.loss.augment:
         return "augmentation draws on the host"
@@ -171,11 +171,11 @@ def why_not(config: Config, generator: Any) -> str | None:
     return None
 
 
-def _kind(inputs: Inputs) -> list[Any]:
+def _signature(inputs: Inputs) -> list[Any]:
     return [(name, value.shape, value.stride(), value.dtype) for name, value in inputs.items()]
 
 
-def _changed(state: TrainState) -> list[Tensor]:
+def _mutable_tensors(state: TrainState) -> list[Tensor]:
     """All tensors that a step changes, each in its place for good."""
     found: list[Tensor] = []
     for optimizer in (state.optimizer_g, state.optimizer_d):
@@ -190,7 +190,7 @@ def _changed(state: TrainState) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _put_back(tensors: list[Tensor], values: list[Tensor]) -> None:
+def _restore(tensors: list[Tensor], values: list[Tensor]) -> None:
     for tensor, value in zip(tensors, values, strict=True):
         tensor.copy_(value)
 
@@ -199,6 +199,6 @@ def _difference(before: list[Tensor], eager: list[Tensor], again: list[Tensor], 
     for was, want, repeated, value in zip(before, eager, again, have, strict=True):
         pairs = ((want, was), (repeated, want), (value, want))
         update, noise, off = ((one.double() - other.double()).norm().item() for one, other in pairs)
-        if not off <= 2 * noise + _FLOOR * update:
+        if not off <= 2 * noise + _TOLERANCE * update:
             return f"its update is off by {off / max(update, 1e-30):.1e} of its size"
     return None

@@ -4,44 +4,42 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from fastgan.evaluation import Measures
+from fastgan.training.callbacks import Run
 from fastgan.version import __version__
-
-if TYPE_CHECKING:
-    from fastgan.training.trainer import Trainer
 
 
 def run_record(
-    trainer: Trainer, result: Measures | None, seconds: float, lines: list[dict[str, Any]], *, complete: bool
+    run: Run, result: Measures | None, seconds: float, lines: list[dict[str, Any]], *, complete: bool
 ) -> dict[str, Any]:
     """The content of ``report.json``."""
-    config, state, photographs = trainer.config, trainer.state, trainer.photographs
+    config, state, photographs = run.config, run.state, run.photographs
     rates = [line["time/img_per_s"] for line in lines[3:]] or [line["time/img_per_s"] for line in lines]
     target = {"ssim": config.quality.target_ssim, "psnr": config.quality.target_psnr}
     return {
         "fastgan": __version__,
         "model": config.model.name,
         "complete": complete,
-        "steps": state.step,
+        "steps": state.global_step,
         "batch": config.data.batch,
         "size": config.data.size,
         "seconds": round(seconds, 2),
         "img_per_s": sorted(rates)[len(rates) // 2] if rates else None,
-        "device": str(trainer.device),
-        "dtype": str(trainer.dtype).removeprefix("torch."),
+        "device": str(run.device),
+        "dtype": str(run.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "machine": _machine(trainer.device),
+        "machine": _machine(run.device),
         "content": {
             "source": config.data.content if photographs is not None else "an iterable",
             "train": len(photographs.batches.folder) if photographs is not None else None,
             "val_images": [path.name for path in photographs.val_paths] if photographs is not None else [],
             "val_is_trained_on": photographs.shared if photographs is not None else None,
-            "broken": {str(path): reason for path, reason in trainer.broken.items()},
+            "broken": {str(path): reason for path, reason in run.broken.items()},
         },
         "style": config.data.style,
         "target": {name: value for name, value in target.items() if value is not None},
@@ -50,7 +48,7 @@ def run_record(
         "best": None if state.best is None else {"step": state.best.step, "score": state.best.score},
         "decisions": state.decisions,
         "alarms": [{"step": step, "text": text} for step, text in state.alarms],
-        "baseline": _measured(trainer.start),
+        "baseline": _measured(run.baseline),
         "result": _measured(result),
     }
 

@@ -12,7 +12,7 @@ DEFAULT_STEPS = 2000
 
 
 @dataclass
-class Budget:
+class RunLength:
     """``steps`` or ``seconds`` of training, whichever is given.
 
     With steps everything here is a function of the step alone, so that runs repeat to the bit; with seconds it follows
@@ -23,7 +23,7 @@ class Budget:
     seconds: float | None = None
 
     @classmethod
-    def of(cls, config: TrainConfig, steps_per_epoch: int | None) -> Budget:
+    def from_config(cls, config: TrainConfig, steps_per_epoch: int | None) -> RunLength:
         """The budget that a config asks for. Raises ValueError for epochs of data that has no length."""
         if config.minutes is not None:
             return cls(seconds=60 * config.minutes)

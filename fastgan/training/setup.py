@@ -117,12 +117,21 @@ def read_ahead(
     return iterate(batches, step, prefetch=config.data.prefetch, workers=workers, pin=device.type == "cuda")
 
 
-def open_styles(style: str, on_broken: Callable[[Photo, str], None]) -> list[np.ndarray]:
-    """The style images, (H, W, 3) uint8 at a short side of at most 384. In a folder, broken ones are passed over.
+def check_out_not_inside_content(out: Path, content: str) -> None:
+    """Raise InputError for a run folder inside the photographs: its pictures would be trained on."""
+    if content != "demo" and out.resolve().is_relative_to(Path(content).resolve()):
+        raise InputError(f"--out {out}: lies inside --content, and its pictures would be trained on; give another")
+
+
+def open_styles(style: str | None, on_broken: Callable[[Photo, str], None]) -> list[np.ndarray]:
+    """The style images, (H, W, 3) uint8 at a short side of at most 384; none for None. In a folder, broken ones are
+    skipped.
 
     Raises:
         InputError: missing, not an image, or a folder without one that can be read.
     """
+    if style is None:
+        return []
     paths = [demo_style()] if style == "demo" else list_images(style)
     if len(paths) == 1:
         return [read_image(paths[0], reduce_to=SHORT_SIDE)]

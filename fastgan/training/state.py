@@ -22,7 +22,7 @@ class Best:
     score: float
     step: int
     ema: dict[str, Any]
-    since: int = 0
+    evals_without_gain: int = 0
 
 
 @dataclass
@@ -43,15 +43,15 @@ class TrainState:
     controller: Controller | None
     alarm: CollapseAlarm | None
     rng: torch.Generator
-    step: int = 0
-    elapsed: float = 0.0
-    damping: float = 1.0
+    global_step: int = 0
+    train_seconds: float = 0.0
+    lr_scale: float = 1.0
     rollbacks: int = 0
     best: Best | None = None
     alarms: list[tuple[int, str]] = field(default_factory=list)
     threads: int = field(default_factory=torch.get_num_threads)
     decisions: dict[str, Any] = field(default_factory=dict)
-    kept: Any = field(default=None, repr=False)
+    best_generator: Any = field(default=None, repr=False)
     _parts: tuple[str, ...] = field(
         default=("generator", "discriminator", "ema", "optimizer_g", "optimizer_d", "scaler_g", "scaler_d"), repr=False
     )
@@ -62,9 +62,9 @@ class TrainState:
         values["controller"] = None if self.controller is None else self.controller.state_dict()
         values["alarm"] = None if self.alarm is None else self.alarm.state_dict()
         values["rng"] = self.rng.get_state()
-        values["step"] = self.step
-        values["elapsed"] = self.elapsed
-        values["damping"] = self.damping
+        values["global_step"] = self.global_step
+        values["train_seconds"] = self.train_seconds
+        values["lr_scale"] = self.lr_scale
         values["rollbacks"] = self.rollbacks
         values["alarms"] = list(self.alarms)
         values["best"] = None if self.best is None else dict(vars(self.best))
@@ -89,9 +89,9 @@ class TrainState:
         if self.alarm is not None and values.get("alarm") is not None:
             self.alarm.load_state_dict(values["alarm"])
         self.rng.set_state(values["rng"].cpu())
-        self.step = int(values["step"])
-        self.elapsed = float(values["elapsed"])
-        self.damping = float(values["damping"])
+        self.global_step = int(values["global_step"])
+        self.train_seconds = float(values["train_seconds"])
+        self.lr_scale = float(values["lr_scale"])
         self.rollbacks = int(values["rollbacks"])
         self.alarms = [(int(step), str(text)) for step, text in values.get("alarms", ())]
         self.best = None if values.get("best") is None else Best(**values["best"])
@@ -103,24 +103,24 @@ class TrainState:
         parameters = itertools.chain(self.generator.parameters(), self.discriminator.parameters())
         return bool(torch.stack([parameter.detach().abs().max().float() for parameter in parameters]).isfinite().all())
 
-    def judge(self, score: float) -> None:
-        """Take a measurement of the averaged generator as it is now."""
+    def update_best(self, score: float) -> None:
+        """Record an evaluation of the averaged generator as it is now; lower is better."""
         if self.best is None or score < self.best.score:
             weights = {name: value.detach().clone() for name, value in self.ema.state_dict().items()}
-            self.best = Best(score, self.step, weights)
+            self.best = Best(score, self.global_step, weights)
         else:
-            self.best.since += 1
+            self.best.evals_without_gain += 1
 
     @property
-    def result(self) -> Any:
-        """What samples, measures and models are made of: the averaged generator, or at the end the best one."""
-        return self.ema if self.kept is None else self.kept
+    def export_generator(self) -> Any:
+        """The generator of samples, evaluations and models: the averaged one, or at the end the best one."""
+        return self.ema if self.best_generator is None else self.best_generator
 
-    def keep_best(self) -> None:
-        """Make ``result`` the generator of the best measurement."""
-        if self.best is not None and self.best.step != self.step:
-            self.kept = copy.deepcopy(self.ema)
-            self.kept.load_state_dict(self.best.ema)
+    def use_best(self) -> None:
+        """Make ``export_generator`` the generator of the best evaluation."""
+        if self.best is not None and self.best.step != self.global_step:
+            self.best_generator = copy.deepcopy(self.ema)
+            self.best_generator.load_state_dict(self.best.ema)
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of ``state_dict`` that later steps do not change."""

@@ -41,7 +41,7 @@ def test_it_learns(article: Make) -> None:
     }
     fields |= {"model.generator.width": 8, "optim.generator.lr": 0.01, "train.steps": 40}
     trainer = Trainer(article(fields))
-    first, *_, last = [trainer.step(batch(0)) for _ in range(40)]
+    first, *_, last = [trainer.train_step(batch(0)) for _ in range(40)]
     assert last["train/ssim"] > first["train/ssim"] + 0.1 and last["train/psnr"] > first["train/psnr"] + 3
 
 
@@ -50,8 +50,8 @@ def test_both_networks_learn_and_go_on_to_the_same_bits(article: Make, tmp_path:
     whole, part = Trainer(config), Trainer(config, out=tmp_path / "run")
     before = whole.state.snapshot()
     for number in range(2):
-        whole.step(batch(number))
-        part.step(batch(number))
+        whole.train_step(batch(number))
+        part.train_step(batch(number))
     changed = differences(before, whole.state.state_dict())
     for network in ("generator", "discriminator", "ema"):
         names = [f".{network}.{name}" for name, _ in getattr(whole.state, network).named_parameters()]
@@ -59,7 +59,7 @@ def test_both_networks_learn_and_go_on_to_the_same_bits(article: Make, tmp_path:
     part.save()
     resumed = Trainer(config, out=tmp_path / "run", resume=True)
     for number in (2, 3):
-        assert untimed([whole.step(batch(number))]) == untimed([resumed.step(batch(number))])
+        assert untimed([whole.train_step(batch(number))]) == untimed([resumed.train_step(batch(number))])
     assert differences(whole.state.state_dict(), resumed.state.state_dict()) == []
 
 
@@ -67,12 +67,12 @@ def test_batches_of_another_size_are_refused(article: Make) -> None:
     """Its discriminator ends in a fully connected layer."""
     trainer = Trainer(article())
     with pytest.raises(ValueError, match="a batch has 1 image or more, 32 to 32 px a side"):
-        trainer.step(batch(0, size=36))
+        trainer.train_step(batch(0, size=36))
 
 
 def test_pictures_of_any_size(article: Make, tmp_path: Path) -> None:
     trainer = Trainer(article(), out=tmp_path / "run")
-    trainer.step(batch(0))
+    trainer.train_step(batch(0))
     trainer.save()
     made, loaded = trainer.model(), fastgan.load(tmp_path / "run", device="cpu", precision="fp32")
     assert isinstance(made, Stylizer) and isinstance(loaded, Stylizer)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from fastgan.config import Config
 from fastgan.errors import InputError
 from fastgan.training import Callback, DivergenceError, Trainer
-from fastgan.training.tasks import NoiseTask, StylizeTask
+from fastgan.training.tasks import GenerateTask, StylizeTask
 
 Make = Callable[..., Config]
 
@@ -32,9 +32,9 @@ def scripted(trainer: Trainer, scores: dict[int, float]) -> Trainer:
     """Measurements of these scores, by step: all of it style distance."""
 
     def observe(state: Any) -> dict[str, float]:
-        return {"val/ssim": 1.0, "val/psnr": 20.0, "val/style_distance": scores[state.step]}
+        return {"val/ssim": 1.0, "val/psnr": 20.0, "val/style_distance": scores[state.global_step]}
 
-    trainer.task.observe = observe  # type: ignore[method-assign]
+    trainer.task.evaluate_quick = observe  # type: ignore[method-assign]
     return trainer
 
 
@@ -87,7 +87,7 @@ def test_the_best_is_resumed(tiny: Make, tmp_path: Path, no_plots: None) -> None
     first.fit()
     config = tiny({**fields, "train.steps": 8})
     second = Trainer(config, out=tmp_path / "run", resume=True)
-    assert second.state.best is not None and (second.state.best.step, second.state.best.since) == (2, 1)
+    assert second.state.best is not None and (second.state.best.step, second.state.best.evals_without_gain) == (2, 1)
     assert not differences(second.state.best.ema, first.state.best.ema)  # type: ignore[union-attr]
     assert scripted(second, {6: 0.6, 8: 0.1}).fit()["steps"] == 6
     third = Trainer(config, out=tmp_path / "run", resume=True)
@@ -105,20 +105,20 @@ def test_rollback_when_quality_falls(tiny: Make) -> None:
     config = tiny({"train.steps": 6, "quality.rollback": 2.0})
     trainer = Trainer(config, callbacks=[watch])
     falls = iter([0.5, 1.2, 0.9, 0.8])
-    trainer.task.observe = lambda state: {  # type: ignore[method-assign]
+    trainer.task.evaluate_quick = lambda state: {  # type: ignore[method-assign]
         "val/ssim": 1.0,
         "val/style_distance": next(falls),
     }
     report = trainer.fit()
     (event,) = watch.of("on_rollback")
-    assert (event.step, event.restored_step, event.damping) == (4, 2, 0.5) and "quality fell" in event.fault
+    assert (event.step, event.restored_step, event.lr_scale) == (4, 2, 0.5) and "quality fell" in event.fault
     assert [event.step for event in watch.of("on_step")] == [1, 2, 3, 3, 4, 5, 6] and report["rollbacks"] == 1
 
 
 def test_a_quality_that_keeps_falling_ends_the_run(tiny: Make) -> None:
     trainer = Trainer(tiny({"train.steps": 40, "quality.rollback": 2.0}))
     falls = iter([0.1, *[1.0] * 10])
-    trainer.task.observe = lambda state: {  # type: ignore[method-assign]
+    trainer.task.evaluate_quick = lambda state: {  # type: ignore[method-assign]
         "val/ssim": 1.0,
         "val/style_distance": next(falls),
     }
@@ -137,4 +137,4 @@ def test_scores(tiny: Make) -> None:
     ):
         task = Trainer(tiny({"loss.style": 10, "loss.ssim": 4.5, **fields}), data=[]).task
         assert isinstance(task, StylizeTask) and task.score(measured) == pytest.approx(want)
-    assert NoiseTask.score(None, {"val/kid_vgg": 3.0}) == 3.0  # type: ignore[arg-type]
+    assert GenerateTask.score(None, {"val/kid_vgg": 3.0}) == 3.0  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ def test_it_trains(tiny: Make, half: None, fields: dict[str, Any]) -> None:
     start_at(trainer, 256.0)
     before = {side: parts(trainer, side) for side in SIDES}
     for number in range(4):
-        metrics = trainer.step(batch(number))
+        metrics = trainer.train_step(batch(number))
     assert metrics["grad_scale/g"] == trainer.state.scaler_g.get_scale() > 1
     assert metrics["grad_scale/d"] == trainer.state.scaler_d.get_scale() > 1
     assert trainer.state.is_finite()
@@ -76,15 +76,15 @@ def test_what_overflows_is_left_out_and_the_other_goes_on(
     trainer = Trainer(tiny({f"optim.{side}.clip_grad": clip}), data=[])
     state = trainer.state
     start_at(trainer, 256.0)
-    trainer.step(batch(0))
+    trainer.train_step(batch(0))
     other = next(name for name in SIDES if name != side)
     before = {name: parts(trainer, name) for name in SIDES}
     scales = {name: getattr(state, f"scaler_{short}").get_scale() for name, short in SIDES.items()}
     overflow(getattr(state, side))
-    metrics = trainer.step(batch(1))
+    metrics = trainer.train_step(batch(1))
     assert equal(parts(trainer, side), before[side]) and not equal(parts(trainer, other), before[other])
     assert metrics[f"scale/{SIDES[side]}"] == scales[side] / 2 and metrics[f"scale/{SIDES[other]}"] == scales[other]
-    assert state.step == 2
+    assert state.global_step == 2
 
 
 def test_a_scale_of_a_power_of_two_changes_no_bit(tiny: Make) -> None:
@@ -94,7 +94,7 @@ def test_a_scale_of_a_power_of_two_changes_no_bit(tiny: Make) -> None:
         setattr(scaled.state, name, torch.amp.GradScaler("cpu", init_scale=2.0**10))
     for number in range(3):
         for trainer in (plain, scaled):
-            trainer.step(batch(number))
+            trainer.train_step(batch(number))
     ours, theirs = (copy.deepcopy(trainer.state.state_dict()) for trainer in (scaled, plain))
     assert ours.pop("scaler_g")["scale"] == ours.pop("scaler_d")["scale"] == 2.0**10
     del theirs["scaler_g"], theirs["scaler_d"]
@@ -116,4 +116,4 @@ def test_the_scales_are_in_the_checkpoint(tiny: Make, half: None, tmp_path: Path
 
 
 def test_no_scale_without_need(tiny: Make) -> None:
-    assert not any(name.startswith("grad_scale/") for name in Trainer(tiny(), data=[]).step(batch(0)))
+    assert not any(name.startswith("grad_scale/") for name in Trainer(tiny(), data=[]).train_step(batch(0)))

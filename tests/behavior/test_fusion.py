@@ -58,7 +58,7 @@ def fusion(tiny: Make, styles: Path) -> Make:
 
 
 def encoder_of(trainer: Trainer) -> VGGEncoder:
-    return trainer.task.step.encoder  # type: ignore[attr-defined, no-any-return]
+    return trainer.task.encoder  # type: ignore[attr-defined, no-any-return]
 
 
 def grams(encoder: VGGEncoder, image: Tensor) -> dict[str, Tensor]:
@@ -88,7 +88,7 @@ def test_one_step_is_its_formula(smooth_encoder: None, fusion: Make, structure: 
     target = {} if structure == 1 else {"quality.target_ssim": 0.5}
     trainer = Trainer(fusion({**fields, **target, "data.batch": 5, "train.steps": 40}))
     for number in range(3):
-        trainer.step(batch(number, 5))
+        trainer.train_step(batch(number, 5))
     state, encoder, config = trainer.state, encoder_of(trainer), trainer.config
     if state.controller is not None:
         state.controller.log_weight = math.log(structure)
@@ -105,7 +105,7 @@ def test_one_step_is_its_formula(smooth_encoder: None, fusion: Make, structure: 
             lambda *_: taken.extend(p.grad.clone() for p in state.generator.parameters() if p.grad is not None)
         ),
     ]
-    metrics = trainer.step(batch(7, 5))
+    metrics = trainer.train_step(batch(7, 5))
     for hook in hooks:
         hook.remove()
     assert len(passes) == 2, "the content's features are taken once, and the result's"
@@ -165,7 +165,7 @@ def test_strengths_take_turns(fusion: Make) -> None:
     seen: list[list[float]] = []
     trainer.state.generator.register_forward_pre_hook(lambda _, x: seen.append(x[2].tolist()))
     for number in range(6):
-        trainer.step(batch(number))
+        trainer.train_step(batch(number))
     assert all(first == 1 for first, _ in seen)
     drawn = [seen[0][1], seen[3][1]]
     assert all(0 < value < 1 for value in drawn) and drawn[0] != drawn[1]
@@ -177,7 +177,7 @@ def test_calibration(fusion: Make, tmp_path: Path) -> None:
     config = fusion({"train.steps": 6})
     trainer = Trainer(config, out=tmp_path / "run")
     assert trainer.state.generator.scale == 1 and trainer.state.generator.surface_scale == 1
-    trainer.step(batch(0))
+    trainer.train_step(batch(0))
     features = encoder_of(trainer)(floats(0), ("relu2_1", "relu1_1"))
     deep, surface = features["relu2_1"], features["relu1_1"]
     want = {"scale": deep.square().mean().sqrt(), "surface_scale": surface.square().mean().sqrt()}
@@ -189,10 +189,10 @@ def test_calibration(fusion: Make, tmp_path: Path) -> None:
     like.calibrate(features)
     want["moments.unit"] = like.moments.unit
     assert not torch.isclose(like.moments.unit, torch.ones(256)).all()
-    trainer.step(batch(1))
+    trainer.train_step(batch(1))
     trainer.save()
     resumed = Trainer(config, out=tmp_path / "run", resume=True)
-    resumed.step(batch(2))
+    resumed.train_step(batch(2))
     for state in (trainer.state, resumed.state):
         for network in (state.generator, state.ema):
             for name, value in want.items():
@@ -205,12 +205,12 @@ def test_resumed(fusion: Make, tmp_path: Path, mode: str) -> None:
     config = fusion({"model.fusion": mode, "train.steps": 4, "quality.target_ssim": 0.5})
     whole, part = Trainer(config), Trainer(config, out=tmp_path / "run")
     for number in range(2):
-        whole.step(batch(number))
-        part.step(batch(number))
+        whole.train_step(batch(number))
+        part.train_step(batch(number))
     part.save()
     resumed = Trainer(config, out=tmp_path / "run", resume=True)
     for number in (2, 3):
-        assert untimed([whole.step(batch(number))]) == untimed([resumed.step(batch(number))])
+        assert untimed([whole.train_step(batch(number))]) == untimed([resumed.train_step(batch(number))])
     assert differences(whole.state.state_dict(), resumed.state.state_dict()) == []
 
 
@@ -239,7 +239,7 @@ def learnt(photos: Path, styles: Path) -> Trainer:
     trainer = Trainer(load_config(overrides=[("test", name, value) for name, value in fields.items()]))
     images = batch(0, 3)
     for _ in range(90):
-        trainer.step(images)
+        trainer.train_step(images)
     return trainer
 
 
@@ -281,7 +281,7 @@ def test_measures_pair_photographs_with_styles(fusion: Make, tmp_path: Path) -> 
     for number in range(24):
         save_picture(picture(40, 48, number), tmp_path / f"{number}.png")
     trainer = Trainer(fusion({"data.val_images": 3, "data.content": str(tmp_path)}))
-    trainer.step(batch(0))
+    trainer.train_step(batch(0))
     stylizer, held = trainer.model(), trainer.task.val_images
     encoder = encoder_of(trainer)
     assert isinstance(stylizer, Stylizer) and len(held) == 3
@@ -296,7 +296,7 @@ def test_measures_pair_photographs_with_styles(fusion: Make, tmp_path: Path) -> 
     measured = trainer.task.finish(trainer.state).values["style_distance"]
     assert [close_distance(each, encoder) for each in want] == measured
     assert all(abs(a / b - 1) > 0.05 for a, b in zip(want, other, strict=True)), "which style it is would not show"
-    observed = trainer.task.observe(trainer.state)["val/style_distance"]
+    observed = trainer.task.evaluate_quick(trainer.state)["val/style_distance"]
     assert observed == close_distance(float(np.mean(want)), encoder)
     start = trainer.task.start().values["style_distance"]
     plain = [torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1 for image in held]
@@ -364,7 +364,7 @@ def test_strength_may_be_each_images_own(learnt: Trainer) -> None:
 @pytest.mark.parametrize("size", [(110, 151), (77, 190)])
 def test_tiles_meet_without_seams(fusion: Make, mode: str, size: tuple[int, int]) -> None:
     trainer = Trainer(fusion({"model.fusion": mode}))
-    trainer.step(batch(0))
+    trainer.train_step(batch(0))
     made = trainer.model()
     assert isinstance(made, Stylizer)
     tile, code = made.min_tile, made.code(STYLES["red"])
@@ -386,7 +386,7 @@ def test_tiles_meet_without_seams(fusion: Make, mode: str, size: tuple[int, int]
 def test_round_trip(fusion: Make, tmp_path: Path) -> None:
     trainer = Trainer(fusion(), out=tmp_path / "run")
     for number in range(3):
-        trainer.step(batch(number))
+        trainer.train_step(batch(number))
     trainer.save()
     made, loaded = trainer.model(), fastgan.load(tmp_path / "run", device="cpu", precision="fp32")
     assert isinstance(made, Stylizer) and isinstance(loaded, Stylizer)

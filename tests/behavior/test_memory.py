@@ -60,10 +60,10 @@ def test_no_network_sees_more_than_a_part(tiny: Make) -> None:
     def note(name: str) -> Callable[..., None]:
         return lambda _, inputs: seen.setdefault(name, set()).add(len(inputs[0]))
 
-    networks = {"generator": trainer.state.generator, "encoder": trainer.task.step.encoder}  # type: ignore[attr-defined]
+    networks = {"generator": trainer.state.generator, "encoder": trainer.task.encoder}  # type: ignore[attr-defined]
     for name, network in {**networks, "discriminator": trainer.state.discriminator}.items():
         network.register_forward_pre_hook(note(name))
-    trainer.step(batch(0, 5))
+    trainer.train_step(batch(0, 5))
     assert seen == {name: {1, 2} for name in (*networks, "discriminator")}
 
 
@@ -72,8 +72,8 @@ def test_one_step_of_each_network_whatever_the_parts(tiny: Make) -> None:
     steps: list[str] = []
     for name, optimizer in (("D", trainer.state.optimizer_d), ("G", trainer.state.optimizer_g)):
         optimizer.register_step_post_hook(lambda *_, name=name: steps.append(name))
-    trainer.step(batch(0, 4))
-    assert steps == ["D", "G"] and trainer.state.step == 1
+    trainer.train_step(batch(0, 4))
+    assert steps == ["D", "G"] and trainer.state.global_step == 1
 
 
 @pytest.mark.usefixtures("smooth_encoder")
@@ -107,11 +107,11 @@ def test_recomputed_activations_give_the_same_bits(tiny: Make, precision: str) -
     assert saved_bytes(lambda: twice.state.generator(images)) < 0.5 * saved_bytes(lambda: plain.state.generator(images))
     for number in range(2):
         for trainer in (plain, twice):
-            trainer.step(batch(number))
+            trainer.train_step(batch(number))
     assert differences(twice.state.state_dict(), plain.state.state_dict()) == []
     apart = copy.deepcopy(twice.state.generator)
     before = weights(apart)
-    twice.step(batch(2))
+    twice.train_step(batch(2))
     assert equal(weights(apart), before)  # a copy calls its own stages
     assert torch.equal(apart(images), copy.deepcopy(plain.state.generator)(images))
 

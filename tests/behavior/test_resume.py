@@ -59,10 +59,10 @@ def test_stopped_runs_go_on_to_the_same_bits(tiny: Make, tmp_path: Path, whole: 
     run = tmp_path / "run"
     for number, step in enumerate(steps):
         Trainer(tiny(FIELDS), out=run, callbacks=[StopAt(step)], resume=number > 0).fit()
-        assert newest(run)["step"] == step
+        assert newest(run)["global_step"] == step
     watch = Recorder()
     trainer = Trainer(tiny(FIELDS), out=run, callbacks=[watch], resume=True)
-    assert trainer.state.step == steps[-1]
+    assert trainer.state.global_step == steps[-1]
     report = trainer.fit()
     assert report["complete"] and [event.step for event in watch.of("on_step")] == list(range(steps[-1] + 1, 11))
     assert_same_run(run, whole)
@@ -74,7 +74,7 @@ def test_crashed_runs_go_on_from_the_last_checkpoint(tiny: Make, tmp_path: Path,
     run = tmp_path / "run"
     with pytest.raises(OSError, match="gone"):
         Trainer(tiny(FIELDS), out=run, callbacks=[StopAt(8, OSError("gone"))]).fit()
-    assert newest(run)["step"] == 6 and len(read_lines(run)) == 8
+    assert newest(run)["global_step"] == 6 and len(read_lines(run)) == 8
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "loss/g": 0.')  # a crash in the middle of a line
     Trainer(tiny(FIELDS), out=run, resume=True).fit()
@@ -151,7 +151,7 @@ def test_a_truncated_checkpoint_is_named_and_the_one_before_used(tiny: Make, tmp
     last.write_bytes(last.read_bytes()[:-1000])
     watch = Recorder()
     trainer = Trainer(tiny(FIELDS), out=run, callbacks=[watch], resume=True)
-    assert trainer.state.step == 6
+    assert trainer.state.global_step == 6
     trainer.fit()
     texts = [event.text for event in watch.of("on_message")]
     assert len(texts) == 1 and str(last) in texts[0] and "damaged, not used" in texts[0]
@@ -164,7 +164,7 @@ def test_resume_without_a_checkpoint_starts_afresh(tiny: Make, tmp_path: Path, w
         Trainer(tiny(FIELDS), out=run, callbacks=[StopAt(2, OSError("gone"))], resume=True).fit()
     assert not list(run.glob("checkpoints/*")) and len(read_lines(run)) == 2
     trainer = Trainer(tiny(FIELDS), out=run, resume=True)
-    assert trainer.state.step == 0
+    assert trainer.state.global_step == 0
     trainer.fit()
     assert_same_run(run, whole)
 
@@ -216,13 +216,13 @@ def test_state_round_trip(tiny: Make) -> None:
     """What is saved is all there is: a trainer made of it computes what the first would have."""
     one = Trainer(tiny(FIELDS))
     for number in range(3):
-        one.step(batch(number))
+        one.train_step(batch(number))
     saved = one.state.snapshot()
     other = Trainer(tiny({**FIELDS, "train.seed": 77}))
     other.state.load_state_dict(saved)
     for number in range(3, 6):
-        one.step(batch(number))
-        other.step(batch(number))
+        one.train_step(batch(number))
+        other.train_step(batch(number))
     assert differences(one.state.state_dict(), other.state.state_dict()) == []
     assert saved["step"] == 3 and differences(saved, one.state.state_dict())  # a snapshot stays what it was
 

@@ -51,18 +51,18 @@ def test_the_last_good_state_is_restored_and_the_rates_halved(tiny: Make, tmp_pa
     trainer = Trainer(tiny(fields), out=tmp_path / "run", data=batches({6}), callbacks=[watch, snapshots])
     trainer.fit()
     (event,) = watch.of("on_rollback")
-    assert (event.step, event.restored_step, event.damping) == (6, 3, 0.5)
+    assert (event.step, event.restored_step, event.lr_scale) == (6, 3, 0.5)
     good = {name: value for name, value in without_damping(snapshots.after[3]).items() if name != "controller"}
     restored = {name: value for name, value in without_damping(snapshots.restored[0]).items() if name != "controller"}
     assert differences(good, restored) == []
-    assert trainer.state.damping == 0.5 and trainer.state.rollbacks == 1
+    assert trainer.state.lr_scale == 0.5 and trainer.state.rollbacks == 1
     assert all(parameter.isfinite().all() for parameter in trainer.state.generator.parameters())
     # The steps taken back stand once in the metrics, and the run has as many steps as it was asked for.
     assert [line["step"] for line in read_lines(tmp_path / "run")] == list(range(1, 9))
     assert None not in [line["loss/g"] for line in read_lines(tmp_path / "run")]
     plain = Trainer(tiny(fields))
-    plain.state.step = 5
-    assert 0 < snapshots.rates[6] == pytest.approx(plain.step(floats(1))["lr/g"] / 2)
+    plain.state.global_step = 5
+    assert 0 < snapshots.rates[6] == pytest.approx(plain.train_step(floats(1))["lr/g"] / 2)
 
 
 def test_a_rollback_before_the_first_measurement(tiny: Make) -> None:
@@ -81,14 +81,14 @@ def test_bounded(tiny: Make) -> None:
         trainer.fit()
     assert issubclass(DivergenceError, FastganError) and not isinstance(caught.value, InputError)
     events = watch.of("on_rollback")
-    assert [event.damping for event in events] == [0.5, 0.25, 0.125] and watch.names()[-1] == "close"
+    assert [event.lr_scale for event in events] == [0.5, 0.25, 0.125] and watch.names()[-1] == "close"
 
 
 def test_several_scattered_rollbacks_are_survived(tiny: Make) -> None:
     watch = Recorder()
     trainer = Trainer(tiny({"train.steps": 12}), data=batches({3, 9, 14}), callbacks=[watch])
     assert trainer.fit()["rollbacks"] == 3
-    assert trainer.state.step == 12 and len(watch.of("on_rollback")) == 3
+    assert trainer.state.global_step == 12 and len(watch.of("on_rollback")) == 3
     assert all(math.isfinite(event.metrics["loss/g"]) for event in watch.of("on_step"))
 
 
@@ -96,12 +96,12 @@ def test_damping_survives_a_resume(tiny: Make, tmp_path: Path, no_plots: None) -
     fields = {"train.steps": 6, "checkpoint.every": 2}
     Trainer(tiny(fields), out=tmp_path / "run", data=batches({3})).fit()
     trainer = Trainer(tiny({**fields, "train.steps": 8}), out=tmp_path / "run", data=batches(set()), resume=True)
-    assert (trainer.state.damping, trainer.state.rollbacks, trainer.state.step) == (0.5, 1, 6)
+    assert (trainer.state.lr_scale, trainer.state.rollbacks, trainer.state.global_step) == (0.5, 1, 6)
 
 
 def test_no_rollback_in_a_single_step(tiny: Make) -> None:
-    """``trainer.step`` is the caller's own loop: it tells, and does nothing about it."""
-    metrics = Trainer(tiny()).step(torch.full((1, 3, 32, 32), math.nan))
+    """``trainer.train_step`` is the caller's own loop: it tells, and does nothing about it."""
+    metrics = Trainer(tiny()).train_step(torch.full((1, 3, 32, 32), math.nan))
     assert math.isnan(metrics["loss/g"])
 
 
@@ -122,8 +122,10 @@ def test_the_data_goes_back_too(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> 
     trainer = Trainer(tiny({"train.steps": 6, "data.prefetch": 2}), callbacks=[Poison(3, "generator")])
     assert trainer.photographs is not None
     seen: list[tuple[int, torch.Tensor]] = []
-    step = trainer.step
-    monkeypatch.setattr(trainer, "step", lambda batch: (seen.append((trainer.state.step, batch)), step(batch))[1])
+    step = trainer.train_step
+    monkeypatch.setattr(
+        trainer, "train_step", lambda batch: (seen.append((trainer.state.global_step, batch)), step(batch))[1]
+    )
     trainer.fit()
     assert [number for number, _ in seen] == [0, 1, 2, 3, 2, 3, 4, 5]
     for number, images in seen:
@@ -135,23 +137,23 @@ def test_a_broken_state_is_not_kept_as_good(tiny: Make, network: str, monkeypatc
     """Weights gone bad in the very step after which the state would be kept, under losses that are finite."""
     watch = Recorder()
     trainer = Trainer(tiny({"train.steps": 6}), callbacks=[watch])
-    poison, step = Poison(4, network), trainer.step
+    poison, step = Poison(4, network), trainer.train_step
 
     def poisoned(images: torch.Tensor) -> dict[str, float]:
         metrics = step(images)
-        poison.on_step(trainer, SimpleNamespace(step=trainer.state.step))
+        poison.on_step(trainer, SimpleNamespace(step=trainer.state.global_step))
         return metrics
 
-    monkeypatch.setattr(trainer, "step", poisoned)
+    monkeypatch.setattr(trainer, "train_step", poisoned)
     trainer.fit()
     assert [(event.step, event.restored_step) for event in watch.of("on_rollback")] == [(4, 2)]
-    assert trainer.state.step == 6 and trainer.state.is_finite()
+    assert trainer.state.global_step == 6 and trainer.state.is_finite()
 
 
 @pytest.mark.parametrize("network", ["generator", "discriminator"])
 def test_a_state_broken_by_a_callback_is_not_kept_as_good(tiny: Make, network: str) -> None:
     class WhenMeasured(Poison):
-        def on_quality(self, trainer: Trainer, event: Any) -> None:
+        def on_evaluation(self, trainer: Trainer, event: Any) -> None:
             Poison.on_step(self, trainer, event)
 
         def on_step(self, trainer: Trainer, event: Any) -> None:

@@ -43,11 +43,11 @@ def test_clipped_weights(tiny: Make, side: str, name: str) -> None:
     fields = NOISE if name == "dcgan" else {}
     whole, bounded = Trainer(tiny(fields)), Trainer(tiny({**fields, f"optim.{side}.clip_weights": 0.01}))
     for trainer in (whole, bounded):
-        trainer.step(batch(0))
+        trainer.train_step(batch(0))
     made = weights(getattr(whole.state, side))
     cut = [p.clamp(-0.01, 0.01) for p in made]
     assert not equal(cut, made) and equal(weights(getattr(bounded.state, side)), cut)
-    bounded.step(batch(1))
+    bounded.train_step(batch(1))
     for each in SIDES:
         largest = max(float(p.abs().max()) for p in weights(getattr(bounded.state, each)))
         assert (largest <= torch.tensor(0.01).item()) == (each == side)
@@ -117,7 +117,7 @@ def test_labels(tiny: Make, kind: str) -> None:
 def test_kinds(tiny: Make, kind: str) -> None:
     bound = {"optim.discriminator.clip_weights": 0.05} if kind == "wgan" else {}
     trainer = Trainer(tiny({**PLAIN, **bound, "loss.kind": kind}))
-    trainer.step(batch(9))
+    trainer.train_step(batch(9))
     seen = Seen(trainer, batch(0))
     real, fake, again = seen.logits()
     d, g = {
@@ -135,7 +135,7 @@ def test_without_an_adversarial_part_d_stays_as_it_is(tiny: Make) -> None:
     before = copy.deepcopy(trainer.state.discriminator.state_dict())
     g = weights(trainer.state.generator)
     for number in range(3):
-        metrics = trainer.step(batch(number))
+        metrics = trainer.train_step(batch(number))
         assert metrics["loss/d"] != metrics["loss/d"] and "loss/r1" not in metrics
     assert differences(trainer.state.discriminator.state_dict(), before) == []
     assert not any(each["step"] for each in trainer.state.optimizer_d.state_dict()["state"].values())
@@ -160,8 +160,8 @@ def test_spectral_norm(tiny: Make, fields: dict[str, Any], precision: str) -> No
     trainer = Trainer(tiny({**fields, "model.discriminator.spectral_norm": True}))
     free = Trainer(tiny(fields))
     for number in range(15):
-        trainer.step(batch(number % 3))
-        free.step(batch(number % 3))
+        trainer.train_step(batch(number % 3))
+        free.train_step(batch(number % 3))
     # The estimate lags behind weights that move: by a quarter of what free weights are off by, at most.
     off = 0.2
     assert sigmas(trainer.state.discriminator) == pytest.approx(
@@ -208,10 +208,10 @@ def test_average(tiny: Make) -> None:
     """Parameters by the recursion, shorter at first; running statistics as the generator has them."""
     for ema, at in ((0.0, 0), (0.95, 0), (0.95, 500)):
         trainer = Trainer(tiny({**NOISE, "optim.ema": ema, "train.steps": 1000}))
-        trainer.state.step = at
+        trainer.state.global_step = at
         for number in range(3):
             before = weights(trainer.state.ema)
-            trainer.step(batch(number))
+            trainer.train_step(batch(number))
             live, average = trainer.state.generator, trainer.state.ema
             decay = min(ema, (1 + at + number) / (10 + at + number))
             want = [decay * old + (1 - decay) * new for old, new in zip(before, weights(live), strict=True)]
@@ -228,7 +228,7 @@ def test_augmentation(tiny: Make) -> None:
     """D learns from changed images, G through the change; what is logged is of the images as they are."""
     kinds = ["color", "translation", "cutout"]
     trainer = Trainer(tiny({**PLAIN, "loss.augment": kinds}))
-    trainer.step(batch(5))
+    trainer.train_step(batch(5))
     seen = Seen(trainer, batch(0))
     z, real = torch.randn(2, 6, generator=seen.rng), floats(0)
     fake = seen.g(z)
@@ -263,7 +263,7 @@ TOOLS: dict[str, dict[str, Any]] = {
 
 
 def repeats(one: Trainer, other: Trainer, number: int) -> bool:
-    values = [untimed([trainer.step(batch(number))])[0] for trainer in (one, other)]
+    values = [untimed([trainer.train_step(batch(number))])[0] for trainer in (one, other)]
     return str(values[0]) == str(values[1])  # not a number is none of another's either, but prints as one
 
 
@@ -278,7 +278,7 @@ def test_resumed(tiny: Make, tmp_path: Path, name: str, fields: dict[str, Any]) 
         assert repeats(whole, part, number)
     part.save()
     resumed = Trainer(config, out=tmp_path / "run", resume=True)
-    assert resumed.state.step == 3
+    assert resumed.state.global_step == 3
     for number in range(3, 6):
         assert repeats(whole, resumed, number)
     assert differences(whole.state.state_dict(), resumed.state.state_dict()) == []

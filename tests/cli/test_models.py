@@ -30,7 +30,7 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fastgan.evaluation.evaluator.MEASURED", 16)
         patch.setattr("fastgan.training.tasks.generate.MEASURED", 16)
-        patch.setattr("fastgan.training.tasks.generate._OBSERVED", 8)
+        patch.setattr("fastgan.training.tasks.generate._NUM_QUICK_EVAL_IMAGES", 8)
         patch.setattr("fastgan.evaluation.report._write_plots", lambda *_: [], raising=False)
         yield
 

@@ -241,10 +241,10 @@ def test_a_full_disk_is_told_in_a_line_and_damages_nothing(given: list[object], 
 def test_divergence_is_told_in_a_line(
     fastgan: Command, given: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastgan.training.steps import StylizeStep
+    from fastgan.training.train_step import TrainStep
 
-    call = StylizeStep.__call__
-    monkeypatch.setattr(StylizeStep, "__call__", lambda *a: {**call(*a), "loss/g": float("nan")})
+    call = TrainStep.__call__
+    monkeypatch.setattr(TrainStep, "__call__", lambda *a: {**call(*a), "loss/g": float("nan")})
     done = fastgan(*given, "--out", tmp_path / "run")
     assert done.code == 1 and "Traceback" not in done.err
     assert done.err.splitlines()[-1].startswith("fastgan: a loss was not finite")

@@ -348,6 +348,6 @@ def test_a_run_from_shards_is_the_run_from_the_folder(
     config = tiny({"data.content": str(tmp_path / "shards")})
     Trainer(config, out=tmp_path / "halves", callbacks=[StopAt(2)]).fit()
     resumed = Trainer(config, out=tmp_path / "halves", resume=True)
-    assert resumed.state.step == 2
+    assert resumed.state.global_step == 2
     resumed.fit()
     assert differences(resumed.state.snapshot(), states["shards"]) == []

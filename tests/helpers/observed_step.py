@@ -99,7 +99,7 @@ class Seen:
             hooks.append(
                 optimizer.register_step_post_hook(lambda *_, s=side, n=network: self.stepped.update({s: weights(n)}))
             )
-        self.metrics = trainer.step(images)
+        self.metrics = trainer.train_step(images)
         for hook in hooks:
             hook.remove()
         self.d, self.g = self.before["discriminator"], self.before["generator"]

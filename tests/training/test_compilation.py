@@ -26,11 +26,11 @@ from fastgan.models import (
 )
 from fastgan.training import Trainer
 from fastgan.training import compilation as compiling
-from fastgan.training.compilation import Compiler, Use, compile_verified, random_images
+from fastgan.training.compilation import CallSpec, Compiler, compile_verified, random_images
 
 CPU = torch.device("cpu")
 IMAGES = random_images(2, 32)
-TRAINED = [Use((IMAGES,), of_parameters=True), Use((IMAGES,), of_input=True)]
+TRAINED = [CallSpec((IMAGES,), param_grad=True), CallSpec((IMAGES,), input_grad=True)]
 Make = Callable[..., Config]
 
 
@@ -57,11 +57,11 @@ def normed() -> nn.Module:
     return network
 
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[Use]]] = {
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[CallSpec]]] = {
     "fast": (partial(FastGenerator, 4, 1), TRAINED),
     "fast-conv9": (partial(FastGenerator, 4, 1, stem="conv9"), TRAINED),
     "article": (partial(ArticleGenerator, 4, 1), TRAINED),
-    "dcgan": (partial(DCGANGenerator, 4, size=32, z_dim=6), [Use((torch.randn(2, 6),), of_parameters=True)]),
+    "dcgan": (partial(DCGANGenerator, 4, size=32, z_dim=6), [CallSpec((torch.randn(2, 6),), param_grad=True)]),
     "patch": (partial(PatchGAN, 4, 2), TRAINED),
     "patch-spectral": (normed, TRAINED),
     "article-d": (partial(ArticleDiscriminator, 4, 2, size=32), TRAINED),
@@ -69,8 +69,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[Use]]] = {
     "vgg": (
         partial(VGGEncoder, ("relu1_1", "relu2_1"), "random"),
         [
-            Use((IMAGES, ("relu2_1",)), autocast=False),
-            Use((IMAGES, ("relu1_1", "relu2_1")), of_input=True, autocast=False),
+            CallSpec((IMAGES, ("relu2_1",)), autocast=False),
+            CallSpec((IMAGES, ("relu1_1", "relu2_1")), input_grad=True, autocast=False),
         ],
     ),
 }
@@ -106,33 +106,19 @@ def test_the_check_has_seen_all_that_a_step_does(front_half: None, tiny: Make, f
     fields = {**fields, "train.compile": True, "train.precision": "bf16"}
     watch = Recorder()
     trainer = Trainer(tiny(fields), data=[batch(0), batch(1)], callbacks=[watch])
-    step, compiled = trainer.task.step, []
+    step, compiled = trainer.stepper, []
 
     def call(*args: Any) -> Any:
         with torch.compiler.set_stance("fail_on_recompile"):
             compiled.append(True)
             return step(*args)
 
-    call.phases, call.guarded, call.graphs = step.phases, step.guarded, None  # type: ignore[attr-defined]
-    trainer.task.step = call  # type: ignore[assignment]
-    networks = trainer.task.networks
-    trainer.task.networks = networks_of(networks, step)  # type: ignore[method-assign]
+    call.phases, call.graph_runner = step.phases, None  # type: ignore[attr-defined]
+    trainer.stepper = call  # type: ignore[assignment]
     trainer.fit()
     assert len(compiled) == 2
     assert all(" is compiled, in " in event.text for event in watch.of("on_message"))
     assert all(made["compiled"] for made in trainer.state.decisions["compile"].values())
-
-
-def networks_of(networks: Callable[..., Any], step: Any) -> Callable[..., Any]:
-    def call(state: Any) -> Any:
-        task = networks.__self__  # type: ignore[attr-defined]
-        watched, task.step = task.step, step
-        try:
-            return networks(state)
-        finally:
-            task.step = watched
-
-    return call
 
 
 def wrong_output(network: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -251,7 +237,7 @@ def test_on_cpu_only_the_generator_is_tried(monkeypatch: pytest.MonkeyPatch, tin
     compiler = compiler_of(trainer, told)
     compiler.start()
     for _ in range(3):
-        compiler.observe(1.0, lambda _: 10000)
+        compiler.on_step_end(1.0, lambda _: 10000)
     assert len(told) == 1 and told[0].startswith("the generator is compiled")
     made = trainer.state.decisions["compile"]
     assert made["discriminator"] == made["encoder"] == {"compiled": False}
@@ -284,10 +270,10 @@ def test_auto_weighs_what_is_won_against_what_it_takes(
     compiler = compiler_of(trainer, told, {"generator": (trainer.state.generator, TRAINED)})
     compiler.start()
     for seconds in (9 * step, 1.1 * step):  # the first of all allocates
-        compiler.observe(seconds, lambda _: left)
-        assert not compiler.settled and trainer.state.decisions == {}
-    compiler.observe(step, lambda _: left)
-    assert compiler.settled
+        compiler.on_step_end(seconds, lambda _: left)
+        assert not compiler.decided and trainer.state.decisions == {}
+    compiler.on_step_end(step, lambda _: left)
+    assert compiler.decided
     made = trainer.state.decisions["compile"]
     assert [each["compiled"] for each in made.values()] == ([kept] if tried or 0.04 * step * left >= 30 else [])
     assert (trainer.state.generator._compiled_call_impl is not None) is kept
@@ -309,7 +295,7 @@ def test_what_one_took_is_what_the_next_would(monkeypatch: pytest.MonkeyPatch, t
     compiler = compiler_of(trainer, told)
     compiler.start()
     for _ in range(3):
-        compiler.observe(1.0, lambda _: 2000)
+        compiler.on_step_end(1.0, lambda _: 2000)
     made = trainer.state.decisions["compile"]
     assert {name: each["compiled"] for name, each in made.items()} == {
         "generator": True,
@@ -354,7 +340,7 @@ def test_a_resumed_run_does_as_was_decided(
 def test_a_rollback_keeps_what_was_decided(monkeypatch: pytest.MonkeyPatch, tiny: Make) -> None:
     trainer = Trainer(tiny({"train.compile": "auto"}), data=[batch(n) for n in range(4)])
     trainer.fit()
-    trainer._roll_back("a test")
+    trainer._rollback.restore(trainer, "a test")
     assert trainer.state.decisions == {"compile": {}}
 
 

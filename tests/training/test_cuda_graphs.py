@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fastgan.errors import InputError
 from fastgan.training import Trainer, cuda_graphs
-from fastgan.training.cuda_graphs import Graphs, StepGraph, why_not
-from fastgan.training.steps import AdversarialStep
+from fastgan.training.cuda_graphs import CudaGraphRunner, StepGraph, unsupported_reason
+from fastgan.training.train_step import TrainStep
 
 CPU = torch.device("cpu")
 #: No augmentation, which the recipe of images from noise has.
@@ -26,9 +26,9 @@ def taped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StepGraph, "_record", record_on_tape)
 
 
-def replaying(trainer: Trainer, told: list[str] | None = None) -> Graphs:
-    made = Graphs(trainer.task.step.compute, CPU, (told if told is not None else []).append)
-    trainer.task.step.graphs = made
+def replaying(trainer: Trainer, told: list[str] | None = None) -> CudaGraphRunner:
+    made = CudaGraphRunner(trainer.stepper.update, CPU, (told if told is not None else []).append)
+    trainer.stepper.graph_runner = made
     return made
 
 
@@ -64,7 +64,7 @@ def test_replayed_steps_are_the_steps(tiny: Make, taped: None, name: str) -> Non
     lines: list[list[dict[str, Any]]] = [[], []]
     for number in range(6):
         for trainer, kept in zip((plain, replayed), lines, strict=True):
-            kept.append(trainer.step(batch(number)))
+            kept.append(trainer.train_step(batch(number)))
     assert told == [] and runner.replays == replays
     for one, other in zip(*map(untimed, lines), strict=True):
         assert one == pytest.approx(other, rel=0, abs=0, nan_ok=True)
@@ -80,7 +80,7 @@ def test_gradient_scales_are_replayed(tiny: Make, taped: None, monkeypatch: pyte
     scales = []
     for number in range(5):
         for trainer in (plain, replayed):
-            metrics = trainer.step(batch(number))
+            metrics = trainer.train_step(batch(number))
         scales.append(metrics["grad_scale/g"])
     assert runner.replays == 4 and len(set(scales)) > 2 and same_state(plain, replayed)
 
@@ -102,12 +102,14 @@ def test_the_devices_part_reads_nothing_that_changes_on_the_host(
     tiny: Make, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, poisoned = (Trainer(tiny(fields), data=[]) for _ in range(2))
-    compute = AdversarialStep.compute
+    update = TrainStep.update
 
-    def call(self: AdversarialStep, state: Any, inputs: dict[str, Tensor], **options: Any) -> Any:
+    def call(self: TrainStep, state: Any, inputs: dict[str, Tensor], **options: Any) -> Any:
         if state is not poisoned.state:
-            return compute(self, state, inputs, **options)
-        kept = {name: getattr(state, name) for name in ("step", "rng", "controller", "damping", "elapsed")}
+            return update(self, state, inputs, **options)
+        kept = {
+            name: getattr(state, name) for name in ("global_step", "rng", "controller", "lr_scale", "train_seconds")
+        }
         groups = [optimizer.param_groups[0] for optimizer in (state.optimizer_g, state.optimizer_d)]
         rates = [group["lr"] for group in groups]
         for name in kept:
@@ -115,17 +117,17 @@ def test_the_devices_part_reads_nothing_that_changes_on_the_host(
         for group in groups:
             group["lr"] = math.nan
         try:
-            return compute(self, state, inputs, **options)
+            return update(self, state, inputs, **options)
         finally:
             for name, value in kept.items():
                 setattr(state, name, value)
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate
 
-    monkeypatch.setattr(AdversarialStep, "compute", call)
+    monkeypatch.setattr(TrainStep, "update", call)
     for number in range(3):
         for trainer in (plain, poisoned):
-            trainer.step(batch(number))
+            trainer.train_step(batch(number))
     assert same_state(plain, poisoned)
 
 
@@ -134,7 +136,7 @@ def test_steps_of_another_shape_run_as_they_are(tiny: Make, taped: None) -> None
     runner = replaying(replayed)
     for number, count in enumerate((2, 2, 3, 2, 1, 2)):
         for trainer in (plain, replayed):
-            trainer.step(batch(number, count))
+            trainer.train_step(batch(number, count))
     assert runner.replays == 3 and same_state(plain, replayed)
 
 
@@ -143,25 +145,25 @@ def test_a_rollback_lies_where_the_graph_reads(tiny: Make, taped: None) -> None:
     plain, replayed = (Trainer(tiny(), data=[]) for _ in range(2))
     runner = replaying(replayed)
     for trainer in (plain, replayed):
-        trainer.step(batch(0))
-        trainer.step(batch(1))
-        trainer._good = trainer.state.snapshot()
-        trainer.step(batch(2))
-        trainer._roll_back("a test")
-        metrics = trainer.step(batch(3))
+        trainer.train_step(batch(0))
+        trainer.train_step(batch(1))
+        trainer._rollback.keep(trainer.state)
+        trainer.train_step(batch(2))
+        trainer._rollback.restore(trainer, "a test")
+        metrics = trainer.train_step(batch(3))
     assert runner.replays == 3 and math.isfinite(metrics["loss/g"])
-    assert replayed.state.damping == 0.5 and same_state(plain, replayed)
+    assert replayed.state.lr_scale == 0.5 and same_state(plain, replayed)
 
 
 def test_nothing_is_recorded_while_something_is_to_be_decided(tiny: Make, taped: None) -> None:
     trainer = Trainer(tiny(), data=[])
     runner = replaying(trainer)
-    runner.waiting = True
+    runner.paused = True
     for number in range(3):
-        trainer.step(batch(number))
+        trainer.train_step(batch(number))
     assert runner.replays == 0
-    runner.waiting = False
-    trainer.step(batch(3))
+    runner.paused = False
+    trainer.train_step(batch(3))
     assert runner.replays == 1
 
 
@@ -190,7 +192,7 @@ def test_dropped_aloud_where_it_differs_or_fails(
     runner = replaying(dropped, told)
     for number in range(4):
         for trainer in (plain, dropped):
-            trainer.step(batch(number))
+            trainer.train_step(batch(number))
     assert len(told) == 1 and "\n" not in told[0]
     assert told[0].startswith(f"steps are not replayed as a CUDA graph: {reason}")
     assert runner.replays == 0 and same_state(plain, dropped)
@@ -226,12 +228,12 @@ def test_steps_that_cannot_be_replayed(
 ) -> None:
     """With auto nothing is said; where graphs were asked for, why there are none."""
     state = Trainer(tiny(fields), data=[]).state
-    assert reason in str(why_not(tiny(fields), state.generator))
+    assert reason in str(unsupported_reason(tiny(fields), state.generator))
     told: list[str] = []
     gpu = torch.device("cuda")
     for wanted in ("auto", True, False):
         config = tiny({**fields, "train.cuda_graphs": wanted})
-        assert cuda_graphs.open_graphs(config, state.generator, lambda: None, gpu, told.append) is None  # type: ignore
+        assert cuda_graphs.make_graph_runner(config, state.generator, lambda: None, gpu, told.append) is None  # type: ignore
     assert len(told) == 1 and reason in told[0]
 
 
@@ -239,8 +241,8 @@ def test_only_on_a_gpu(tiny: Make) -> None:
     watch = Recorder()
     trainer = Trainer(tiny({"train.steps": 1}), data=[batch(0)], callbacks=[watch])
     trainer.fit()
-    assert trainer.task.step.graphs is None and watch.of("on_message") == []
+    assert trainer.stepper.graph_runner is None and watch.of("on_message") == []
     with pytest.raises(InputError, match="graphs: true needs a GPU; use auto or false"):
         Trainer(tiny({"train.cuda_graphs": True}), data=[])
-    made = cuda_graphs.open_graphs(tiny(), trainer.state.generator, lambda: None, torch.device("cuda"), print)  # type: ignore
-    assert isinstance(made, Graphs)
+    made = cuda_graphs.make_graph_runner(tiny(), trainer.state.generator, lambda: None, torch.device("cuda"), print)  # type: ignore
+    assert isinstance(made, CudaGraphRunner)

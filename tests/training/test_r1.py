@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
+from fastgan.losses import r1_penalty
 from fastgan.models import DCGANDiscriminator, PatchGAN
 from fastgan.training import Trainer
-from fastgan.training.steps.adversarial import r1_penalty
 
 
 def penalty(d: Any, real: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def test_r1_flattens_d_at_real_images(tiny: Make) -> None:
     for gamma in (0.0, 100.0):
         trainer = Trainer(tiny({**PLAIN, "loss.r1": gamma, "optim.discriminator.lr": 3e-3, "train.steps": 60}))
         for number in range(30):
-            trainer.step(batch(number % 3, 4))
+            trainer.train_step(batch(number % 3, 4))
         slopes.append(penalty(trainer.state.discriminator, floats(0, 4)).item())
     assert slopes[1] < 0.25 * slopes[0]
 
@@ -118,5 +118,5 @@ def test_r1_of_a_compiled_discriminator_is_eager(tiny: Make) -> None:
 
     d._compiled_call_impl = call
     for number in range(2):
-        assert compiled.step(batch(number))["loss/r1"] == eager.step(batch(number))["loss/r1"]
+        assert compiled.train_step(batch(number))["loss/r1"] == eager.train_step(batch(number))["loss/r1"]
     assert len(calls) == 6 and equal(weights(d), weights(eager.state.discriminator))

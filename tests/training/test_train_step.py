@@ -40,7 +40,7 @@ class Watched:
                 optimizer.register_step_pre_hook(lambda *_, name=name: self._snapshot(trainer, f"before {name}"))
             )
             hooks.append(optimizer.register_step_post_hook(lambda *_, name=name: self._snapshot(trainer, name)))
-        self.metrics = trainer.step(images)
+        self.metrics = trainer.train_step(images)
         for each in (hook, *hooks):
             each.remove()
 
@@ -65,7 +65,7 @@ def warm(tiny: Make) -> Trainer:
     """A trainer some steps into its run, all losses on."""
     trainer = Trainer(tiny({**EVERY_LOSS, "train.steps": 40}))
     for number in range(3):
-        trainer.step(batch(number))
+        trainer.train_step(batch(number))
     return trainer
 
 
@@ -175,7 +175,7 @@ def test_without_an_adversarial_part_d_is_not_trained(tiny: Make) -> None:
 @pytest.mark.parametrize("lambda_d", [0.0, 1.0, 0.3])
 def test_total_is_the_articles(tiny: Make, lambda_d: float) -> None:
     """L = L_G + lambda L_D with L_G the adversarial term alone (S3), whatever that term weighs in training."""
-    metrics = Trainer(tiny({"loss.lambda_d": lambda_d, "loss.adversarial": 0.07})).step(batch(0))
+    metrics = Trainer(tiny({"loss.lambda_d": lambda_d, "loss.adversarial": 0.07})).train_step(batch(0))
     want = metrics["loss/g_adversarial"] + lambda_d * metrics["loss/d"]
     assert metrics["loss/total"] == approx(want, steps=2)
 
@@ -185,7 +185,7 @@ def test_lambda_does_not_change_training(tiny: Make) -> None:
     for lambda_d in (0.0, 5.0):
         trainer = Trainer(tiny({"loss.lambda_d": lambda_d}))
         for number in range(2):
-            trainer.step(batch(number))
+            trainer.train_step(batch(number))
         states.append(trainer.state.state_dict())
     assert differences(*states) == []
 
@@ -202,7 +202,7 @@ def test_the_weight_multiplies_the_structure_terms_alone(tiny: Make) -> None:
     trainer = Trainer(tiny({**EVERY_LOSS, "quality.target_ssim": 0.5}))
     assert trainer.state.controller is not None
     trainer.state.controller.log_weight = 1.25
-    m, w = trainer.step(batch(0)), trainer.config.loss
+    m, w = trainer.train_step(batch(0)), trainer.config.loss
     assert m["controller/structure_weight"] == pytest.approx(
         math.exp(1.25), rel=1e-12
     )  # what this step used, not what the next one will
@@ -220,7 +220,7 @@ def test_ema(tiny: Make) -> None:
     assert equal(weights(trainer.state.ema), weights(trainer.state.generator))
     for step in range(12):
         before = weights(trainer.state.ema)
-        trainer.step(batch(step))
+        trainer.train_step(batch(step))
         decay = min(0.5, (1 + step) / (10 + step))
         after, live = weights(trainer.state.ema), weights(trainer.state.generator)
         for old, new, now in zip(before, after, live, strict=True):
@@ -240,7 +240,7 @@ def test_learning_rates(tiny: Make) -> None:
     trainer = Trainer(tiny(fields))
     g, d = [], []
     for number in range(40):
-        metrics = trainer.step(batch(number % 3, 1))
+        metrics = trainer.train_step(batch(number % 3, 1))
         g.append(metrics["lr/g"])
         assert trainer.state.optimizer_g.param_groups[0]["lr"] == g[-1]
         d.append(trainer.state.optimizer_d.param_groups[0]["lr"])
@@ -256,18 +256,18 @@ def test_learning_rates(tiny: Make) -> None:
 def test_uint8_and_float_batches_are_the_same(tiny: Make) -> None:
     one, other = Trainer(tiny()), Trainer(tiny())
     for number in range(2):
-        one.step(batch(number))
-        other.step(ops.from_pixels(batch(number)))
+        one.train_step(batch(number))
+        other.train_step(ops.from_pixels(batch(number)))
     assert differences(one.state.state_dict(), other.state.state_dict()) == []
 
 
 def test_batches_need_not_be_square_nor_of_one_size(tiny: Make) -> None:
     trainer = Trainer(tiny())
     for shape in ((1, 32, 24, 3), (3, 27, 32, 3), (2, 33, 38, 3)):
-        metrics = trainer.step(torch.randint(0, 256, shape, dtype=torch.uint8))
+        metrics = trainer.train_step(torch.randint(0, 256, shape, dtype=torch.uint8))
         infinite = {name for name, value in metrics.items() if not math.isfinite(value)}
         assert infinite == ({"train/diversity"} if shape[0] == 1 else set())  # one image does not differ from another
-    assert trainer.state.step == 3
+    assert trainer.state.global_step == 3
 
 
 @pytest.mark.parametrize(
@@ -290,10 +290,10 @@ def test_batches_need_not_be_square_nor_of_one_size(tiny: Make) -> None:
 def test_bad_batches(tiny: Make, bad: Tensor) -> None:
     """A clear ValueError or TypeError, and the state is as it was."""
     trainer = Trainer(tiny())
-    trainer.step(batch(0))
+    trainer.train_step(batch(0))
     before = trainer.state.snapshot()
     with pytest.raises((TypeError, ValueError), match="batch"):
-        trainer.step(bad)
+        trainer.train_step(bad)
     assert differences(before, trainer.state.state_dict()) == []
 
 

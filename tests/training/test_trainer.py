@@ -37,7 +37,7 @@ Make = Callable[..., Config]
 def trained(config: Config, steps: int = 3) -> dict[str, Any]:
     trainer = Trainer(config)
     for number in range(steps):
-        trainer.step(batch(number))
+        trainer.train_step(batch(number))
     return trainer.state.snapshot()
 
 
@@ -65,7 +65,7 @@ def test_two_trainers_in_one_process(tiny: Make) -> None:
     together = [Trainer(config) for config in configs]
     for number in range(3):
         for trainer in together:
-            trainer.step(batch(number))
+            trainer.train_step(batch(number))
     for trainer, want in zip(together, alone, strict=True):
         assert differences(trainer.state.state_dict(), want) == []
 
@@ -89,7 +89,7 @@ def test_nothing_global_changes(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> 
     before = state()
     trainer = Trainer(tiny({"quality.target_ssim": 0.5}))
     assert differences(before, state()) == [], "building a trainer"
-    trainer.step(batch(0))
+    trainer.train_step(batch(0))
     trainer.fit()
     assert differences(before, state()) == [], "training"
     stylizer_of(trainer)(np.zeros((16, 16, 3), np.uint8))
@@ -122,7 +122,7 @@ def test_any_iterable_of_tensors(tiny: Make, make: Callable[[int], Any]) -> None
     watch = Recorder()
     trainer = Trainer(tiny({"train.steps": 50}), data=make(3), callbacks=[watch])
     report = trainer.fit()
-    assert trainer.state.step == report["steps"] == 3 and report["complete"]  # the data ended before the budget
+    assert trainer.state.global_step == report["steps"] == 3 and report["complete"]  # the data ended before the budget
     assert [event.step for event in watch.of("on_step")] == [1, 2, 3]
     assert report["content"]["source"] == "an iterable" and report["result"] is None
 
@@ -137,7 +137,7 @@ def test_an_iterable_is_cut_by_the_budget(tiny: Make) -> None:
 
     trainer = Trainer(tiny({"train.steps": 2}), data=endless())
     trainer.fit()
-    assert trainer.state.step == 2 and len(taken) <= 3
+    assert trainer.state.global_step == 2 and len(taken) <= 3
 
 
 def test_data_of_unknown_length_has_no_epochs(tiny: Make) -> None:
@@ -148,7 +148,7 @@ def test_data_of_unknown_length_has_no_epochs(tiny: Make) -> None:
 def test_epochs(tiny: Make) -> None:
     """Eight photographs, one of them held out: seven to train on, in batches of two."""
     trainer = Trainer(tiny({"train.steps": None, "train.epochs": 2, "data.val_images": 1}))
-    assert trainer.budget.steps == 2 * math.ceil(7 / 2)
+    assert trainer.run_length.steps == 2 * math.ceil(7 / 2)
 
 
 # --- what it says
@@ -158,7 +158,7 @@ def test_events_in_order(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     fields = {"train.steps": 5, "eval.every": 2, "checkpoint.every": 3, "quality.target_ssim": 0.5}
     watch = Recorder()
     Trainer(tiny(fields), out=tmp_path / "run", callbacks=[watch]).fit()
-    step, quality, saved = "on_step", "on_quality", "on_checkpoint"
+    step, quality, saved = "on_step", "on_evaluation", "on_checkpoint"
     want = ["on_start", step, quality, step, step, saved, quality, step, step, saved, "on_end", "close"]
     assert watch.names() == want
     assert [event.step for event in watch.of(step)] == [1, 2, 3, 4, 5]
@@ -178,7 +178,7 @@ def test_events_in_order(tiny: Make, tmp_path: Path, no_plots: None) -> None:
 def test_nothing_is_measured_on_the_way_without_a_target(tiny: Make) -> None:
     watch = Recorder()
     Trainer(tiny(), callbacks=[watch]).fit()
-    assert "on_quality" not in watch.names()
+    assert "on_evaluation" not in watch.names()
     assert not [name for event in watch.of("on_step") for name in event.metrics if "val/" in name]
 
 
@@ -213,7 +213,7 @@ def test_request_stop(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     watch = Recorder()
     trainer = Trainer(tiny({"train.steps": 50}), out=tmp_path / "run", callbacks=[Stop(), watch])
     report = trainer.fit()
-    assert trainer.state.step == 2 and not report["complete"] and report["result"] is None
+    assert trainer.state.global_step == 2 and not report["complete"] and report["result"] is None
     assert watch.of("on_end")[0].stopped and watch.of("on_checkpoint")[0].step == 2
 
 
@@ -248,7 +248,7 @@ def test_the_weight_moves_the_right_way(tiny: Make, field: str, low: float, high
     moved = {}
     for target in (low, high):
         trainer = Trainer(tiny({f"quality.{field}": target, "train.steps": 30}))
-        logged = [trainer.step(batch(number, 1))["controller/structure_weight"] for number in range(6)]
+        logged = [trainer.train_step(batch(number, 1))["controller/structure_weight"] for number in range(6)]
         assert logged[0] == 1 and all(a != b for a, b in itertools.pairwise(logged))
         moved[target] = logged[-1]
     assert moved[low] < 0.98 and moved[high] > 1.02
@@ -260,7 +260,7 @@ def test_a_target_ends_with_more_structure(tiny: Make) -> None:
     for target in (0.1, 0.9):
         fields = {"quality.target_ssim": target, "train.steps": 60, "quality.gain": 2.0, "loss.ssim": 3.0}
         trainer = Trainer(tiny({**fields, "data.batch": 1}))
-        seen = [trainer.step(batch(number % 4, 1))["train/ssim"] for number in range(50)]
+        seen = [trainer.train_step(batch(number % 4, 1))["train/ssim"] for number in range(50)]
         ends[target] = float(np.mean(seen[-5:]))
     assert ends[0.9] > ends[0.1] + 0.05
 
@@ -279,7 +279,7 @@ def test_photographs_held_out_correct_the_controller(tiny: Make, tmp_path: Path)
             pass
 
         def __getattribute__(self, name: str) -> Any:
-            if name == "on_quality":
+            if name == "on_evaluation":
                 return measure
             return super().__getattribute__(name)
 
@@ -312,7 +312,7 @@ def test_precision(tiny: Make, precision: str, dtype: torch.dtype) -> None:
     assert trainer.dtype == task_of(trainer).encoder.dtype == dtype
     seen = []
     trainer.state.generator.to_rgb.register_forward_hook(lambda _, inputs, out: seen.append(out.dtype))
-    trainer.step(batch(0))
+    trainer.train_step(batch(0))
     assert seen == [dtype]
     kept = [*trainer.state.generator.parameters(), *trainer.state.discriminator.parameters()]
     assert {p.dtype for p in (*kept, *task_of(trainer).styles.mean_targets.values())} == {torch.float32}
@@ -321,7 +321,7 @@ def test_precision(tiny: Make, precision: str, dtype: torch.dtype) -> None:
 def test_profiler_ranges(tiny: Make) -> None:
     trainer = Trainer(tiny())
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as trace:
-        trainer.step(batch(0))
+        trainer.train_step(batch(0))
     names = {event.key for event in trace.key_averages()}
     phases = {"data", "generator", "discriminator", "features", "losses", "backward", "optimizer"}
     assert {f"fastgan/{phase}" for phase in phases} <= names
@@ -355,7 +355,7 @@ def test_several_styles(tiny: Make, photos: Path) -> None:
     trainer = Trainer(tiny({"data.style": str(folder)}))
     assert len(task_of(trainer).styles) == 3
     for number in range(4):
-        assert math.isfinite(trainer.step(batch(number))["loss/d"])
+        assert math.isfinite(trainer.train_step(batch(number))["loss/d"])
 
 
 @pytest.mark.parametrize("content", ["demo", "folder"])

@@ -187,7 +187,7 @@ def step(size: int = 256, batch: int = 4, device: str = "cpu") -> Callable[[], d
     run, source = trainer(setting), batches(setting)
 
     def once() -> dict[str, float]:
-        metrics = run.step(next(source))
+        metrics = run.train_step(next(source))
         if device == "cuda":
             torch.cuda.synchronize()
         return metrics

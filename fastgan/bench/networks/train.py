@@ -111,9 +111,9 @@ def open_provider(options: dict[str, Any]) -> Opened:
     source = step_setup.batches(case)
     if "precision" in options:
         trainer = step_setup.trainer(case, options["precision"])
-        losses: dict[str, Any] = trainer.step(next(source))
+        losses: dict[str, Any] = trainer.train_step(next(source))
         result = outcome(losses, trainer.state.generator, trainer.state.discriminator)
-        return Opened(result, lambda: trainer.step(next(source)))
+        return Opened(result, lambda: trainer.train_step(next(source)))
     plain = step_setup.plain_step(case, getattr(torch, options["dtype"]), compiled=options["compiled"])
     losses = plain(next(source))
     result = outcome(losses, plain.generator, plain.discriminator)

@@ -1,1 +1,43 @@
-"""Callbacks: the interface, and the writers of a run's files."""
+"""Callbacks: the interface, and the trainer's own periodic work."""
+
+from fastgan.training.callbacks.base import (
+    Callback,
+    CheckpointEvent,
+    EndEvent,
+    EvaluationEvent,
+    MessageEvent,
+    RollbackEvent,
+    RollbackRequest,
+    Run,
+    SamplesEvent,
+    StepEvent,
+)
+from fastgan.training.callbacks.checkpoints import Checkpoints
+from fastgan.training.callbacks.collapse import CollapseMonitor
+from fastgan.training.callbacks.evaluation import Evaluation, tracks_best
+from fastgan.training.callbacks.metrics_file import MetricsFile
+from fastgan.training.callbacks.rollback import DivergenceError, Rollback
+from fastgan.training.callbacks.samples import Samples
+from fastgan.training.callbacks.tensorboard import TensorBoard
+
+__all__ = [
+    "Callback",
+    "CheckpointEvent",
+    "Checkpoints",
+    "CollapseMonitor",
+    "DivergenceError",
+    "EndEvent",
+    "Evaluation",
+    "EvaluationEvent",
+    "MessageEvent",
+    "MetricsFile",
+    "Rollback",
+    "RollbackEvent",
+    "RollbackRequest",
+    "Run",
+    "Samples",
+    "SamplesEvent",
+    "StepEvent",
+    "TensorBoard",
+    "tracks_best",
+]

@@ -1,7 +1,7 @@
-"""What is learnt: pictures in a style, or images from noise. A task has its step, its measures and its samples."""
+"""The tasks that a run can learn, each one file; importing this package registers them."""
 
-from fastgan.training.tasks.base import Task
-from fastgan.training.tasks.generate import NoiseTask
+from fastgan.training.tasks.base import TASKS, Inputs, StepScalars, Task, register_task, task_of
+from fastgan.training.tasks.generate import GenerateTask
 from fastgan.training.tasks.stylize import StylizeTask
 
-__all__ = ["NoiseTask", "StylizeTask", "Task"]
+__all__ = ["TASKS", "GenerateTask", "Inputs", "StepScalars", "StylizeTask", "Task", "register_task", "task_of"]

@@ -1,154 +1,256 @@
-"""Learning to paint photographs in a style (SPEC S6 to S9)."""
+"""The task of stylizing photographs (SPEC S6 to S9)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastgan import ops
-from fastgan.data.tensors import image_to_tensor
 from fastgan.evaluation.evaluator import CONTENT_LAYER, Evaluator, Measures, stylizer_run
 from fastgan.evaluation.image_grid import comparison_sheet, strength_sheet
 from fastgan.inference.model_files import save_styles
 from fastgan.inference.stylizer import Stylizer
-from fastgan.losses import style_distance
-from fastgan.models import STYLE_LAYERS, FusionGenerator, VGGEncoder
-from fastgan.training.compilation import Network, Use, output_of, random_images
+from fastgan.losses import (
+    LOSSES,
+    ContentLoss,
+    LossInputs,
+    PSNRLoss,
+    SSIMLoss,
+    TotalVariation,
+    style_distance,
+)
+from fastgan.models import STYLE_LAYERS, VGGEncoder
+from fastgan.models.registry import spec_of
+from fastgan.precision import autocast
+from fastgan.training.compilation import CallSpec, Network, output_of, random_images
 from fastgan.training.setup import Photographs
 from fastgan.training.state import TrainState
-from fastgan.training.steps import StylizeStep
 from fastgan.training.style_bank import Styles
-from fastgan.training.tasks.base import Task
+from fastgan.training.tasks.base import Inputs, StepScalars, Task, register_task
 
 if TYPE_CHECKING:
     from fastgan.config import Config
 
-#: Photographs held out that are looked at on the way; all of them are measured at the end.
-_OBSERVED = 4
-#: A target is a constraint: what is missing to it weighs so many times what structure does in the loss.
-_MISSING = 10.0
+#: Images held out that are measured during the run; all of them are at the end.
+_NUM_QUICK_EVAL_IMAGES = 4
+#: A target is a constraint: the gap to it weighs so many times what structure does in the loss.
+_TARGET_GAP_WEIGHT = 10.0
+#: How much more structure weighs in an image of strength 0, in units of its weight at strength 1.
+_IDENTITY_WEIGHT = 3.0
 
 
+@register_task
 class StylizeTask(Task):
-    """One style in one network (``fast``, ``article``), or any style in one (``fusion``).
+    """Photographs in, pictures out: by a network for one style (``fast``), or for any style (``fusion``).
 
-    With ``fusion`` photograph i is measured in style i, in turn; otherwise all in the mean of the styles.
+    An arbitrary-style network learns how strong a style is: in each batch the first image has strength 1, the others in
+    turn a random strength from 0 to 1, 0, and 1. The style's losses weigh as much as its strength; the rest to 1 weighs
+    SSIM and the mean difference from the photograph, so that strength 0 is learned by structure alone. D and the logged
+    quality see the images of strength 1. Image i of the evaluation is measured in style i, in turn; with a network for
+    one style, all in the mean of the styles.
     """
 
-    watched: ClassVar = {"train/ssim": "SSIM", "train/style_distance": "style"}
-    baseline = "photograph itself"
-    caption = "Content, style and result"
+    name: ClassVar = "stylize"
+    takes: ClassVar = "images"
+    progress_metrics: ClassVar = {"train/ssim": "SSIM", "train/style_distance": "style"}
+    baseline_label: ClassVar = "photograph itself"
+    sample_caption: ClassVar = "Content, style and result"
 
     def __init__(
         self,
         config: Config,
         photographs: Photographs | None,
-        styles: list[np.ndarray],
-        generator: nn.Module,
+        styles: Sequence[np.ndarray],
+        generator: Any,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        super().__init__(config, photographs)
-        self.device, self.dtype = device, dtype
-        self.fuses = isinstance(generator, FusionGenerator)
-        deeper = generator.layers if isinstance(generator, FusionGenerator) else ()
-        layers = tuple(dict.fromkeys((*STYLE_LAYERS, config.loss.content_layer, CONTENT_LAYER, *deeper)))
+        super().__init__(config, photographs, styles, generator, device, dtype)
+        self.arbitrary_style = spec_of(generator).arbitrary_style
+        feature_layers: Sequence[str] = generator.layers if self.arbitrary_style else ()
+        layers = tuple(dict.fromkeys((*STYLE_LAYERS, config.loss.content_layer, CONTENT_LAYER, *feature_layers)))
         self.encoder = VGGEncoder(layers, config.model.features).to(device)
         self.styles = Styles(styles, self.encoder, config.data.size)
-        if not self.fuses:
-            _ = self.styles.mean_targets  # a style that cannot be used is told before anything is written
+        if not self.arbitrary_style:
+            _ = self.styles.mean_targets  # a style that cannot be used is reported before anything is written
         self.encoder.to_compute(dtype, torch.channels_last)
-        self.step: StylizeStep = StylizeStep(config, self.encoder, self.styles, device, dtype, fused=deeper)
+        content = (config.loss.content_layer,) if config.loss.content else ()
+        #: The layers that the encoder is asked for, of photographs and of results.
+        self.content_layers = tuple(dict.fromkeys((*feature_layers, *content)))
+        self.loss_layers = tuple(dict.fromkeys((*self.styles.layers, *content)))
+        self._content_loss, self._ssim_loss = ContentLoss(), SSIMLoss()
+        self._psnr_loss, self._total_variation = PSNRLoss(), TotalVariation()
+
+    @property
+    def max_side(self) -> int | None:
+        """See ``Task``: D sees crops of the style of the batch's size."""
+        return self.styles.min_side
+
+    def prepare(self, state: TrainState, images: Tensor) -> None:
+        """See ``Task``: scales and moments of the features that an arbitrary-style network decodes."""
+        if self.arbitrary_style:
+            state.generator.calibrate(self.encoder.forward(images, ("relu1_1", state.generator.layer)))
+
+    def sample_inputs(self, state: TrainState, images: Tensor) -> Inputs:
+        """See ``Task``: crops of styles and, for any style, ``strength``, each image's ``code`` and Gram targets."""
+        real, indices = self._style_crops(state, images)
+        inputs = {"images": images, "real": real}
+        if self.arbitrary_style:
+            inputs["strength"] = self._strengths(state, images.shape[0]).to(self.device)
+            with autocast(self.device, self.dtype):
+                inputs["code"] = torch.cat([self.styles.code(index, state.generator) for index in indices])
+            for layer, target in self.styles.targets(indices).items():
+                inputs[f"target/{layer}"] = target
+        return inputs
+
+    def encode_content(self, inputs: Inputs) -> Inputs:
+        """See ``Task``: the photographs' features."""
+        if not self.content_layers:
+            return inputs
+        with self.phases("features"), torch.no_grad():
+            features = self.encoder(inputs["images"], self.content_layers)
+        return inputs | {f"feature/{layer}": feature for layer, feature in features.items()}
+
+    def generate(self, state: TrainState, inputs: Inputs) -> Tensor:
+        """See ``Task``."""
+        with self.phases("generator"), autocast(self.device, self.dtype):
+            if "code" not in inputs:
+                return state.generator(inputs["images"])
+            features = {layer: inputs[f"feature/{layer}"] for layer in self.content_layers}
+            return state.generator(features, inputs["code"], inputs["strength"])
+
+    def discriminator_inputs(self, inputs: Inputs, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Task``: the images of strength 1."""
+        return _at_full_strength(inputs["real"], inputs), _at_full_strength(fake, inputs)
+
+    def generator_losses(
+        self, inputs: Inputs, fake: Tensor, adversarial: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """See ``Task``."""
+        weights, content = self.config.loss, inputs["images"]
+        if "code" in inputs:
+            targets = {layer: inputs[f"target/{layer}"] for layer in self.styles.layers}
+        else:
+            targets = self.styles.mean_targets
+        with self.phases("features"):
+            features = self.encoder(fake, self.loss_layers)
+        with self.phases("losses"):
+            zero, nan = fake.new_zeros(()), fake.new_full((), math.nan)
+            g_adversarial = adversarial(_at_full_strength(fake, inputs)) if weights.adversarial else nan
+            content_loss = zero
+            if weights.content:
+                layer = weights.content_layer
+                content_loss = self._content_loss(features[layer], inputs[f"feature/{layer}"])
+            style = style_distance(features, targets, reduction="none")
+            ssim_loss = self._ssim_loss(fake, content, reduction="none")
+            psnr_loss = self._psnr_loss(fake, content) if weights.psnr else zero
+            tv = self._total_variation(fake) if weights.tv else zero
+            structure_loss = weights.content * content_loss + weights.ssim * ssim_loss.mean() + weights.psnr * psnr_loss
+            weighted_style = style
+            if "strength" in inputs:
+                # Strength 0 is to be the photograph. SSIM hardly sees colors: they would be the average style's.
+                identity_loss = ssim_loss + (fake - content).abs().mean((1, 2, 3))
+                identity_weight = weights.ssim * _IDENTITY_WEIGHT
+                structure_loss = structure_loss + identity_weight * ((1 - inputs["strength"]) * identity_loss).mean()
+                weighted_style = inputs["strength"] * style
+            structure_weight = StepScalars(*inputs["scalars"]).structure_weight.float()
+            loss = weights.style * weighted_style.mean() + weights.tv * tv + structure_weight * structure_loss
+            extra = self._extra_losses(LossInputs(fake, content, features, targets))
+            for name, value in extra.items():
+                loss = loss + weights.extra[name] * value
+            if weights.adversarial:
+                loss = loss + weights.adversarial * g_adversarial
+        with torch.no_grad():
+            pair = _at_full_strength(fake.detach(), inputs), _at_full_strength(content, inputs)
+            psnr = ops.psnr((pair[0] + 1) / 2, (pair[1] + 1) / 2)
+        style = _at_full_strength(style.detach(), inputs).mean()
+        return {
+            "loss/g": loss,
+            "loss/g_adversarial": g_adversarial,
+            "loss/content": content_loss,
+            "loss/style": style,
+            "loss/tv": tv,
+            **{f"loss/{name}": value for name, value in extra.items()},
+            "train/ssim": 1 - _at_full_strength(ssim_loss.detach(), inputs).mean(),
+            "train/psnr": psnr,
+            "train/style_distance": style,
+        }
 
     def model(self, state: TrainState) -> Stylizer:
-        """See ``Task``; live: it changes with each step."""
-        encoder = self.encoder if self.fuses else None
+        """See ``Task``."""
+        encoder = self.encoder if self.arbitrary_style else None
         features = self.config.model.features
         return Stylizer(
-            state.result, self.device, self.dtype, features, encoder=encoder, styles=lambda: self.styles.images
+            state.export_generator,
+            self.device,
+            self.dtype,
+            features,
+            encoder=encoder,
+            styles=lambda: self.styles.images,
         )
 
     def networks(self, state: TrainState) -> dict[str, Network]:
-        """See ``Task``; the decoder of ``fusion`` is left as it is."""
+        """See ``Task``; an arbitrary-style generator is left as it is."""
         count = -(-self.config.data.batch // self.config.train.accumulate)
         images = random_images(count, self.config.data.size).to(self.device)
-        # Of a batch that is fused, D sees the images of full strength: the first, and of the others every third.
-        real = images[: 1 + (count - 1) // 3] if self.fuses else images
+        # With arbitrary styles D sees the images of full strength: the first, and of the others every third.
+        real = images[: 1 + (count - 1) // 3] if self.arbitrary_style else images
         networks: dict[str, Network] = {}
         fake = real
-        if not self.fuses:
-            sketched = [Use((images,))] if self.config.train.accumulate > 1 else []
-            networks["generator"] = (state.generator, [*sketched, Use((images,), of_parameters=True)])
+        if not self.arbitrary_style:
+            no_grad = [CallSpec((images,))] if self.config.train.accumulate > 1 else []
+            networks["generator"] = (state.generator, [*no_grad, CallSpec((images,), param_grad=True)])
             fake = output_of(state.generator, images, self.device, self.dtype)
         if self.config.loss.adversarial:
-            networks["discriminator"] = (state.discriminator, self.step.uses_of_discriminator(real, fake))
-        wanted, judged = self.step.content_layers, self.step.judged_layers
-        seen = [Use((images, wanted), autocast=False)] if wanted else []
-        networks["encoder"] = (self.encoder, [*seen, Use((images, judged), of_input=True, autocast=False)])
+            networks["discriminator"] = (state.discriminator, self.discriminator_calls(real, fake))
+        content = [CallSpec((images, self.content_layers), autocast=False)] if self.content_layers else []
+        results = CallSpec((images, self.loss_layers), input_grad=True, autocast=False)
+        networks["encoder"] = (self.encoder, [*content, results])
         return networks
 
-    def prepare(self, state: TrainState, batch: Tensor) -> None:
-        """See ``Task``: scales and moments of the features that ``fusion`` decodes."""
-        if isinstance(state.generator, FusionGenerator):
-            content = self.step.to_images(batch, state)
-            state.generator.calibrate(self.encoder.forward(content, ("relu1_1", state.generator.layer)))
-
-    def start(self) -> Measures:
+    def evaluate_baseline(self) -> Measures:
         """See ``Task``."""
         return self._evaluator().measure(self.val_images, None)
 
-    def finish(self, state: TrainState) -> Measures:
+    def evaluate(self, state: TrainState) -> Measures:
         """See ``Task``."""
-        return self._evaluator().measure(self.val_images, self._run(state))
+        return self._evaluator().measure(self.val_images, self._as_uint8_model(state))
 
-    def observe(self, state: TrainState) -> dict[str, float]:
-        """See ``Task``: SSIM, PSNR and style distance of up to 4 photographs held out."""
-        photographs = self.val_images[:_OBSERVED]
-        if not photographs:
+    def evaluate_quick(self, state: TrainState) -> dict[str, float]:
+        """See ``Task``: SSIM, PSNR and style distance of up to 4 images."""
+        images = self.val_images[:_NUM_QUICK_EVAL_IMAGES]
+        if not images:
             return {}
-        run = self._run(state)
-        ssim, psnr, style = [], [], []
-        with torch.no_grad():
-            for number, image in enumerate(photographs):
-                content = image_to_tensor(image).to(self.device)
-                result = run(content, number)
-                pair = (result + 1) / 2, (content + 1) / 2
-                ssim.append(ops.ssim(*pair).item())
-                psnr.append(ops.psnr(*pair).item())
-                targets = self._targets(number)
-                style.append(style_distance(self.encoder.forward(result, STYLE_LAYERS), targets).item())
-        return {
-            "val/ssim": float(np.mean(ssim)),
-            "val/psnr": float(np.mean(psnr)),
-            "val/style_distance": float(np.mean(style)),
-        }
+        measures = self._evaluator().measure(images, self._as_uint8_model(state), with_content=False)
+        return {f"val/{name}": float(np.mean(values)) for name, values in measures.values.items()}
 
     def score(self, measured: dict[str, float]) -> float:
-        """See ``Task``: style and SSIM as the loss weighs them; with a target, style and what is missing to it."""
+        """See ``Task``: style and SSIM as the loss weighs them; with a target, style and the gap to it."""
         loss, quality = self.config.loss, self.config.quality
         style = loss.style * measured["val/style_distance"]
         if quality.target_ssim is not None:
-            return style + _MISSING * loss.ssim * max(0.0, quality.target_ssim - measured["val/ssim"])
+            return style + _TARGET_GAP_WEIGHT * loss.ssim * max(0.0, quality.target_ssim - measured["val/ssim"])
         if quality.target_psnr is not None:
-            return style + _MISSING * loss.psnr * max(0.0, quality.target_psnr - measured["val/psnr"]) / 20
+            return style + _TARGET_GAP_WEIGHT * loss.psnr * max(0.0, quality.target_psnr - measured["val/psnr"]) / 20
         return style + loss.ssim * (1 - measured["val/ssim"])
 
     def samples(self, state: TrainState) -> dict[str, np.ndarray]:
-        """See ``Task``: content, style and result; with ``fusion`` also the way from strength 0 to 1."""
+        """See ``Task``: content, style and result; with arbitrary styles also the strengths from 0 to 1."""
         if not self.val_images:
             return {}
         stylizer, styles = self.model(state), self.styles.images
         rows = [
-            (content, styles[number % len(styles)] if self.fuses else styles[0])
-            for number, content in enumerate(self.val_images)
+            (content, styles[index % len(styles)] if self.arbitrary_style else styles[0])
+            for index, content in enumerate(self.val_images)
         ]
         sheets = {"": comparison_sheet(rows, stylizer)}
-        if self.fuses:
+        if self.arbitrary_style:
             sheets["-strength"] = strength_sheet(rows, stylizer)
         return sheets
 
@@ -156,15 +258,43 @@ class StylizeTask(Task):
         """See ``Task``: the styles."""
         save_styles(folder, self.styles.images)
 
-    def _targets(self, number: int) -> dict[str, Tensor]:
-        return self.styles.grams(number % len(self.styles)) if self.fuses else self.styles.mean_targets
+    def _extra_losses(self, inputs: LossInputs) -> dict[str, Tensor]:
+        return {name: LOSSES[name](inputs) for name in self.config.loss.extra}
 
     def _evaluator(self) -> Evaluator:
-        count = max(1, len(self.val_images)) if self.fuses else 1
-        return Evaluator(self.encoder, [self._targets(number) for number in range(count)])
+        if not self.arbitrary_style:
+            return Evaluator(self.encoder, self.styles.mean_targets)
+        count = max(1, len(self.val_images))
+        return Evaluator(self.encoder, [self.styles.grams(index % len(self.styles)) for index in range(count)])
 
-    def _run(self, state: TrainState) -> Callable[[Tensor, int], Tensor]:
-        def code(number: int) -> Tensor:
-            return self.styles.code(number % len(self.styles), state.result)  # type: ignore[arg-type]
+    def _as_uint8_model(self, state: TrainState) -> Callable[[Tensor, int], Tensor]:
+        def code(index: int) -> Tensor:
+            return self.styles.code(index % len(self.styles), state.export_generator)
 
-        return stylizer_run(self.model(state), code if self.fuses else None)
+        return stylizer_run(self.model(state), code if self.arbitrary_style else None)
+
+    def _strengths(self, state: TrainState, count: int) -> Tensor:
+        random = torch.rand(count, generator=state.rng).tolist()
+        values = [1.0]
+        for index in range(1, count):
+            values.append((random[index], 0.0, 1.0)[(index - 1 + state.global_step) % 3])
+        return torch.tensor(values)
+
+    def _style_crops(self, state: TrainState, like: Tensor) -> tuple[Tensor, list[int]]:
+        """Crops of random styles, one an image, of the batch's size; and the indices of the styles."""
+        height, width = like.shape[-2:]
+        crops, indices = [], []
+        for _ in range(like.shape[0]):
+            index, down, across, mirror = torch.randint(2**31, (4,), generator=state.rng).tolist()
+            indices.append(index % len(self.styles))
+            style = self.styles.crops[indices[-1]]
+            top = down % max(1, style.shape[1] - height + 1)
+            left = across % max(1, style.shape[2] - width + 1)
+            crop = style[:, top : top + height, left : left + width]
+            crops.append(crop.flip(2) if mirror & 1 else crop)
+        return ops.from_pixels(torch.stack(crops).permute(0, 2, 3, 1).contiguous()), indices
+
+
+def _at_full_strength(values: Tensor, inputs: Inputs) -> Tensor:
+    """Of values one an image, those of strength 1."""
+    return values[inputs["strength"] == 1] if "strength" in inputs else values

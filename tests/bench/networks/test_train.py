@@ -24,7 +24,7 @@ TINY = Setting(32, 2, "cpu", "random")
 @pytest.fixture(scope="module")
 def ours() -> dict[str, Tensor]:
     run = step_setup.trainer(TINY, "fp32")
-    losses = run.step(next(step_setup.batches(TINY)))
+    losses = run.train_step(next(step_setup.batches(TINY)))
     return train.outcome(losses, run.state.generator, run.state.discriminator)
 
 
@@ -63,7 +63,7 @@ def test_the_second_step_agrees_too() -> None:
     networks = ((run.state.generator, plain.generator), (run.state.discriminator, plain.discriminator))
     before = [[p.detach().clone() for p in have.parameters()] for have, _ in networks]
     first = next(source)
-    run.step(first)
+    run.train_step(first)
     plain(first)
     for (have, want), start in zip(networks, before, strict=True):
         gradients = torch.cat([p.grad.flatten() for p in want.parameters() if p.grad is not None])
@@ -78,7 +78,7 @@ def test_the_second_step_agrees_too() -> None:
         with torch.no_grad():
             networks.copy_weights(have, want)
     second = next(source)
-    losses, wanted_losses = run.step(second), plain(second)
+    losses, wanted_losses = run.train_step(second), plain(second)
     verdict = train.judge(
         train.outcome(losses, run.state.generator, run.state.discriminator),
         train.outcome(wanted_losses, plain.generator, plain.discriminator),

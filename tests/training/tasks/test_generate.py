@@ -37,7 +37,7 @@ from fastgan.evaluation.evaluator import MEASURED
 from fastgan.inference import Sampler
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.training import Trainer
-from fastgan.training.tasks import NoiseTask
+from fastgan.training.tasks import GenerateTask
 
 Make = Callable[..., Config]
 DCGAN: dict[str, Any] = {
@@ -57,7 +57,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """Fewer images are measured, for the time it takes."""
     count = 24
     monkeypatch.setattr("fastgan.training.tasks.generate.MEASURED", count)
-    monkeypatch.setattr("fastgan.training.tasks.generate._OBSERVED", 16)
+    monkeypatch.setattr("fastgan.training.tasks.generate._NUM_QUICK_EVAL_IMAGES", 16)
     return count
 
 
@@ -65,7 +65,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> int:
 def warm(tiny: Make) -> Trainer:
     trainer = Trainer(tiny(DCGAN))
     for number in range(3):
-        trainer.step(batch(number, 4))
+        trainer.train_step(batch(number, 4))
     return trainer
 
 
@@ -95,7 +95,7 @@ def test_ds_gradient_is_of_its_own_loss(warm: Trainer) -> None:
 def test_gs_gradient_is_of_its_own_loss(tiny: Make) -> None:
     """w L_G with L_G = -E[log D(G(z))], by the D that has just been updated, through G in training."""
     trainer = Trainer(tiny({**DCGAN, "loss.adversarial": 0.7, "loss.lambda_d": 0.3}))
-    trainer.step(batch(0, 4))
+    trainer.train_step(batch(0, 4))
     seen = Seen(trainer, batch(7, 4))
     assert seen.g.training
     fake = seen.g(torch.randn(4, 6, generator=seen.rng))
@@ -125,7 +125,7 @@ def test_d_first_and_each_optimiser_leaves_the_other_alone(warm: Trainer) -> Non
         state.optimizer_d.register_step_post_hook(d_stepped),
         state.optimizer_g.register_step_post_hook(lambda *_: order.append("step G")),
     ]
-    warm.step(batch(7, 4))
+    warm.train_step(batch(7, 4))
     for hook in hooks:
         hook.remove()
     assert order == ["G", "D", "D", "step D", "D", "step G"]
@@ -139,7 +139,7 @@ def test_the_average_has_the_buffers_of_batch_norm(warm: Trainer) -> None:
     state = warm.state
     before = {name: value.clone() for name, value in state.ema.named_buffers()}
     old = weights(state.ema)
-    warm.step(batch(7, 4))
+    warm.train_step(batch(7, 4))
     live = dict(state.generator.named_buffers())
     assert {name.rpartition(".")[2] for name in live} == {"running_mean", "running_var", "num_batches_tracked"}
     for name, value in state.ema.named_buffers():
@@ -174,7 +174,7 @@ def test_noise_is_new_every_step_and_of_the_seed(tiny: Make) -> None:
         taken.append(noises)
         trainer.state.generator.register_forward_pre_hook(lambda _, z, noises=noises: noises.append(z[0].clone()))
         for number in range(2):
-            trainer.step(batch(number, 4))
+            trainer.train_step(batch(number, 4))
     one, again, other = taken
     assert len(one) == 2 and all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert not torch.equal(one[0], one[1]) and not torch.equal(one[0], other[0])
@@ -184,7 +184,7 @@ def test_noise_is_new_every_step_and_of_the_seed(tiny: Make) -> None:
 @pytest.mark.parametrize("size", [31, 33, 64])
 def test_batches_of_another_size(tiny: Make, size: int) -> None:
     with pytest.raises(ValueError, match=r"32 to 32 px a side"):
-        Trainer(tiny(DCGAN)).step(batch(0, 4, size))
+        Trainer(tiny(DCGAN)).train_step(batch(0, 4, size))
 
 
 def test_a_size_that_it_cannot_have(tiny: Make) -> None:
@@ -249,26 +249,26 @@ def test_measures_of_a_run(tiny: Make, few: int) -> None:
     """The photographs against others of them; the same images of noise every time, by the averaged generator."""
     trainer = Trainer(tiny(DCGAN))
     task = trainer.task
-    assert isinstance(task, NoiseTask) and MEASURED == 256
+    assert isinstance(task, GenerateTask) and MEASURED == 256
     start = task.start()
     mean = {name: float(np.mean(values)) for name, values in start.values.items()}
     assert abs(mean["kid_vgg"]) < 1 and 0.5 < mean["diversity"] < 1.5
     before = task.finish(trainer.state)
     assert task.finish(trainer.state).values == before.values
     assert before.values["kid_vgg"][0] > mean["kid_vgg"] + 0.5
-    observed = task.observe(trainer.state)
+    observed = task.evaluate_quick(trainer.state)
     assert set(observed) == {f"val/{name}" for name in before.values}
     trainer.state.generator.to_rgb.bias.data += 1  # not what is measured
-    assert task.observe(trainer.state) == observed
+    assert task.evaluate_quick(trainer.state) == observed
     trainer.state.ema.to_rgb.bias.data += 1
-    assert task.observe(trainer.state) != observed
-    assert (few, trainer.state.step) == (24, 0)
+    assert task.evaluate_quick(trainer.state) != observed
+    assert (few, trainer.state.global_step) == (24, 0)
 
 
 def test_the_photographs_measured_are_those_trained_on(tiny: Make) -> None:
     """Crops in the order of a run's batches; those of the start are others than the reference."""
     trainer = Trainer(tiny(DCGAN))
-    assert trainer.photographs is not None and isinstance(trainer.task, NoiseTask)
+    assert trainer.photographs is not None and isinstance(trainer.task, GenerateTask)
     batches = trainer.photographs.batches
     row = torch.cat([batches.batch_at(step) for step in range(8)])
     assert torch.equal(trainer.task._crops(10), row[:10])
@@ -281,9 +281,9 @@ def test_measured_on_the_way(tiny: Make, few: int, tmp_path: Path, no_plots: Non
     watch = Recorder()
     fields = {**DCGAN, "train.steps": 4}
     Trainer(tiny(fields), out=tmp_path / "run", callbacks=[watch]).fit()
-    assert [event.step for event in watch.of("on_quality")] == [2, 4]
+    assert [event.step for event in watch.of("on_evaluation")] == [2, 4]
     lines = read_lines(tmp_path / "run")
-    for event in watch.of("on_quality"):
+    for event in watch.of("on_evaluation"):
         line = lines[event.step - 1]
         assert {name: value for name, value in line.items() if "val/" in name} == event.values
     assert not [name for line in lines[::2] for name in line if "val/" in name]
@@ -294,7 +294,7 @@ def test_an_iterable_is_not_measured(tiny: Make) -> None:
     watch = Recorder()
     report = Trainer(tiny(DCGAN), data=[batch(n, 4) for n in range(4)], callbacks=[watch]).fit()
     assert report["steps"] == 4 and report["result"] is None and report["baseline"] is None
-    assert "on_quality" not in watch.names()
+    assert "on_evaluation" not in watch.names()
 
 
 # --- the run
@@ -348,7 +348,7 @@ def test_resume_to_the_same_bits(tiny: Make, few: int, tmp_path: Path, no_plots:
     for step in (1, 4):
         Trainer(config, out=run, callbacks=[StopAt(step)], resume=step > 1).fit()
     ends.append(Trainer(config, out=run, resume=True))
-    assert ends[1].state.step == 4
+    assert ends[1].state.global_step == 4
     reports = [ends[1].fit(), json.loads((whole / "report.json").read_text())]
     assert differences(ends[0].state.state_dict(), ends[1].state.state_dict()) == []
     assert untimed(read_lines(run)) == untimed(read_lines(whole))
@@ -373,6 +373,6 @@ def test_it_learns(tiny: Make, tmp_path: Path) -> None:
 
     before = off()
     for step in range(150):
-        trainer.step(trainer.photographs.batches.batch_at(step))
+        trainer.train_step(trainer.photographs.batches.batch_at(step))
     # Runs that differ by rounding end some levels apart, of 255; the way is longer than a third by several times that.
     assert before > 60 and off() < before * 2 / 3

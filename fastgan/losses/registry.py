@@ -1,0 +1,38 @@
+"""The registry of further loss terms of stylization: ``loss.extra`` of a config names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fastgan.utils.registry import Registry
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """What a loss term is computed from.
+
+    Attributes:
+        generated: the images of the generator, (N, 3, H, W) in [-1, 1].
+        content: the photographs, likewise.
+        features: of ``generated``, layer of VGG-19 -> (N, C, h, w): the style layers and ``loss.content_layer``.
+        style_grams: Gram matrices of the styles, layer -> (C, C) or (N, C, C).
+    """
+
+    generated: Tensor
+    content: Tensor
+    features: Mapping[str, Tensor]
+    style_grams: Mapping[str, Tensor]
+
+
+#: A loss term: a scalar, the mean over images.
+LossTerm = Callable[[LossInputs], Tensor]
+LOSSES: Registry[LossTerm] = Registry("loss")
+
+
+def register_loss(name: str, term: LossTerm) -> LossTerm:
+    """Make a loss term known by its name: ``--set loss.extra.NAME=WEIGHT`` adds it to what the generator minimizes,
+    and ``metrics.jsonl`` has it as ``loss/NAME``."""
+    return LOSSES.register(name, term)

@@ -1,0 +1,76 @@
+"""Measuring the averaged generator during the run, and what depends on it (SPEC S10)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from fastgan.training.callbacks.base import Callback, EvaluationEvent, RollbackRequest, Run
+from fastgan.training.callbacks.rollback import Rollback
+
+if TYPE_CHECKING:
+    from fastgan.config import Config
+
+
+def tracks_best(config: Config) -> bool:
+    """Whether something depends on the best evaluation."""
+    quality = config.quality
+    return quality.keep_best or quality.patience is not None or quality.rollback is not None
+
+
+class Evaluation(Callback):
+    """Evaluates every ``eval.every`` steps: corrects the controller, tracks the best, keeps a state to fall back to.
+
+    Args:
+        rollback: keeps the state.
+    """
+
+    def __init__(self, rollback: Rollback) -> None:
+        self._rollback = rollback
+
+    def after_step(self, run: Run, metrics: dict[str, float]) -> None:
+        if run.state.global_step % run.config.eval.every == 0:
+            metrics |= self.evaluate(run)
+            self._rollback.keep(run.state)
+
+    def evaluate(self, run: Run) -> dict[str, float]:
+        """Measure, where something depends on it: ``val/...`` names. Raises RollbackRequest where quality fell."""
+        controller, quality, state = run.state.controller, run.config.quality, run.state
+        if controller is None and not tracks_best(run.config) and not run.task.evaluates_always:
+            return {}
+        measured = run.task.evaluate_quick(state)
+        if not measured:
+            return {}
+        if controller is not None:
+            controller.correct(measured[f"val/{controller.metric}"])
+        run.notify(Callback.on_evaluation, EvaluationEvent(state.global_step, measured))
+        if tracks_best(run.config):
+            score = measured["val/score"] = run.task.score(measured)
+            best = state.best
+            if quality.rollback is not None and best is not None and score > quality.rollback * best.score > 0:
+                raise RollbackRequest(f"quality fell, to a score of {score:.3g} from {best.score:.3g}")
+            state.update_best(score)
+        return measured
+
+    def should_stop(self, run: Run) -> bool:
+        """Whether ``quality.patience`` is exhausted; says so."""
+        best, patience = run.state.best, run.config.quality.patience
+        if best is None or patience is None or best.evals_without_gain < patience:
+            return False
+        run.log(
+            f"no better than at step {best.step} in {best.evals_without_gain} evaluations: "
+            f"ended at step {run.state.global_step}"
+        )
+        return True
+
+    def use_best(self, run: Run) -> None:
+        """At the end of a run with ``quality.keep_best``: make the model the best one evaluated."""
+        if not run.config.quality.keep_best:
+            return
+        if run.state.global_step % run.config.eval.every:
+            with suppress(RollbackRequest):
+                self.evaluate(run)
+                self._rollback.keep(run.state)
+        run.state.use_best()
+        if run.state.best_generator is not None and run.state.best is not None:
+            run.log(f"the model is that of step {run.state.best.step}, the best of those evaluated")
