@@ -113,10 +113,10 @@ py::dict build_info() {
   info["compiler"] = "gcc " __VERSION__;
 #endif
   info["openmp"] = _OPENMP;
-  py::list found;
-  for (const Level each : levels()) found.append(name(each));
-  info["cpu_levels"] = found;
-  info["cpu_level"] = name(level());
+  py::list supported;
+  for (const IsaLevel level : isa_levels()) supported.append(isa_level_name(level));
+  info["cpu_levels"] = supported;
+  info["cpu_level"] = isa_level_name(isa_level());
   info["cuda_archs"] = py::str(FASTGAN_CUDA_ARCHS).attr("split")();
   info["cuda_version"] = FASTGAN_CUDA_VERSION;
   return info;
@@ -414,7 +414,7 @@ void bind_cuda(py::module_& m) {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of fastgan; use fastgan.ops.";
   m.def("build_info", &build_info);
-  m.def("set_level", &set_level);
+  m.def("set_level", &set_isa_level);
   bind_cpu(m);
 #ifdef FASTGAN_CUDA
   bind_cuda(m);

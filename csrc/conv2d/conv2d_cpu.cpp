@@ -26,18 +26,18 @@ constexpr Index kDeepBytes = 3 << 20;  // of both factors of a weight's gradient
 
 // The compiled bodies are few, and long to compile: one for each set of float32 vectors above the baseline, one for
 // bfloat16 where there are dot products of it.
-#ifdef FASTGAN_X86_LEVELS
+#ifdef FASTGAN_X86_ISA_LEVELS
 #define FASTGAN_CONV(function)                                      \
   (dtype == Dtype::kBFloat16 ? ::fastgan::avx512_bf16::function     \
-   : level() >= Level::kAvx512 ? ::fastgan::avx512::function        \
+   : isa_level() >= IsaLevel::kAvx512 ? ::fastgan::avx512::function        \
                                : ::fastgan::avx2::function)
 #endif
 
 namespace fastgan {
 
 bool conv2d_serves(Dtype dtype) {
-#ifdef FASTGAN_X86_LEVELS
-  return level() >= (dtype == Dtype::kBFloat16 ? Level::kAvx512Bf16 : Level::kAvx2);
+#ifdef FASTGAN_X86_ISA_LEVELS
+  return isa_level() >= (dtype == Dtype::kBFloat16 ? IsaLevel::kAvx512Bf16 : IsaLevel::kAvx2);
 #else
   return false;
 #endif
@@ -46,7 +46,7 @@ bool conv2d_serves(Dtype dtype) {
 namespace {
 
 void check(Dtype dtype) {
-  if (!conv2d_serves(dtype)) throw std::invalid_argument(std::string("no convolution of this dtype at ") + name(level()));
+  if (!conv2d_serves(dtype)) throw std::invalid_argument(std::string("no convolution of this dtype at ") + isa_level_name(isa_level()));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ struct InstanceNormOptions {
   Activation activation;
   float negative_slope;
   float eps;
-  const float* keep = nullptr;  // N floats: this share of x itself is added, without activation; null for 0
+  const float* identity_scale = nullptr;  // N floats: this share of x itself is added, without activation; null for 0
 };
 
 // out = activation((x - mean) * rstd * weight + bias) + residual over each plane; out and residual have x's dtype.
