@@ -259,14 +259,14 @@ void bind_cpu(py::module_& m) {
       Unlocked());
   m.def(
       "optim_step_forward",
-      [](Pointer param, Pointer grad, int grad_dtype, Pointer first, Pointer second, Pointer ema, Index size, int kind,
-         float inverse_scale, float weight1, float momentum, float beta2, float weight2, float eps, float rate,
-         float root2, float clip, float ema_weight, int threads) {
-        const OptimStepMemory memory{at(param),  at<void>(grad), static_cast<Dtype>(grad_dtype), at(first),
-                                     at(second), at(ema),        size};
+      [](Pointer param, Pointer grad, int grad_dtype, Pointer state1, Pointer state2, Pointer ema, Index size, int kind,
+         float inverse_scale, float weight1, float momentum, float beta2, float weight2, float eps, float step_scale,
+         float bias_correction2_sqrt, float clip, float ema_weight, int threads) {
+        const OptimStepTensors tensors{at(param),  at<void>(grad), static_cast<Dtype>(grad_dtype), at(state1),
+                                     at(state2), at(ema),        size};
         const OptimStepOptions options{static_cast<OptimKind>(kind), inverse_scale, weight1, momentum, beta2, weight2,
-                                       eps, rate, root2, clip, ema_weight};
-        optim_step_forward(memory, options, threads);
+                                       eps, step_scale, bias_correction2_sqrt, clip, ema_weight};
+        optim_step_forward(tensors, options, threads);
       },
       Unlocked());
   m.def(

@@ -65,7 +65,7 @@ inline dlpack::ManagedTensor* new_tensor(const Shape& shape, const Shape& stride
   const dlpack::DataType type = data_type(dtype);
   Index elements = 1;
   for (int d = 0; d < 4; ++d) elements += (shape[d] - 1) * stride[d];
-  void* const data = take_buffer(std::size_t(elements) * (type.bits / 8));
+  void* const data = acquire_buffer(std::size_t(elements) * (type.bits / 8));
   if (data == nullptr) return nullptr;
   auto* const owned = new OwnedTensor{{}, shape, stride};
   dlpack::Tensor& tensor = owned->managed.tensor;
@@ -77,7 +77,7 @@ inline dlpack::ManagedTensor* new_tensor(const Shape& shape, const Shape& stride
   tensor.strides = owned->stride.data();
   owned->managed.context = owned;
   owned->managed.deleter = [](dlpack::ManagedTensor* managed) {
-    give_back_buffer(managed->tensor.data);
+    release_buffer(managed->tensor.data);
     delete static_cast<OwnedTensor*>(managed->context);
   };
   return &owned->managed;
