@@ -1,4 +1,4 @@
-// The Python face of the kernels. A tensor comes as (pointer, dtype code, strides...), all else that lies in memory as a
+// The Python bindings of the kernels. A tensor is passed as (pointer, dtype code, strides...), any other array as a
 // pointer. Callers keep the memory alive and check shapes; nothing here knows torch, so one build serves every version.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -96,10 +96,10 @@ py::capsule empty(Shape shape, Shape stride, int dtype) {
   dlpack::ManagedTensor* const tensor = new_tensor(shape, stride, static_cast<Dtype>(dtype));
   if (tensor == nullptr) throw std::bad_alloc();
   return py::capsule(tensor, "dltensor", [](PyObject* capsule) {
-    // One that was taken is called "used_dltensor" and belongs to who took it.
+    // A capsule that was consumed is named "used_dltensor" and belongs to its consumer.
     if (!PyCapsule_IsValid(capsule, "dltensor")) return;
-    auto* const left = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
-    left->deleter(left);
+    auto* const unused = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
+    unused->deleter(unused);
   });
 }
 
@@ -292,7 +292,7 @@ void bind_cpu(py::module_& m) {
                       at(grad_alpha), threads);
       },
       Unlocked());
-  m.def("empty", &empty, "Room for a tensor, as a DLPack capsule; the memory is used again once the tensor is gone.");
+  m.def("empty", &empty, "Allocates a tensor, as a DLPack capsule; the memory is reused once the tensor is gone.");
   m.def("set_idle_limit", &set_idle_limit, Unlocked());
   m.def("buffer_bytes", [] {
     const BufferBytes bytes = buffer_bytes();

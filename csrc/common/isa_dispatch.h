@@ -2,12 +2,12 @@
 //
 //   #define FASTGAN_BODY "ssim/ssim_cpu.inc"
 //   #include "common/isa_dispatch.h"
-//   ... FASTGAN_DISPATCH(run_tile)(job, tile);   // fastgan::<level>::run_tile, of the level that calls get
+//   ... FASTGAN_DISPATCH(run_tile)(job, tile);   // fastgan::<level>::run_tile of the active level
 //
-// The body is included in namespace fastgan::<level> and includes nothing itself: what std headers give is compiled for
-// the baseline, so that no inline function of theirs can reach a processor that lacks its instructions. kLanes is the
+// The body is included in namespace fastgan::<level> and includes nothing itself: std headers are compiled for the
+// baseline, so that none of their inline functions can reach a processor that lacks its instructions. kLanes is the
 // number of floats in a vector. With FASTGAN_WITHOUT_BF16, a body that has no use for bf16 instructions is compiled once
-// less. Parallel regions stand in the body or outside, as they please.
+// less. Parallel regions may be in the body or outside.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define FASTGAN_X86_ISA_LEVELS
 #include <immintrin.h>

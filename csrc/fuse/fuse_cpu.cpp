@@ -68,7 +68,7 @@ void fuse_backward(const Tensor& grad_out, const SizedTensor& content, const Siz
                    int threads) {
   if (grad_content.data == nullptr && grad_style.data == nullptr && grad_alpha == nullptr) return;
   if (options.mode != FuseMode::kAdain) {
-    // A gradient that is written decides on the order, not one that may be expanded.
+    // A gradient that is written decides the order of the loops, not one that may be expanded.
     const Tensor& leader = grad_content.data != nullptr ? grad_content
                            : grad_style.data != nullptr ? grad_style
                                                         : style.tensor;

@@ -6,7 +6,7 @@ namespace fastgan {
 
 enum class OptimKind : int { kAdam = 0, kRmsprop = 1, kSgd = 2 };
 
-// Flat and dense. first, second: Adam's two moments; RMSprop's mean square and momentum; SGD's momentum; null where
+// Flat and dense. state1, state2: Adam's two moments; RMSprop's mean square and momentum; SGD's momentum; null where
 // there is none. ema: null for none.
 struct OptimStepTensors {
   float* param;
@@ -25,8 +25,8 @@ struct OptimStepOptions {
   float momentum;       // RMSprop and SGD
   float beta2, weight2;  // weight2 is 1 - beta2, rounded once
   float eps;
-  float step_scale;   // -lr; Adam: by the first moment's bias correction
-  float bias_correction2_sqrt;  // of Adam's second bias correction
+  float step_scale;   // -lr; for Adam divided by the bias correction of the first moment
+  float bias_correction2_sqrt;  // for Adam: square root of the bias correction of the second moment
   float clip;   // below 0: none
   float ema_weight;
 };

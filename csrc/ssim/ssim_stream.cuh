@@ -163,7 +163,7 @@ struct Source {
     }
   }
 
-  // Values near the means of the strip: variances do not change under a shift, but squares of a large mean eat their
+  // Values near the means of the strip: variances do not change under a shift, but squares of a large mean cost
   // digits.
   __device__ __forceinline__ float2 approximate_mean(int row, int rows, float* scratch) const {
     float2 sum = make_float2(0, 0);
