@@ -6,18 +6,18 @@
 #include <cstdint>
 #include <new>
 
-#include "dlpack.h"
 #include "bias_act/bias_act.h"
 #include "common/buffer_pool.h"
+#include "common/fma_peak.h"
+#include "common/isa.h"
 #include "conv2d/conv2d.h"
+#include "dlpack.h"
 #include "fuse/fuse.h"
 #include "gram/gram.h"
+#include "image_convert/image_convert.h"
 #include "instance_norm/instance_norm.h"
-#include "common/isa.h"
 #include "max_pool/max_pool.h"
 #include "optim_step/optim_step.h"
-#include "common/fma_peak.h"
-#include "image_convert/image_convert.h"
 #include "psnr/psnr.h"
 #include "ssim/ssim.h"
 
@@ -78,8 +78,7 @@ SsimOptions ssim_options(double data_range, bool gaussian, int window_size, doub
 
 InstanceNormOptions norm_options(Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
                                  float negative_slope, float eps) {
-  return {at(weight), at(bias),       weight_stride, bias_stride, static_cast<Activation>(activation),
-          negative_slope, eps};
+  return {at(weight), at(bias), weight_stride, bias_stride, static_cast<Activation>(activation), negative_slope, eps};
 }
 
 BiasActOptions bias_options(Pointer bias, int activation, float negative_slope, float gain, float clamp) {
@@ -88,8 +87,8 @@ BiasActOptions bias_options(Pointer bias, int activation, float negative_slope, 
 
 Conv2dOptions conv_options(int kernel, int stride, int padding, bool upsample, Pointer bias, int activation,
                            float negative_slope) {
-  return {kernel,   stride,   static_cast<Padding>(padding),       upsample,
-          at(bias), static_cast<Activation>(activation), negative_slope};
+  return {kernel,        stride, static_cast<Padding>(padding), upsample, at(bias), static_cast<Activation>(activation),
+          negative_slope};
 }
 
 py::capsule empty(Shape shape, Shape stride, int dtype) {
@@ -141,9 +140,8 @@ void bind_cpu(py::module_& m) {
   m.def(
       "psnr_backward",
       [](Tensor x, Tensor y, Shape shape, double data_range, Pointer psnr, Pointer grad_out, Tensor grad_x,
-         Tensor grad_y, int threads) {
-        psnr_backward(x, y, shape, data_range, at(psnr), at(grad_out), grad_x, grad_y, threads);
-      },
+         Tensor grad_y,
+         int threads) { psnr_backward(x, y, shape, data_range, at(psnr), at(grad_out), grad_x, grad_y, threads); },
       Unlocked());
   m.def(
       "gram_forward",
@@ -173,9 +171,9 @@ void bind_cpu(py::module_& m) {
       "instance_norm_forward",
       [](Tensor x, Shape shape, Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
          float negative_slope, float eps, Tensor residual, Tensor out, Pointer mean, Pointer rstd, int threads) {
-        instance_norm_forward(
-            x, shape, norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps), residual,
-            out, at(mean), at(rstd), threads);
+        instance_norm_forward(x, shape,
+                              norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps),
+                              residual, out, at(mean), at(rstd), threads);
       },
       Unlocked());
   m.def(
@@ -183,9 +181,9 @@ void bind_cpu(py::module_& m) {
       [](Tensor x, Shape shape, Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
          float negative_slope, float eps, Pointer mean, Pointer rstd, Tensor grad_out, Tensor grad_x,
          Pointer grad_weight, Pointer grad_bias, int threads) {
-        instance_norm_backward(
-            x, shape, norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps), at(mean),
-            at(rstd), grad_out, grad_x, at(grad_weight), at(grad_bias), threads);
+        instance_norm_backward(x, shape,
+                               norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps),
+                               at(mean), at(rstd), grad_out, grad_x, at(grad_weight), at(grad_bias), threads);
       },
       Unlocked());
   m.def(
@@ -209,7 +207,8 @@ void bind_cpu(py::module_& m) {
       [](Pointer x, int dtype, Shape shape, Pointer weight, Index outputs, int kernel, int stride, int padding,
          bool upsample, Pointer bias, int activation, float negative_slope, Pointer out, int threads) {
         conv2d_forward(at<void>(x), static_cast<Dtype>(dtype), shape, at(weight), outputs,
-                        conv_options(kernel, stride, padding, upsample, bias, activation, negative_slope), at<void>(out), threads);
+                       conv_options(kernel, stride, padding, upsample, bias, activation, negative_slope), at<void>(out),
+                       threads);
       },
       Unlocked());
   m.def(
@@ -217,8 +216,8 @@ void bind_cpu(py::module_& m) {
       [](Pointer grad, Pointer out, int dtype, Shape shape, Pointer weight, Index outputs, int kernel, int stride,
          int padding, bool upsample, int activation, float negative_slope, Pointer grad_x, int threads) {
         conv2d_backward_input(at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, at(weight), outputs,
-                               conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope), at<void>(grad_x),
-                               threads);
+                              conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope),
+                              at<void>(grad_x), threads);
       },
       Unlocked());
   m.def(
@@ -226,8 +225,8 @@ void bind_cpu(py::module_& m) {
       [](Pointer x, Pointer grad, Pointer out, int dtype, Shape shape, Index outputs, int kernel, int stride,
          int padding, bool upsample, int activation, float negative_slope, Pointer grad_weight, int threads) {
         conv2d_backward_weight(at<void>(x), at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, outputs,
-                                conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope), at(grad_weight),
-                                threads);
+                               conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope),
+                               at(grad_weight), threads);
       },
       Unlocked());
   m.def(
@@ -262,10 +261,11 @@ void bind_cpu(py::module_& m) {
       [](Pointer param, Pointer grad, int grad_dtype, Pointer state1, Pointer state2, Pointer ema, Index size, int kind,
          float inverse_scale, float weight1, float momentum, float beta2, float weight2, float eps, float step_scale,
          float bias_correction2_sqrt, float clip, float ema_weight, int threads) {
-        const OptimStepTensors tensors{at(param),  at<void>(grad), static_cast<Dtype>(grad_dtype), at(state1),
-                                     at(state2), at(ema),        size};
-        const OptimStepOptions options{static_cast<OptimKind>(kind), inverse_scale, weight1, momentum, beta2, weight2,
-                                       eps, step_scale, bias_correction2_sqrt, clip, ema_weight};
+        const OptimStepTensors tensors{
+            at(param), at<void>(grad), static_cast<Dtype>(grad_dtype), at(state1), at(state2), at(ema), size};
+        const OptimStepOptions options{
+            static_cast<OptimKind>(kind), inverse_scale, weight1,   momentum, beta2, weight2, eps, step_scale,
+            bias_correction2_sqrt,        clip,          ema_weight};
         optim_step_forward(tensors, options, threads);
       },
       Unlocked());
@@ -305,10 +305,10 @@ void bind_cpu(py::module_& m) {
 #ifdef FASTGAN_CUDA
 void bind_cuda(py::module_& m) {
   using Unlocked = py::call_guard<py::gil_scoped_release>;
-  m.def("ssim_workspace", [](Shape shape, double data_range, bool gaussian, int window_size, double sigma,
-                             bool backward) {
-    return ssim_workspace(shape, ssim_options(data_range, gaussian, window_size, sigma), backward);
-  });
+  m.def("ssim_workspace",
+        [](Shape shape, double data_range, bool gaussian, int window_size, double sigma, bool backward) {
+          return ssim_workspace(shape, ssim_options(data_range, gaussian, window_size, sigma), backward);
+        });
   m.def("psnr_workspace", &psnr_workspace);
   m.def("gram_workspace", &gram_workspace);
   m.def("instance_norm_workspace", &instance_norm_workspace);

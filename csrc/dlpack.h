@@ -1,5 +1,5 @@
-// Tensors passed to torch by DLPack, whose layout is stable (the part of its header, version 0.x, that is used): the build
-// needs no torch, and the memory comes from the buffer pool.
+// Tensors passed to torch by DLPack, whose layout is stable (the part of its header, version 0.x, that is used): the
+// build needs no torch, and the memory comes from the buffer pool.
 #pragma once
 
 #include <cstdint>

@@ -18,7 +18,8 @@ Job make_job(const BiasActOptions& options) {
 }
 
 template <typename T, bool kChannelsLast>
-__global__ void __launch_bounds__(kStripThreads) bias_act_fwd_kernel(PixelView x, PixelView out, Strips strips, Job job) {
+__global__ void __launch_bounds__(kStripThreads)
+    bias_act_fwd_kernel(PixelView x, PixelView out, Strips strips, Job job) {
   constexpr int kPack = kPackSize<T>, kBiases = kChannelsLast ? kPack : 1;
   const ThreadRange<T, kChannelsLast> range(strips);
   float bias[kBiases] = {};
@@ -90,8 +91,8 @@ void bias_act_forward_cuda(const Tensor& x, const Shape& shape, const BiasActOpt
     using T = typename decltype(tag)::Type;
     const Strips strips = make_strips<T>(shape, layout.channels_last);
     FASTGAN_LAUNCH((bias_act_fwd_kernel<T, decltype(channels)::value>), dim3(strips.blocks()),
-                   dim3(static_cast<unsigned>(strips.threads)), 0, stream, pixel_view(x, shape), pixel_view(out, shape), strips,
-                   make_job(options));
+                   dim3(static_cast<unsigned>(strips.threads)), 0, stream, pixel_view(x, shape), pixel_view(out, shape),
+                   strips, make_job(options));
   });
 }
 
@@ -104,8 +105,8 @@ void bias_act_backward_cuda(const Tensor& x, const Shape& shape, const BiasActOp
     using T = typename decltype(tag)::Type;
     const Strips strips = make_strips<T>(shape, layout.channels_last);
     FASTGAN_LAUNCH((bias_act_bwd_kernel<T, decltype(channels)::value>), dim3(strips.blocks()),
-                   dim3(static_cast<unsigned>(strips.threads)), 0, stream, pixel_view(x, shape), pixel_view(grad_out, shape),
-                   pixel_view(grad_x, shape), strips, make_job(options), partials);
+                   dim3(static_cast<unsigned>(strips.threads)), 0, stream, pixel_view(x, shape),
+                   pixel_view(grad_out, shape), pixel_view(grad_x, shape), strips, make_job(options), partials);
     if (grad_bias != nullptr) sum_strips<1>(partials, 1, shape[0] * strips.count, shape[1], grad_bias, nullptr, stream);
   });
 }

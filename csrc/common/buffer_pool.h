@@ -5,11 +5,11 @@
 namespace fastgan {
 
 // Memory for large outputs. A released buffer is kept for the next output of about its size: the operating system takes
-// as long to hand out fresh pages (6 to 38 ms for 33 MB on the machine of docs/performance.md) as a kernel to fill them.
-// Threads may call all of these at once.
+// as long to hand out fresh pages (6 to 38 ms for 33 MB on the machine of docs/performance.md) as a kernel to fill
+// them. Threads may call all of these at once.
 
-// At least `bytes` long, 2 MiB-aligned and on huge pages where it is that large; the content is arbitrary. Null if there
-// is no memory.
+// At least `bytes` long, 2 MiB-aligned and on huge pages where it is that large; the content is arbitrary. Null if
+// there is no memory.
 void* acquire_buffer(std::size_t bytes);
 
 void release_buffer(void* buffer);

@@ -40,7 +40,8 @@ void* map_pages(std::size_t bytes) {
   void* const mapped =
       mmap(nullptr, bytes + kHugePageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
-  const auto begin = reinterpret_cast<std::uintptr_t>(mapped), aligned = (begin + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
+  const auto begin = reinterpret_cast<std::uintptr_t>(mapped);
+  const auto aligned = (begin + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
   if (aligned > begin) munmap(mapped, aligned - begin);
   const std::uintptr_t end = aligned + bytes, mapped_end = begin + bytes + kHugePageBytes;
   if (mapped_end > end) munmap(reinterpret_cast<void*>(end), mapped_end - end);

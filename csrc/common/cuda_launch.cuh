@@ -1,6 +1,6 @@
 // Helpers shared by the CUDA kernels. These also compile with a plain C++ compiler against tests/helpers/cuda_emulator,
-// which has its own definitions of the macros below; hence no <<<>>>, no `extern __shared__` and no inline assembly outside this
-// file without a branch on __CUDACC__.
+// which has its own definitions of the macros below; hence no <<<>>>, no `extern __shared__` and no inline assembly
+// outside this file without a branch on __CUDACC__.
 #pragma once
 
 #include <cuda_bf16.h>

@@ -6,8 +6,8 @@
 //
 // The body is included in namespace fastgan::<level> and includes nothing itself: std headers are compiled for the
 // baseline, so that none of their inline functions can reach a processor that lacks its instructions. kLanes is the
-// number of floats in a vector. With FASTGAN_WITHOUT_BF16, a body that has no use for bf16 instructions is compiled once
-// less. Parallel regions may be in the body or outside.
+// number of floats in a vector. With FASTGAN_WITHOUT_BF16, a body that has no use for bf16 instructions is compiled
+// once less. Parallel regions may be in the body or outside.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define FASTGAN_X86_ISA_LEVELS
 #include <immintrin.h>
@@ -17,11 +17,11 @@
 
 #ifndef FASTGAN_DISPATCH
 #ifdef FASTGAN_X86_ISA_LEVELS
-#define FASTGAN_DISPATCH(function)                                                  \
+#define FASTGAN_DISPATCH(function)                                                               \
   (::fastgan::isa_level() == ::fastgan::IsaLevel::kAvx512Bf16 ? ::fastgan::avx512_bf16::function \
    : ::fastgan::isa_level() == ::fastgan::IsaLevel::kAvx512   ? ::fastgan::avx512::function      \
    : ::fastgan::isa_level() == ::fastgan::IsaLevel::kAvx2     ? ::fastgan::avx2::function        \
-                                                       : ::fastgan::baseline::function)
+                                                              : ::fastgan::baseline::function)
 #else
 #define FASTGAN_DISPATCH(function) ::fastgan::baseline::function
 #endif

@@ -1,5 +1,5 @@
-// Memory-bound kernels divide every plane into strips of pixels. Neighboring threads process neighboring elements: pixels,
-// or channels where those lie side by side (channels_last).
+// Memory-bound kernels divide every plane into strips of pixels. Neighboring threads process neighboring elements:
+// pixels, or channels where those lie side by side (channels_last).
 #pragma once
 
 #include <cmath>

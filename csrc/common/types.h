@@ -1,4 +1,5 @@
-// Types shared by the kernels, which know neither torch nor Python: raw pointers, sizes, strides, a thread count or a stream.
+// Types shared by the kernels, which know neither torch nor Python: raw pointers, sizes, strides, a thread count or a
+// stream.
 #pragma once
 
 #include <array>

@@ -16,7 +16,8 @@ namespace {
 constexpr Index kTransformedBytes = 400 << 10;  // of a block's tiles: with their products they stay in L2
 constexpr Index kMaxTiles = 72;
 constexpr Index kSumBytes = 256 << 20;  // of all threads' sums of a weight's gradient
-constexpr Index kGradBlockBytes = 3 << 20;  // of both factors of a weight's gradient: the sums cost more to read than these
+constexpr Index kGradBlockBytes =
+    3 << 20;  // of both factors of a weight's gradient, which are cheaper to read than the sums
 
 }  // namespace
 }  // namespace fastgan
@@ -27,10 +28,10 @@ constexpr Index kGradBlockBytes = 3 << 20;  // of both factors of a weight's gra
 // The compiled bodies are few, and long to compile: one for each set of float32 vectors above the baseline, one for
 // bfloat16 where there are dot products of it.
 #ifdef FASTGAN_X86_ISA_LEVELS
-#define FASTGAN_CONV2D_DISPATCH(function)                                      \
-  (dtype == Dtype::kBFloat16 ? ::fastgan::avx512_bf16::function     \
-   : isa_level() >= IsaLevel::kAvx512 ? ::fastgan::avx512::function        \
-                               : ::fastgan::avx2::function)
+#define FASTGAN_CONV2D_DISPATCH(function)                                \
+  (dtype == Dtype::kBFloat16          ? ::fastgan::avx512_bf16::function \
+   : isa_level() >= IsaLevel::kAvx512 ? ::fastgan::avx512::function      \
+                                      : ::fastgan::avx2::function)
 #endif
 
 namespace fastgan {
@@ -46,7 +47,9 @@ bool conv2d_serves(Dtype dtype) {
 namespace {
 
 void check_dtype(Dtype dtype) {
-  if (!conv2d_serves(dtype)) throw std::invalid_argument(std::string("no convolution of this dtype at ") + isa_level_name(isa_level()));
+  if (!conv2d_serves(dtype)) {
+    throw std::invalid_argument(std::string("no convolution of this dtype at ") + isa_level_name(isa_level()));
+  }
 }
 
 }  // namespace

@@ -25,10 +25,10 @@ struct SizedTensor {
 void fuse_forward(const SizedTensor& content, const SizedTensor& style, const FuseOptions& options, const Tensor& out,
                   float* moments, int threads);
 
-// grad_content, grad_style (data null: not needed) and grad_alpha (N; null: not needed). Additive and convex read content
-// and style for grad_alpha alone, additive not even the content; AdaIN reads the style for grad_style alone.
-void fuse_backward(const Tensor& grad_out, const SizedTensor& content, const SizedTensor& style, const FuseOptions& options,
-                   const float* moments, const Tensor& grad_content, const Tensor& grad_style, float* grad_alpha,
-                   int threads);
+// grad_content, grad_style (data null: not needed) and grad_alpha (N; null: not needed). Additive and convex read
+// content and style for grad_alpha alone, additive not even the content; AdaIN reads the style for grad_style alone.
+void fuse_backward(const Tensor& grad_out, const SizedTensor& content, const SizedTensor& style,
+                   const FuseOptions& options, const float* moments, const Tensor& grad_content,
+                   const Tensor& grad_style, float* grad_alpha, int threads);
 
 }  // namespace fastgan

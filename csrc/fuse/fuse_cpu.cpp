@@ -63,24 +63,23 @@ void fuse_forward(const SizedTensor& content, const SizedTensor& style, const Fu
                         threads);
 }
 
-void fuse_backward(const Tensor& grad_out, const SizedTensor& content, const SizedTensor& style, const FuseOptions& options,
-                   const float* moments, const Tensor& grad_content, const Tensor& grad_style, float* grad_alpha,
-                   int threads) {
+void fuse_backward(const Tensor& grad_out, const SizedTensor& content, const SizedTensor& style,
+                   const FuseOptions& options, const float* moments, const Tensor& grad_content,
+                   const Tensor& grad_style, float* grad_alpha, int threads) {
   if (grad_content.data == nullptr && grad_style.data == nullptr && grad_alpha == nullptr) return;
   if (options.mode != FuseMode::kAdain) {
     // A gradient that is written decides the order of the loops, not one that may be expanded.
     const Tensor& leader = grad_content.data != nullptr ? grad_content
                            : grad_style.data != nullptr ? grad_style
                                                         : style.tensor;
-    const Tensor* operands[] = {&leader,   &content.tensor, &style.tensor,
-                                &grad_out, &grad_content,   &grad_style};
+    const Tensor* operands[] = {&leader, &content.tensor, &style.tensor, &grad_out, &grad_content, &grad_style};
     FASTGAN_DISPATCH(fuse)(operands, content.shape, options, true, grad_alpha, threads);
     return;
   }
   AdainParameters parameters(content.shape, options, moments);
   std::vector<float> grad_weight(parameters.planes), grad_bias(parameters.planes);
-  instance_norm_backward(content.tensor, content.shape, parameters.options(), parameters.mean_c, parameters.rstd_c, grad_out, grad_content,
-                         grad_weight.data(), grad_bias.data(), threads);
+  instance_norm_backward(content.tensor, content.shape, parameters.options(), parameters.mean_c, parameters.rstd_c,
+                         grad_out, grad_content, grad_weight.data(), grad_bias.data(), threads);
   for (Index n = 0; grad_alpha != nullptr && n < content.shape[0]; ++n) {
     double sum = 0;
     for (Index i = n * parameters.channels; i < (n + 1) * parameters.channels; ++i) {
@@ -95,7 +94,8 @@ void fuse_backward(const Tensor& grad_out, const SizedTensor& content, const Siz
     parameters.weight[i] = float(parameters.alpha[i / parameters.channels] * grad_weight[i] / pixels);
     parameters.bias[i] = float(parameters.alpha[i / parameters.channels] * grad_bias[i] / pixels);
   }
-  instance_norm_apply(style.tensor, style.shape, parameters.options(), parameters.mean_s, parameters.rstd_s, grad_style, threads);
+  instance_norm_apply(style.tensor, style.shape, parameters.options(), parameters.mean_s, parameters.rstd_s, grad_style,
+                      threads);
 }
 
 }  // namespace fastgan

@@ -13,9 +13,9 @@
 namespace fastgan {
 namespace {
 
-constexpr Index kMinTasks = 32;              // at least, where the shape allows: for balance among threads
+constexpr Index kMinTasks = 32;           // at least, where the shape allows: for balance among threads
 constexpr Index kMinPixels = 256;         // of a sum: fewer, and adding up the sums shows
-constexpr Index kMaxSumFloats = 1 << 22;     // that all sums together may take, when there are several to an image
+constexpr Index kMaxSumFloats = 1 << 22;  // that all sums together may take, when there are several to an image
 constexpr Index kBlockFloats = 1 << 16;   // of the pixels packed at a time, going backward: a share of L2
 
 constexpr Index kNontemporalBytes = 1 << 24;  // a gradient so large leaves the caches before anyone reads it

@@ -12,7 +12,7 @@ namespace wmma = nvcuda::wmma;
 
 #include "gram/gram_tiles.cuh"
 
-constexpr Index kTargetBlocks = 1024;      // blocks, some for every multiprocessor
+constexpr Index kTargetBlocks = 1024;   // blocks, some for every multiprocessor
 constexpr Index kMinSplitPixels = 256;  // of a block
 constexpr int kFinishThreads = 256, kFinishParts = kTile * kTile / kFinishThreads;
 
@@ -35,8 +35,7 @@ __device__ __forceinline__ void tile_position(Index tile, Index side, Index& row
 
 // Partial sums of each tile, (image, split, tile, 64, 64).
 template <typename T, bool kChannelsLast>
-__global__ void __launch_bounds__(kThreads, kBlocks)
-    gram_fwd_kernel(Operand x, TilePlan plan, float* partials) {
+__global__ void __launch_bounds__(kThreads, kBlocks) gram_fwd_kernel(Operand x, TilePlan plan, float* partials) {
   FASTGAN_SHARED(AlignedFloats, shared, kSharedFloats<T> / 8);
   const Index block = blockIdx.x, tile = block % plan.tiles, split = block / plan.tiles % plan.splits;
   const int row = static_cast<int>(threadIdx.x) / 8, col = static_cast<int>(threadIdx.x) % 8;
@@ -45,13 +44,15 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   x.image = block / plan.tiles / plan.splits;
   float sum[8][8] = {};
   multiply_tiles<T, T, !kChannelsLast, !kChannelsLast>(x, tile_row * kTile, x, tile_col * kTile, tile_row == tile_col,
-                                        split * plan.size, min((split + 1) * plan.size, x.depth_size),
-                                        reinterpret_cast<float*>(shared), row, col, sum);
+                                                       split * plan.size, min((split + 1) * plan.size, x.depth_size),
+                                                       reinterpret_cast<float*>(shared), row, col, sum);
   float* const to = partials + block * (kTile * kTile);
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
 #pragma unroll
-    for (int j = 0; j < 8; j += 4) store_pack<4>(sum[i] + j, to + element_index(row, i) * kTile + element_index(col, j));
+    for (int j = 0; j < 8; j += 4) {
+      store_pack<4>(sum[i] + j, to + element_index(row, i) * kTile + element_index(col, j));
+    }
   }
 }
 
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   matrix.image = x.image = image;
   float sum[8][8] = {};
   multiply_tiles<T, First, true, kChannelsLast>(matrix, first_channel, x, first_pixel, false, 0, channels,
-                                         reinterpret_cast<float*>(shared), row, col, sum);
+                                                reinterpret_cast<float*>(shared), row, col, sum);
   if constexpr (!std::is_same_v<T, Unpacked>) {
     T* const to = static_cast<T*>(grad_x.data);
 #pragma unroll
@@ -119,7 +120,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
       const Index channel = first_channel + element_index(row, i), p = first_pixel + element_index(col, j);
       float value[4];
 #pragma unroll
-      for (int e = 0; e < 4; ++e) value[e] = kChannelsLast ? sum[i + e * kChannelsLast][j] : sum[i][j + e * !kChannelsLast];
+      for (int e = 0; e < 4; ++e) {
+        value[e] = kChannelsLast ? sum[i + e * kChannelsLast][j] : sum[i][j + e * !kChannelsLast];
+      }
       if (channel < channels && p < pixels) store_pack<4>(value, to + grad_x.offset(image, channel, p));
     }
   } else {
@@ -174,8 +177,8 @@ void forward(const Tensor& x, const Shape& shape, float scale, const float* targ
                    dim3(static_cast<unsigned>(c.images * c.splits * c.tiles)), dim3(kThreads), 0, stream, features, c,
                    partials);
   });
-  FASTGAN_LAUNCH(gram_finish_kernel, dim3(static_cast<unsigned>(c.images * c.tiles * kFinishParts)), dim3(kFinishThreads), 0,
-                 stream, partials, c, shape[1], scale, target, target_stride, out, squares);
+  FASTGAN_LAUNCH(gram_finish_kernel, dim3(static_cast<unsigned>(c.images * c.tiles * kFinishParts)),
+                 dim3(kFinishThreads), 0, stream, partials, c, shape[1], scale, target, target_stride, out, squares);
   if (loss == nullptr) return;
   FASTGAN_LAUNCH(gram_mean_kernel, dim3(static_cast<unsigned>(c.images)), dim3(kFinishThreads), 0, stream, squares,
                  c.tiles * kFinishParts, static_cast<float>(1.0 / (double(shape[1]) * double(shape[1]))), loss);
@@ -216,8 +219,8 @@ void gram_style_loss_forward_cuda(const Tensor& x, const Shape& shape, const flo
   forward(x, shape, static_cast<float>(1 / elements(shape)), target, target_stride, difference, out, workspace, stream);
 }
 
-void gram_style_loss_backward_cuda(const Tensor& x, const Shape& shape, const float* difference,
-                                   const float* grad_out, const Tensor& grad_x, void* workspace, void* stream) {
+void gram_style_loss_backward_cuda(const Tensor& x, const Shape& shape, const float* difference, const float* grad_out,
+                                   const Tensor& grad_x, void* workspace, void* stream) {
   const Index tiles = ceil_div(shape[1], kWarp);
   const double scale = 2 / (double(shape[1]) * double(shape[1]) * elements(shape));
   float* const matrix = static_cast<float*>(workspace);

@@ -8,7 +8,7 @@ template <typename T>
 constexpr bool kUsesTensorCores = std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __half>;
 template <typename T>
 constexpr int kDepth = kUsesTensorCores<T> ? 32 : 16;  // products summed between two barriers
-constexpr int kBlocks = 6;  // on a multiprocessor: 168 registers a thread
+constexpr int kBlocks = 6;                             // on a multiprocessor: 168 registers a thread
 template <typename T>
 constexpr int kSharedFloats = 2 * kDepth<T> * kPitch;  // and the tensor cores' sums, of kTile rows
 
@@ -57,7 +57,8 @@ struct TileLoader {
   __device__ __forceinline__ void load() {
 #pragma unroll
     for (int s = 0; s < kPacks; ++s) {
-      const bool inside = (kDepthContiguous ? s * kStride : 0) < sides && (kDepthContiguous ? 0 : s * kStride) < depth_left;
+      const bool inside =
+          (kDepthContiguous ? s * kStride : 0) < sides && (kDepthContiguous ? 0 : s * kStride) < depth_left;
       if (inside) {
         pack[s] = *reinterpret_cast<const Pack<T, 4>*>(from + s * pack_stride);
       } else {
@@ -181,7 +182,9 @@ struct TensorCoreSums {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
 #pragma unroll
-      for (int j = 0; j < 8; j += 4) load_pack<4>(shared + element_index(row, i) * kPitch + element_index(col, j), to[i] + j);
+      for (int j = 0; j < 8; j += 4) {
+        load_pack<4>(shared + element_index(row, i) * kPitch + element_index(col, j), to[i] + j);
+      }
     }
   }
 };
@@ -189,8 +192,8 @@ struct TensorCoreSums {
 // sum += a tile of first * second^T over depths from `depth` to `end`. `same`: the operands and sides are one.
 template <typename T, typename First, bool kFirstDepthContiguous, bool kSecondDepthContiguous>
 __device__ __forceinline__ void multiply_tiles(const Operand& first, Index first_side, const Operand& second,
-                                        Index second_side, bool same, Index depth, Index end, float* shared, int row,
-                                        int col, float (&sum)[8][8]) {
+                                               Index second_side, bool same, Index depth, Index end, float* shared,
+                                               int row, int col, float (&sum)[8][8]) {
   constexpr bool kFitsTf32 = !std::is_same_v<First, float>;
   constexpr int kSteps = kFitsTf32 ? kDepth<T> : 16;  // float32 stages fill the registers sooner
   TileLoader<First, kSteps, kFirstDepthContiguous> left(first, first_side, depth, end);

@@ -24,17 +24,19 @@ void from_pixels_forward(const Tensor& x, const Shape& picture, const Crop& crop
                          bool channels_last, int threads) {
   const Index images = shape[0], channels = shape[1], height = shape[2], width = shape[3];
   const bool is_float32 = out.dtype == Dtype::kFloat32;
-  const auto convert = is_float32 ? FASTGAN_DISPATCH(normalize_row<float>) : FASTGAN_DISPATCH(normalize_row<std::uint16_t>);
+  const auto convert =
+      is_float32 ? FASTGAN_DISPATCH(normalize_row<float>) : FASTGAN_DISPATCH(normalize_row<std::uint16_t>);
   const Index values = channels * width;
   const bool parallel = threads > 1 && images * height * values >= kMinParallelValues;
 #pragma omp parallel for schedule(static) num_threads(threads) if (parallel)
   for (Index row = 0; row < images * height; ++row) {
     const Index n = row / height, y = row % height;
-    const Index top = clamp_corner(crop.top, n, picture[1] - height), left = clamp_corner(crop.left, n, picture[2] - width);
+    const Index top = clamp_corner(crop.top, n, picture[1] - height),
+                left = clamp_corner(crop.left, n, picture[2] - width);
     const bool mirrored = crop.flip == nullptr ? crop.mirrored : crop.flip[n] != 0;
     const Index column = mirrored ? left + width - 1 : left;
-    const std::uint8_t* first = static_cast<const std::uint8_t*>(x.data) + n * x.stride[0] +
-                                (top + y) * x.stride[1] + column * x.stride[2];
+    const std::uint8_t* first =
+        static_cast<const std::uint8_t*>(x.data) + n * x.stride[0] + (top + y) * x.stride[1] + column * x.stride[2];
     const Index plane = channels_last ? 0 : height * width;
     const Index at = channels_last ? row * values : (n * channels * height + y) * width;
     const Index step = mirrored ? -x.stride[2] : x.stride[2];
@@ -45,7 +47,8 @@ void from_pixels_forward(const Tensor& x, const Shape& picture, const Crop& crop
 void to_pixels_forward(const Tensor& x, const Shape& shape, std::uint8_t* out, int threads) {
   const Index images = shape[0], channels = shape[1], height = shape[2], width = shape[3];
   const bool is_float32 = x.dtype == Dtype::kFloat32;
-  const auto convert = is_float32 ? FASTGAN_DISPATCH(quantize_row<float>) : FASTGAN_DISPATCH(quantize_row<std::uint16_t>);
+  const auto convert =
+      is_float32 ? FASTGAN_DISPATCH(quantize_row<float>) : FASTGAN_DISPATCH(quantize_row<std::uint16_t>);
   const bool parallel = threads > 1 && images * height * channels * width >= kMinParallelValues;
 #pragma omp parallel for schedule(static) num_threads(threads) if (parallel)
   for (Index row = 0; row < images * height; ++row) {

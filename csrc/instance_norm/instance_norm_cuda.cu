@@ -17,8 +17,12 @@ struct Job {
 };
 
 Job make_job(const InstanceNormOptions& options) {
-  return {options.weight,      options.bias, options.weight_stride, options.bias_stride,
-          make_activation(options.activation, options.negative_slope), options.eps};
+  return {options.weight,
+          options.bias,
+          options.weight_stride,
+          options.bias_stride,
+          make_activation(options.activation, options.negative_slope),
+          options.eps};
 }
 
 // The mean, scale and affine parameters of a channel of an image.
@@ -131,8 +135,8 @@ __global__ void __launch_bounds__(kWarp* kMergeRows)
 
 template <typename T, bool kChannelsLast>
 __global__ void __launch_bounds__(kStripThreads)
-    instance_norm_apply_kernel(PixelView x, PixelView residual, PixelView out, Strips strips, Job job, const float* mean,
-                               const float* rstd) {
+    instance_norm_apply_kernel(PixelView x, PixelView residual, PixelView out, Strips strips, Job job,
+                               const float* mean, const float* rstd) {
   constexpr int kPack = kPackSize<T>, kCount = kChannelsLast ? kPack : 1;
   const ThreadRange<T, kChannelsLast> range(strips);
   Affine affine[kCount];
@@ -159,8 +163,8 @@ __global__ void __launch_bounds__(kStripThreads)
 // Sums of g and g * normal over each strip, g the gradient before the activation.
 template <typename T, bool kChannelsLast>
 __global__ void __launch_bounds__(kStripThreads)
-    instance_norm_sums_kernel(PixelView x, PixelView grad_out, Strips strips, Job job, const float* mean, const float* rstd,
-                              float* partials) {
+    instance_norm_sums_kernel(PixelView x, PixelView grad_out, Strips strips, Job job, const float* mean,
+                              const float* rstd, float* partials) {
   constexpr int kPack = kPackSize<T>, kCount = kChannelsLast ? kPack : 1;
   FASTGAN_SHARED(float, scratch, 2 * kCount * kStripThreads / 2);
   const ThreadRange<T, kChannelsLast> range(strips);
@@ -195,8 +199,9 @@ __global__ void __launch_bounds__(kStripThreads)
 
 template <typename T, bool kChannelsLast>
 __global__ void __launch_bounds__(kStripThreads)
-    instance_norm_apply_bwd_kernel(PixelView x, PixelView grad_out, PixelView grad_x, Strips strips, Job job, const float* mean,
-                                   const float* rstd, const float* grad_bias, const float* grad_weight) {
+    instance_norm_apply_bwd_kernel(PixelView x, PixelView grad_out, PixelView grad_x, Strips strips, Job job,
+                                   const float* mean, const float* rstd, const float* grad_bias,
+                                   const float* grad_weight) {
   constexpr int kPack = kPackSize<T>, kCount = kChannelsLast ? kPack : 1;
   const ThreadRange<T, kChannelsLast> range(strips);
   Affine affine[kCount];
@@ -252,8 +257,8 @@ void instance_norm_forward_cuda(const Tensor& x, const Shape& shape, const Insta
     FASTGAN_LAUNCH((instance_norm_moments_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, strips, partials);
     FASTGAN_LAUNCH(instance_norm_merge_kernel, dim3(static_cast<unsigned>(shape[0] * ceil_div(shape[1], kWarp))),
                    dim3(kWarp, kMergeRows), 0, stream, partials, strips, job.eps, mean, rstd);
-    FASTGAN_LAUNCH((instance_norm_apply_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, fr, fo, strips, job, mean,
-                   rstd);
+    FASTGAN_LAUNCH((instance_norm_apply_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, fr, fo, strips, job,
+                   mean, rstd);
   });
 }
 
@@ -276,12 +281,12 @@ void instance_norm_backward_cuda(const Tensor& x, const Shape& shape, const Inst
     const dim3 grid(strips.blocks()), block(static_cast<unsigned>(strips.threads));
     float* const sum_g = grad_bias == nullptr ? sums : grad_bias;
     float* const sum_gn = grad_weight == nullptr ? sums + shape[0] * shape[1] : grad_weight;
-    FASTGAN_LAUNCH((instance_norm_sums_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, fg, strips, job, mean, rstd,
-                   partials);
+    FASTGAN_LAUNCH((instance_norm_sums_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, fg, strips, job, mean,
+                   rstd, partials);
     sum_strips<2>(partials, shape[0], strips.count, shape[1], sum_g, sum_gn, stream);
     if (grad_x.data == nullptr) return;
-    FASTGAN_LAUNCH((instance_norm_apply_bwd_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, fg, fo, strips, job, mean,
-                   rstd, sum_g, sum_gn);
+    FASTGAN_LAUNCH((instance_norm_apply_bwd_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, fg, fo, strips, job,
+                   mean, rstd, sum_g, sum_gn);
   });
 }
 

@@ -25,17 +25,16 @@ constexpr int plane_threads(int group) { return group < 128 ? 128 : group; }
 
 template <typename T, int kGroup, int kValues>
 __global__ void __launch_bounds__(plane_threads(kGroup))
-    instance_norm_plane_fwd_kernel(PixelView x, PixelView residual, PixelView out, Index planes, Index channels, Index pixels,
-                                   Job job, float* mean, float* rstd) {
+    instance_norm_plane_fwd_kernel(PixelView x, PixelView residual, PixelView out, Index planes, Index channels,
+                                   Index pixels, Job job, float* mean, float* rstd) {
   constexpr int kPack = kPackSize<T>;
   FASTGAN_SHARED(float, scratch, kWarp);
   const Index plane = static_cast<Index>(blockIdx.x) * (blockDim.x / kGroup) + threadIdx.x / kGroup;
   if (plane >= planes) return;
   const Index image = plane / channels, channel = plane % channels;
   float value[kValues], sum = 0, squares = 0;
-  each_pack<T, kGroup, kValues>(pixels, [&](int at, Index p) {
-    load_values<T>(x, x.offset(image, channel, p), value + at);
-  });
+  each_pack<T, kGroup, kValues>(pixels,
+                                [&](int at, Index p) { load_values<T>(x, x.offset(image, channel, p), value + at); });
   each_pack<T, kGroup, kValues>(pixels, [&](int at, Index) {
 #pragma unroll
     for (int i = 0; i < kPack; ++i) sum += value[at + i];
@@ -63,8 +62,8 @@ __global__ void __launch_bounds__(plane_threads(kGroup))
 
 template <typename T, int kGroup, int kValues>
 __global__ void __launch_bounds__(plane_threads(kGroup))
-    instance_norm_plane_bwd_kernel(PixelView x, PixelView grad_out, PixelView grad_x, Index planes, Index channels, Index pixels,
-                                   Job job, const float* mean, const float* rstd, float* grad_weight,
+    instance_norm_plane_bwd_kernel(PixelView x, PixelView grad_out, PixelView grad_x, Index planes, Index channels,
+                                   Index pixels, Job job, const float* mean, const float* rstd, float* grad_weight,
                                    float* grad_bias) {
   constexpr int kPack = kPackSize<T>;
   FASTGAN_SHARED(float, scratch, kWarp);
@@ -125,8 +124,8 @@ bool dispatch_group(Index pixels, Function&& function) {
 }
 
 template <typename T>
-bool planes_forward(const PixelView& x, const PixelView& residual, const PixelView& out, const Shape& shape, const Job& job,
-                    float* mean, float* rstd, void* stream) {
+bool planes_forward(const PixelView& x, const PixelView& residual, const PixelView& out, const Shape& shape,
+                    const Job& job, float* mean, float* rstd, void* stream) {
   const Index planes = shape[0] * shape[1], pixels = shape[2] * shape[3];
   if (job.activation.tanh) return false;
   return dispatch_group(pixels, [&](auto group) {
@@ -139,8 +138,9 @@ bool planes_forward(const PixelView& x, const PixelView& residual, const PixelVi
 }
 
 template <typename T>
-bool planes_backward(const PixelView& x, const PixelView& grad_out, const PixelView& grad_x, const Shape& shape, const Job& job,
-                     const float* mean, const float* rstd, float* grad_weight, float* grad_bias, void* stream) {
+bool planes_backward(const PixelView& x, const PixelView& grad_out, const PixelView& grad_x, const Shape& shape,
+                     const Job& job, const float* mean, const float* rstd, float* grad_weight, float* grad_bias,
+                     void* stream) {
   const Index planes = shape[0] * shape[1], pixels = shape[2] * shape[3];
   if (job.activation.tanh) return false;
   return dispatch_group(pixels, [&](auto group) {

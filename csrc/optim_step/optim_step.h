@@ -20,14 +20,14 @@ struct OptimStepTensors {
 
 struct OptimStepOptions {
   OptimKind kind;
-  float inverse_scale;  // factor of the gradient
-  float weight1;        // Adam: 1 - beta1
-  float momentum;       // RMSprop and SGD
+  float inverse_scale;   // factor of the gradient
+  float weight1;         // Adam: 1 - beta1
+  float momentum;        // RMSprop and SGD
   float beta2, weight2;  // weight2 is 1 - beta2, rounded once
   float eps;
-  float step_scale;   // -lr; for Adam divided by the bias correction of the first moment
+  float step_scale;             // -lr; for Adam divided by the bias correction of the first moment
   float bias_correction2_sqrt;  // for Adam: square root of the bias correction of the second moment
-  float clip;   // below 0: none
+  float clip;                   // below 0: none
   float ema_weight;
 };
 

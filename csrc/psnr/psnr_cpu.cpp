@@ -28,8 +28,8 @@ std::array<Dim, 3> merged_dims(const Tensor& x, const Tensor& y, const Tensor& z
   for (int d = 1; d >= 0; --d) {
     Dim& outer = lines[d];
     Dim& inner = lines[2];
-    if (outer.size == 1 || (outer.x == inner.x * inner.size && outer.y == inner.y * inner.size &&
-                            outer.z == inner.z * inner.size)) {
+    if (outer.size == 1 ||
+        (outer.x == inner.x * inner.size && outer.y == inner.y * inner.size && outer.z == inner.z * inner.size)) {
       inner.size *= outer.size;
       outer.size = 1;
     } else {
@@ -42,8 +42,8 @@ std::array<Dim, 3> merged_dims(const Tensor& x, const Tensor& y, const Tensor& z
   return lines;
 }
 
-// Calls run(image, task, x, y, z, size) with the offsets of every run of up to kRow elements. A task's runs come in order
-// from one thread; tasks do not depend on the thread count.
+// Calls run(image, task, x, y, z, size) with the offsets of every run of up to kRow elements. A task's runs come in
+// order from one thread; tasks do not depend on the thread count.
 struct RunIterator {
   Tensor x, y, z;
   Shape shape;
@@ -114,7 +114,8 @@ void psnr_backward(const Tensor& x, const Tensor& y, const Shape& shape, double 
     if (grad.data == nullptr) return;
     const RunIterator iterator(x, y, grad, shape);
     iterator.for_each_run(threads, [&](Index image, Index, Index x_at, Index y_at, Index at, Index size) {
-      write(x, x_at, iterator.inner.x, y, y_at, iterator.inner.y, sign * factors[image], grad, at, iterator.inner.z, size);
+      write(x, x_at, iterator.inner.x, y, y_at, iterator.inner.y, sign * factors[image], grad, at, iterator.inner.z,
+            size);
     });
   };
   write_gradient(grad_x, 1);

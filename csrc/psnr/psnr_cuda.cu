@@ -13,8 +13,8 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr Index kMinBlockElements = kThreads * 16;  // of a block
-constexpr Index kMaxBlocks = 2112;         // of all images: several for each multiprocessor of the largest GPU
-constexpr int kTensors = 4;                 // x, y and their gradients
+constexpr Index kMaxBlocks = 2112;                  // of all images: several for each multiprocessor of the largest GPU
+constexpr int kTensors = 4;                         // x, y and their gradients
 
 // The dimensions of an image, innermost first; strides of a tensor that is left out are 0.
 struct SortedDims {
@@ -70,7 +70,9 @@ DenseRuns merge_dims(SortedDims dims_by_stride) {
   int last = 0;
   for (int i = 1; i < 3; ++i) {
     bool dense = true;
-    for (int t = 0; t < kTensors; ++t) dense &= dims_by_stride.stride[i][t] == dims_by_stride.stride[last][t] * dims_by_stride.size[last];
+    for (int t = 0; t < kTensors; ++t) {
+      dense &= dims_by_stride.stride[i][t] == dims_by_stride.stride[last][t] * dims_by_stride.size[last];
+    }
     if (dims_by_stride.size[i] == 1 || dense) {
       dims_by_stride.size[last] *= dims_by_stride.size[i];
       continue;
@@ -112,8 +114,8 @@ Index blocks_per_image(const Shape& shape) {
 }
 
 template <typename T, int kPack>
-__global__ void __launch_bounds__(kThreads) squared_error(View<const T> x, View<const T> y, DenseRuns runs, Index blocks,
-                                                          double* sums) {
+__global__ void __launch_bounds__(kThreads)
+    squared_error(View<const T> x, View<const T> y, DenseRuns runs, Index blocks, double* sums) {
   FASTGAN_SHARED(double, scratch, kThreads / kWarp);
   const Index image = blockIdx.x / blocks, block = blockIdx.x % blocks;
   const T* x_image = x.plane(image, 0);

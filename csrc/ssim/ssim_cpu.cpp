@@ -1,8 +1,8 @@
 // SSIM with s = x + y and d = x - y: var(s) - var(d) = 4 cov(x, y) and var(s) + var(d) = 2 (var x + var y), so four
 // blurred moments (s, d, s^2, d^2) do instead of five. Each input row is blurred along the row once and kept in a ring
-// of rows, over which output rows are then blurred two at a time. The gradient blurs the derivatives of the map by these
-// moments back, in a second ring behind the first, in the same pass as the value: what it starts from is then a factor of
-// the whole image, and nothing is computed twice.
+// of rows, over which output rows are then blurred two at a time. The gradient blurs the derivatives of the map by
+// these moments back, in a second ring behind the first, in the same pass as the value: what it starts from is then a
+// factor of the whole image, and nothing is computed twice.
 #include "ssim/ssim.h"
 
 #include <omp.h>
@@ -16,11 +16,11 @@
 namespace fastgan {
 namespace {
 
-constexpr Index kTile = 128;       // columns of a task: the ring of an 11-row window stays in 32 KB of L1
-constexpr Index kMaxLanes = 16;      // floats of the widest vector: rows are padded to whole ones, so loops have no tail
-constexpr Index kMinRows = 32;     // of a task: the window's first rows are computed again by each
-constexpr Index kMeanRows = 8;     // rows sampled for the shift, which only has to be near the mean
-constexpr Index kPrefetchRows = 4;        // rows prefetched before they are read
+constexpr Index kTile = 128;        // columns of a task: the ring of an 11-row window stays in 32 KB of L1
+constexpr Index kMaxLanes = 16;     // floats of the widest vector: rows are padded to whole ones, so loops have no tail
+constexpr Index kMinRows = 32;      // of a task: the window's first rows are computed again by each
+constexpr Index kMeanRows = 8;      // rows sampled for the shift, which only has to be near the mean
+constexpr Index kPrefetchRows = 4;  // rows prefetched before they are read
 constexpr float kC1 = 1e-4f, kC2 = 9e-4f;  // (0.01 R)^2 and (0.03 R)^2 in units of the data range R
 
 struct Job {
@@ -129,8 +129,8 @@ void for_each_tile(const Job& job, Index height, Index width, bool gradient, int
   for (Index t = 0; t < count * columns * strips; ++t) {
     const Index plane = t / (columns * strips), column = t / strips % columns;
     const Index row = t % strips * rows, col = column * kTile;
-    const Tile tile{plane / job.shape[1], plane % job.shape[1], row, std::min(rows, height - row),
-                    col, std::min(kTile, width - col)};
+    const Tile tile{plane / job.shape[1],        plane % job.shape[1], row, std::min(rows, height - row), col,
+                    std::min(kTile, width - col)};
     if (tile.rows > 0) run(tile, plane * columns + column, scratch[omp_get_thread_num()]);
   }
 }

@@ -10,8 +10,8 @@ namespace fastgan {
 namespace cuda {
 namespace {
 
-constexpr Index kConcurrentBlocks = 264;            // blocks that the largest GPU runs at a time
-constexpr Index kChunkBytes = 64 << 20;  // of maps that the generic kernels keep at a time
+constexpr Index kConcurrentBlocks = 264;  // blocks that the largest GPU runs at a time
+constexpr Index kChunkBytes = 64 << 20;   // of maps that the generic kernels keep at a time
 constexpr int kThreads = 256;
 
 bool has_stream_kernel(const SsimOptions& options) { return options.window_size == 11 || options.window_size == 7; }
@@ -35,9 +35,8 @@ SsimPlan make_plan(const Shape& shape, int window, bool backward) {
       rows = candidate;
     }
   }
-  return {int(shape[1]),        int(shape[2]), int(shape[3]),   int(shape[2]) - halo,
-          int(shape[3]) - halo, int(cols),     int(col_blocks), int(rows),
-          int(ceil_div(height, rows))};
+  return {int(shape[1]), int(shape[2]),   int(shape[3]), int(shape[2]) - halo,       int(shape[3]) - halo,
+          int(cols),     int(col_blocks), int(rows),     int(ceil_div(height, rows))};
 }
 
 unsigned block_count(const SsimPlan& plan, Index images) {
@@ -95,8 +94,8 @@ void stream_forward(const Tensor& x, const Tensor& y, const Shape& shape, const 
                     void* workspace, void* stream) {
   const SsimPlan plan = make_plan(shape, K, false);
   const unsigned blocks = block_count(plan, shape[0]);
-  const unsigned threads = static_cast<unsigned>(round_up(std::max<Index>(plan.cols + K - 1, round_up(plan.cols, 8)),
-                                                          kWarp));
+  const unsigned threads =
+      static_cast<unsigned>(round_up(std::max<Index>(plan.cols + K - 1, round_up(plan.cols, 8)), kWarp));
   double* sums = static_cast<double*>(workspace);
   dispatch_dtype(x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
@@ -261,7 +260,7 @@ struct WorkspaceLayout {
 
 // out: the forward pass; otherwise the gradients.
 void run_generic(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options, float* out,
-               const float* grad_out, const Tensor& grad_x, const Tensor& grad_y, void* workspace, void* stream) {
+                 const float* grad_out, const Tensor& grad_x, const Tensor& grad_y, void* workspace, void* stream) {
   const bool backward = out == nullptr;
   const WorkspaceLayout layout(shape, options.window_size, backward);
   char* base = static_cast<char*>(workspace);

@@ -136,7 +136,8 @@ struct Source {
     x = x_view.at(block.image, block.channel, 0, col);
     y = y_view.at(block.image, block.channel, 0, col);
     constexpr Index kMaxStride = 0x7fffffff / sizeof(T);
-    strides_fit_int = x_stride >= -kMaxStride && x_stride <= kMaxStride && y_stride >= -kMaxStride && y_stride <= kMaxStride;
+    strides_fit_int =
+        x_stride >= -kMaxStride && x_stride <= kMaxStride && y_stride >= -kMaxStride && y_stride <= kMaxStride;
   }
 
   __device__ __forceinline__ void load(int row, T& x_value, T& y_value) const {
@@ -186,7 +187,7 @@ template <typename T, int K>
 __global__ void __launch_bounds__(kForwardThreads, 2)
     ssim_forward_stream(View<const T> x, View<const T> y, SsimPlan plan, Taps<K> taps, SsimConstants constants,
                         double* sums) {
-  constexpr int kRows = 8, kRun = 8;         // a step's rows, and the columns that a thread blurs of one of them
+  constexpr int kRows = 8, kRun = 8;  // a step's rows, and the columns that a thread blurs of one of them
   constexpr int kPitch = kForwardThreads + 4;  // the vectors of two rows then fill all banks
   FASTGAN_SHARED(float, rows, 4 * kRows * kPitch + kRun);
   FASTGAN_SHARED(double, scratch, kForwardThreads / kWarp);
@@ -292,8 +293,8 @@ struct GradientWriter {
 // in the same way. As input row r comes in, the derivatives and then the gradients of row r - (K - 1) follow.
 template <typename T, int K>
 __global__ void __launch_bounds__(kBackwardThreads, 2)
-    ssim_backward_stream(GradientWriter<T> writer, SsimPlan plan, Taps<K> taps, SsimConstants constants, const float* grad_out,
-                         float scale) {
+    ssim_backward_stream(GradientWriter<T> writer, SsimPlan plan, Taps<K> taps, SsimConstants constants,
+                         const float* grad_out, float scale) {
   constexpr int kRows = 4, kRun = 4, kHalo = K - 1, kPitch = kBackwardThreads + 4;
   FASTGAN_SHARED(float, rows, 4 * kRows * kPitch + kRun);
   FASTGAN_SHARED(float, maps, 4 * kRows * kPitch + kRun);

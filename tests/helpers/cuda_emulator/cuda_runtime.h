@@ -16,8 +16,8 @@
 #define FASTGAN_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   ((void)(stream), ::emulator::launch(#kernel, grid, block, shared_bytes, [&] { (kernel)(__VA_ARGS__); }))
 
-#define FASTGAN_SHARED(type, name, count)  \
-  static const char name##_key = 0;      \
+#define FASTGAN_SHARED(type, name, count) \
+  static const char name##_key = 0;       \
   type* const name = static_cast<type*>(::emulator::shared(&name##_key, sizeof(type) * (count), false))
 
 #define FASTGAN_DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(::emulator::dynamic_shared())

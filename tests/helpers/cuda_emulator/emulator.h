@@ -122,8 +122,8 @@ inline State common_state(int first, int last, const char* which) {
   Machine& m = machine();
   for (int t = first + 1; t < last; ++t) {
     if (m.fibers[t]->state != m.fibers[first]->state) {
-      throw std::logic_error("the threads of a " + std::string(which) + " part at a barrier: " +
-                             std::to_string(first) + " and " + std::to_string(t));
+      throw std::logic_error("the threads of a " + std::string(which) + " part at a barrier: " + std::to_string(first) +
+                             " and " + std::to_string(t));
     }
   }
   return m.fibers[first]->state;

@@ -36,9 +36,8 @@ const char* psnr_forward(const Tensor* x, const Tensor* y, const Shape* shape, d
 
 const char* psnr_backward(const Tensor* x, const Tensor* y, const Shape* shape, double data_range, const float* psnr,
                           const float* grad_out, const Tensor* grad_x, const Tensor* grad_y) {
-  return catch_errors([&] {
-    fastgan::psnr_backward_cuda(*x, *y, *shape, data_range, psnr, grad_out, *grad_x, *grad_y, nullptr);
-  });
+  return catch_errors(
+      [&] { fastgan::psnr_backward_cuda(*x, *y, *shape, data_range, psnr, grad_out, *grad_x, *grad_y, nullptr); });
 }
 
 }  // extern "C"

@@ -1,7 +1,7 @@
-#include "interface.h"
 #include "bias_act/bias_act.h"
 #include "gram/gram.h"
 #include "instance_norm/instance_norm.h"
+#include "interface.h"
 
 extern "C" {
 
