@@ -21,7 +21,7 @@ from pybind11.setup_helpers import build_ext as pybind11_build_ext
 from setuptools import setup
 
 ROOT = Path(__file__).resolve().parent
-FLAGS = ["-O3", "-fopenmp", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-O3", "-fopenmp", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
 # GCC 12 takes the undefined vector of its own AVX-512 header for a mistake, hundreds of times.
 FLAGS += ["-Wno-maybe-uninitialized"]
 DEFAULT_ARCHS = "80 90 100 120"
@@ -71,7 +71,7 @@ def compile_cuda(compiler: str, archs: list[str], folder: Path) -> list[str]:
 
     def compile_one(source: str) -> str:
         made = folder / (Path(source).stem + ".o")
-        command = [compiler, "-std=c++17", "-O3", "-DFASTGAN_CUDA", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
+        command = [compiler, "-std=c++17", "-O3", "-DFASTGAN_CUDA", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
         command += [*targets, "-I", "csrc", "-c", source, "-o", str(made)]
         print(shlex.join(command), flush=True)
         done = subprocess.run(command, cwd=ROOT)

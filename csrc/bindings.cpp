@@ -1,4 +1,4 @@
-// The Python face of the kernels. A tensor comes as (pointer, dtype code, strides...), all else that lies in memory as a
+// The Python bindings of the kernels. A tensor is passed as (pointer, dtype code, strides...), any other array as a
 // pointer. Callers keep the memory alive and check shapes; nothing here knows torch, so one build serves every version.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -6,18 +6,18 @@
 #include <cstdint>
 #include <new>
 
-#include "dlpack.h"
 #include "bias_act/bias_act.h"
 #include "common/buffer_pool.h"
+#include "common/fma_peak.h"
+#include "common/isa.h"
 #include "conv2d/conv2d.h"
+#include "dlpack.h"
 #include "fuse/fuse.h"
 #include "gram/gram.h"
+#include "image_convert/image_convert.h"
 #include "instance_norm/instance_norm.h"
-#include "common/isa.h"
 #include "max_pool/max_pool.h"
 #include "optim_step/optim_step.h"
-#include "common/fma_peak.h"
-#include "image_convert/image_convert.h"
 #include "psnr/psnr.h"
 #include "ssim/ssim.h"
 
@@ -78,8 +78,7 @@ SsimOptions ssim_options(double data_range, bool gaussian, int window_size, doub
 
 InstanceNormOptions norm_options(Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
                                  float negative_slope, float eps) {
-  return {at(weight), at(bias),       weight_stride, bias_stride, static_cast<Activation>(activation),
-          negative_slope, eps};
+  return {at(weight), at(bias), weight_stride, bias_stride, static_cast<Activation>(activation), negative_slope, eps};
 }
 
 BiasActOptions bias_options(Pointer bias, int activation, float negative_slope, float gain, float clamp) {
@@ -88,18 +87,18 @@ BiasActOptions bias_options(Pointer bias, int activation, float negative_slope, 
 
 Conv2dOptions conv_options(int kernel, int stride, int padding, bool upsample, Pointer bias, int activation,
                            float negative_slope) {
-  return {kernel,   stride,   static_cast<Padding>(padding),       upsample,
-          at(bias), static_cast<Activation>(activation), negative_slope};
+  return {kernel,        stride, static_cast<Padding>(padding), upsample, at(bias), static_cast<Activation>(activation),
+          negative_slope};
 }
 
 py::capsule empty(Shape shape, Shape stride, int dtype) {
   dlpack::ManagedTensor* const tensor = new_tensor(shape, stride, static_cast<Dtype>(dtype));
   if (tensor == nullptr) throw std::bad_alloc();
   return py::capsule(tensor, "dltensor", [](PyObject* capsule) {
-    // One that was taken is called "used_dltensor" and belongs to who took it.
+    // A capsule that was consumed is named "used_dltensor" and belongs to its consumer.
     if (!PyCapsule_IsValid(capsule, "dltensor")) return;
-    auto* const left = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
-    left->deleter(left);
+    auto* const unused = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
+    unused->deleter(unused);
   });
 }
 
@@ -113,10 +112,10 @@ py::dict build_info() {
   info["compiler"] = "gcc " __VERSION__;
 #endif
   info["openmp"] = _OPENMP;
-  py::list found;
-  for (const Level each : levels()) found.append(name(each));
-  info["cpu_levels"] = found;
-  info["cpu_level"] = name(level());
+  py::list supported;
+  for (const IsaLevel level : isa_levels()) supported.append(isa_level_name(level));
+  info["cpu_levels"] = supported;
+  info["cpu_level"] = isa_level_name(isa_level());
   info["cuda_archs"] = py::str(FASTGAN_CUDA_ARCHS).attr("split")();
   info["cuda_version"] = FASTGAN_CUDA_VERSION;
   return info;
@@ -141,9 +140,8 @@ void bind_cpu(py::module_& m) {
   m.def(
       "psnr_backward",
       [](Tensor x, Tensor y, Shape shape, double data_range, Pointer psnr, Pointer grad_out, Tensor grad_x,
-         Tensor grad_y, int threads) {
-        psnr_backward(x, y, shape, data_range, at(psnr), at(grad_out), grad_x, grad_y, threads);
-      },
+         Tensor grad_y,
+         int threads) { psnr_backward(x, y, shape, data_range, at(psnr), at(grad_out), grad_x, grad_y, threads); },
       Unlocked());
   m.def(
       "gram_forward",
@@ -173,9 +171,9 @@ void bind_cpu(py::module_& m) {
       "instance_norm_forward",
       [](Tensor x, Shape shape, Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
          float negative_slope, float eps, Tensor residual, Tensor out, Pointer mean, Pointer rstd, int threads) {
-        instance_norm_forward(
-            x, shape, norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps), residual,
-            out, at(mean), at(rstd), threads);
+        instance_norm_forward(x, shape,
+                              norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps),
+                              residual, out, at(mean), at(rstd), threads);
       },
       Unlocked());
   m.def(
@@ -183,9 +181,9 @@ void bind_cpu(py::module_& m) {
       [](Tensor x, Shape shape, Pointer weight, Index weight_stride, Pointer bias, Index bias_stride, int activation,
          float negative_slope, float eps, Pointer mean, Pointer rstd, Tensor grad_out, Tensor grad_x,
          Pointer grad_weight, Pointer grad_bias, int threads) {
-        instance_norm_backward(
-            x, shape, norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps), at(mean),
-            at(rstd), grad_out, grad_x, at(grad_weight), at(grad_bias), threads);
+        instance_norm_backward(x, shape,
+                               norm_options(weight, weight_stride, bias, bias_stride, activation, negative_slope, eps),
+                               at(mean), at(rstd), grad_out, grad_x, at(grad_weight), at(grad_bias), threads);
       },
       Unlocked());
   m.def(
@@ -209,7 +207,8 @@ void bind_cpu(py::module_& m) {
       [](Pointer x, int dtype, Shape shape, Pointer weight, Index outputs, int kernel, int stride, int padding,
          bool upsample, Pointer bias, int activation, float negative_slope, Pointer out, int threads) {
         conv2d_forward(at<void>(x), static_cast<Dtype>(dtype), shape, at(weight), outputs,
-                        conv_options(kernel, stride, padding, upsample, bias, activation, negative_slope), at<void>(out), threads);
+                       conv_options(kernel, stride, padding, upsample, bias, activation, negative_slope), at<void>(out),
+                       threads);
       },
       Unlocked());
   m.def(
@@ -217,8 +216,8 @@ void bind_cpu(py::module_& m) {
       [](Pointer grad, Pointer out, int dtype, Shape shape, Pointer weight, Index outputs, int kernel, int stride,
          int padding, bool upsample, int activation, float negative_slope, Pointer grad_x, int threads) {
         conv2d_backward_input(at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, at(weight), outputs,
-                               conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope), at<void>(grad_x),
-                               threads);
+                              conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope),
+                              at<void>(grad_x), threads);
       },
       Unlocked());
   m.def(
@@ -226,8 +225,8 @@ void bind_cpu(py::module_& m) {
       [](Pointer x, Pointer grad, Pointer out, int dtype, Shape shape, Index outputs, int kernel, int stride,
          int padding, bool upsample, int activation, float negative_slope, Pointer grad_weight, int threads) {
         conv2d_backward_weight(at<void>(x), at<void>(grad), at<void>(out), static_cast<Dtype>(dtype), shape, outputs,
-                                conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope), at(grad_weight),
-                                threads);
+                               conv_options(kernel, stride, padding, upsample, 0, activation, negative_slope),
+                               at(grad_weight), threads);
       },
       Unlocked());
   m.def(
@@ -259,14 +258,15 @@ void bind_cpu(py::module_& m) {
       Unlocked());
   m.def(
       "optim_step_forward",
-      [](Pointer param, Pointer grad, int grad_dtype, Pointer first, Pointer second, Pointer ema, Index size, int kind,
-         float inverse_scale, float weight1, float momentum, float beta2, float weight2, float eps, float rate,
-         float root2, float clip, float ema_weight, int threads) {
-        const OptimStepMemory memory{at(param),  at<void>(grad), static_cast<Dtype>(grad_dtype), at(first),
-                                     at(second), at(ema),        size};
-        const OptimStepOptions options{static_cast<OptimKind>(kind), inverse_scale, weight1, momentum, beta2, weight2,
-                                       eps, rate, root2, clip, ema_weight};
-        optim_step_forward(memory, options, threads);
+      [](Pointer param, Pointer grad, int grad_dtype, Pointer state1, Pointer state2, Pointer ema, Index size, int kind,
+         float inverse_scale, float weight1, float momentum, float beta2, float weight2, float eps, float step_scale,
+         float bias_correction2_sqrt, float clip, float ema_weight, int threads) {
+        const OptimStepTensors tensors{
+            at(param), at<void>(grad), static_cast<Dtype>(grad_dtype), at(state1), at(state2), at(ema), size};
+        const OptimStepOptions options{
+            static_cast<OptimKind>(kind), inverse_scale, weight1,   momentum, beta2, weight2, eps, step_scale,
+            bias_correction2_sqrt,        clip,          ema_weight};
+        optim_step_forward(tensors, options, threads);
       },
       Unlocked());
   m.def(
@@ -292,7 +292,7 @@ void bind_cpu(py::module_& m) {
                       at(grad_alpha), threads);
       },
       Unlocked());
-  m.def("empty", &empty, "Room for a tensor, as a DLPack capsule; the memory is used again once the tensor is gone.");
+  m.def("empty", &empty, "Allocates a tensor, as a DLPack capsule; the memory is reused once the tensor is gone.");
   m.def("set_idle_limit", &set_idle_limit, Unlocked());
   m.def("buffer_bytes", [] {
     const BufferBytes bytes = buffer_bytes();
@@ -305,10 +305,10 @@ void bind_cpu(py::module_& m) {
 #ifdef FASTGAN_CUDA
 void bind_cuda(py::module_& m) {
   using Unlocked = py::call_guard<py::gil_scoped_release>;
-  m.def("ssim_workspace", [](Shape shape, double data_range, bool gaussian, int window_size, double sigma,
-                             bool backward) {
-    return ssim_workspace(shape, ssim_options(data_range, gaussian, window_size, sigma), backward);
-  });
+  m.def("ssim_workspace",
+        [](Shape shape, double data_range, bool gaussian, int window_size, double sigma, bool backward) {
+          return ssim_workspace(shape, ssim_options(data_range, gaussian, window_size, sigma), backward);
+        });
   m.def("psnr_workspace", &psnr_workspace);
   m.def("gram_workspace", &gram_workspace);
   m.def("instance_norm_workspace", &instance_norm_workspace);
@@ -414,7 +414,7 @@ void bind_cuda(py::module_& m) {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of fastgan; use fastgan.ops.";
   m.def("build_info", &build_info);
-  m.def("set_level", &set_level);
+  m.def("set_level", &set_isa_level);
   bind_cpu(m);
 #ifdef FASTGAN_CUDA
   bind_cuda(m);

@@ -1,5 +1,5 @@
-// Tensors handed over to torch by DLPack, whose layout is fixed for good (version 0.x of its header, of which this is
-// the part that is used): so the build needs no torch, and the memory is ours.
+// Tensors passed to torch by DLPack, whose layout is stable (the part of its header, version 0.x, that is used): the
+// build needs no torch, and the memory comes from the buffer pool.
 #pragma once
 
 #include <cstdint>
@@ -60,12 +60,12 @@ struct OwnedTensor {
   Shape shape, stride;
 };
 
-// Room on CPU for a dense tensor of these sizes and strides, content arbitrary; null if there is no memory.
+// Allocates a dense CPU tensor of these sizes and strides, not initialized; null if there is no memory.
 inline dlpack::ManagedTensor* new_tensor(const Shape& shape, const Shape& stride, Dtype dtype) {
   const dlpack::DataType type = data_type(dtype);
   Index elements = 1;
   for (int d = 0; d < 4; ++d) elements += (shape[d] - 1) * stride[d];
-  void* const data = take_buffer(std::size_t(elements) * (type.bits / 8));
+  void* const data = acquire_buffer(std::size_t(elements) * (type.bits / 8));
   if (data == nullptr) return nullptr;
   auto* const owned = new OwnedTensor{{}, shape, stride};
   dlpack::Tensor& tensor = owned->managed.tensor;
@@ -77,7 +77,7 @@ inline dlpack::ManagedTensor* new_tensor(const Shape& shape, const Shape& stride
   tensor.strides = owned->stride.data();
   owned->managed.context = owned;
   owned->managed.deleter = [](dlpack::ManagedTensor* managed) {
-    give_back_buffer(managed->tensor.data);
+    release_buffer(managed->tensor.data);
     delete static_cast<OwnedTensor*>(managed->context);
   };
   return &owned->managed;

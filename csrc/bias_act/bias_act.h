@@ -16,7 +16,7 @@ struct BiasActOptions {
 void bias_act_forward(const Tensor& x, const Shape& shape, const BiasActOptions& options, const Tensor& out,
                       int threads);
 
-// grad_x (data null: not wanted) in its own dtype and grad_bias (C) float32 (null: not wanted). From the clamp's
+// grad_x (data null: not needed) in its own dtype and grad_bias (C) float32 (null: not needed). From the clamp's
 // limit on the gradient is 0; relu's and leaky relu's gradient at 0 is that of the negative side, as torch has it.
 void bias_act_backward(const Tensor& x, const Shape& shape, const BiasActOptions& options, const Tensor& grad_out,
                        const Tensor& grad_x, float* grad_bias, int threads);

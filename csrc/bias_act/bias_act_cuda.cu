@@ -9,104 +9,105 @@ using namespace cuda;
 
 struct Job {
   const float* bias;
-  Curve curve;
+  ActivationFunction activation;
   float gain, clamp;
 };
 
-Job job(const BiasActOptions& options) {
-  return {options.bias, curve(options.activation, options.negative_slope), options.gain, options.clamp};
+Job make_job(const BiasActOptions& options) {
+  return {options.bias, make_activation(options.activation, options.negative_slope), options.gain, options.clamp};
 }
 
-template <typename T, bool kChannels>
-__global__ void __launch_bounds__(kStripThreads) bias_act_fwd_kernel(Field x, Field out, Strips strips, Job job) {
-  constexpr int kPack = kPackOf<T>, kBiases = kChannels ? kPack : 1;
-  const Place<T, kChannels> place(strips);
+template <typename T, bool kChannelsLast>
+__global__ void __launch_bounds__(kStripThreads)
+    bias_act_fwd_kernel(PixelView x, PixelView out, Strips strips, Job job) {
+  constexpr int kPack = kPackSize<T>, kBiases = kChannelsLast ? kPack : 1;
+  const ThreadRange<T, kChannelsLast> range(strips);
   float bias[kBiases] = {};
-  if (job.bias != nullptr && place.channel < strips.channels) {
+  if (job.bias != nullptr && range.channel < strips.channels) {
 #pragma unroll
-    for (int i = 0; i < kBiases; ++i) bias[i] = job.bias[place.channel + i];
+    for (int i = 0; i < kBiases; ++i) bias[i] = job.bias[range.channel + i];
   }
 #pragma unroll 2
-  for (Index p = place.pixel; p < place.end; p += place.step) {
+  for (Index p = range.pixel; p < range.end; p += range.step) {
     float value[kPack];
-    load_values<T>(x, x.offset(place.image, place.channel, p), value);
+    load_values<T>(x, x.offset(range.image, range.channel, p), value);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      float y = job.curve(value[i] + bias[kChannels ? i : 0]) * job.gain;
+      float y = job.activation(value[i] + bias[kChannelsLast ? i : 0]) * job.gain;
       if (job.clamp >= 0) y = y > job.clamp ? job.clamp : y < -job.clamp ? -job.clamp : y;
       value[i] = y;
     }
-    store_values<T>(out, out.offset(place.image, place.channel, p), value);
+    store_values<T>(out, out.offset(range.image, range.channel, p), value);
   }
 }
 
 // Writes grad_x where it has data, and to partials, unless null, the sums of each strip.
-template <typename T, bool kChannels>
+template <typename T, bool kChannelsLast>
 __global__ void __launch_bounds__(kStripThreads)
-    bias_act_bwd_kernel(Field x, Field grad_out, Field grad_x, Strips strips, Job job, float* partials) {
-  constexpr int kPack = kPackOf<T>, kBiases = kChannels ? kPack : 1;
+    bias_act_bwd_kernel(PixelView x, PixelView grad_out, PixelView grad_x, Strips strips, Job job, float* partials) {
+  constexpr int kPack = kPackSize<T>, kBiases = kChannelsLast ? kPack : 1;
   FASTGAN_SHARED(float, scratch, kBiases * kStripThreads / 2);
-  const Place<T, kChannels> place(strips);
+  const ThreadRange<T, kChannelsLast> range(strips);
   float bias[kBiases] = {}, sum[kBiases] = {};
-  if (job.bias != nullptr && place.channel < strips.channels) {
+  if (job.bias != nullptr && range.channel < strips.channels) {
 #pragma unroll
-    for (int i = 0; i < kBiases; ++i) bias[i] = job.bias[place.channel + i];
+    for (int i = 0; i < kBiases; ++i) bias[i] = job.bias[range.channel + i];
   }
 #pragma unroll 2
-  for (Index p = place.pixel; p < place.end; p += place.step) {
+  for (Index p = range.pixel; p < range.end; p += range.step) {
     float value[kPack], grad[kPack];
-    load_values<T>(x, x.offset(place.image, place.channel, p), value);
-    load_values<T>(grad_out, grad_out.offset(place.image, place.channel, p), grad);
+    load_values<T>(x, x.offset(range.image, range.channel, p), value);
+    load_values<T>(grad_out, grad_out.offset(range.image, range.channel, p), grad);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      const float z = value[i] + bias[kChannels ? i : 0];
-      float g = job.curve.backward(z, grad[i]) * job.gain;
+      const float z = value[i] + bias[kChannelsLast ? i : 0];
+      float g = job.activation.backward(z, grad[i]) * job.gain;
       if (job.clamp >= 0) {
-        const float y = job.curve(z) * job.gain;
+        const float y = job.activation(z) * job.gain;
         if (y >= job.clamp || y <= -job.clamp) g = 0;
       }
       grad[i] = g;
-      sum[kChannels ? i : 0] += g;
+      sum[kChannelsLast ? i : 0] += g;
     }
-    if (grad_x.data != nullptr) store_values<T>(grad_x, grad_x.offset(place.image, place.channel, p), grad);
+    if (grad_x.data != nullptr) store_values<T>(grad_x, grad_x.offset(range.image, range.channel, p), grad);
   }
   if (partials == nullptr) return;
   reduce_rows(sum, scratch, strips.lanes, Add<kBiases>{});
-  if (!place.writes(strips)) return;
+  if (!range.writes(strips)) return;
 #pragma unroll
-  for (int i = 0; i < kBiases; ++i) partials[place.partial(strips) + i] = sum[i];
+  for (int i = 0; i < kBiases; ++i) partials[range.partial(strips) + i] = sum[i];
 }
 
 }  // namespace
 
 Index bias_act_workspace(const Shape& shape) {
-  return shape[0] * shape[1] * most_strips(shape) * static_cast<Index>(sizeof(float));
+  return shape[0] * shape[1] * max_strips(shape) * static_cast<Index>(sizeof(float));
 }
 
 void bias_act_forward_cuda(const Tensor& x, const Shape& shape, const BiasActOptions& options, const Tensor& out,
                            void* stream) {
-  const Layout way = layout({x, out}, shape);
-  dispatch_layout(way, [&](auto tag, auto channels) {
+  const Layout layout = make_layout({x, out}, shape);
+  dispatch_layout(layout, [&](auto tag, auto channels) {
     using T = typename decltype(tag)::Type;
-    const Strips cut = strips<T>(shape, way.channels);
-    FASTGAN_LAUNCH((bias_act_fwd_kernel<T, decltype(channels)::value>), dim3(cut.blocks()),
-                   dim3(static_cast<unsigned>(cut.threads)), 0, stream, field(x, shape), field(out, shape), cut,
-                   job(options));
+    const Strips strips = make_strips<T>(shape, layout.channels_last);
+    FASTGAN_LAUNCH((bias_act_fwd_kernel<T, decltype(channels)::value>), dim3(strips.blocks()),
+                   dim3(static_cast<unsigned>(strips.threads)), 0, stream, pixel_view(x, shape), pixel_view(out, shape),
+                   strips, make_job(options));
   });
 }
 
 void bias_act_backward_cuda(const Tensor& x, const Shape& shape, const BiasActOptions& options, const Tensor& grad_out,
                             const Tensor& grad_x, float* grad_bias, void* workspace, void* stream) {
   if (grad_x.data == nullptr && grad_bias == nullptr) return;
-  const Layout way = layout({x, grad_out, grad_x}, shape);
+  const Layout layout = make_layout({x, grad_out, grad_x}, shape);
   float* const partials = grad_bias == nullptr ? nullptr : static_cast<float*>(workspace);
-  dispatch_layout(way, [&](auto tag, auto channels) {
+  dispatch_layout(layout, [&](auto tag, auto channels) {
     using T = typename decltype(tag)::Type;
-    const Strips cut = strips<T>(shape, way.channels);
-    FASTGAN_LAUNCH((bias_act_bwd_kernel<T, decltype(channels)::value>), dim3(cut.blocks()),
-                   dim3(static_cast<unsigned>(cut.threads)), 0, stream, field(x, shape), field(grad_out, shape),
-                   field(grad_x, shape), cut, job(options), partials);
-    if (grad_bias != nullptr) sum_strips<1>(partials, 1, shape[0] * cut.count, shape[1], grad_bias, nullptr, stream);
+    const Strips strips = make_strips<T>(shape, layout.channels_last);
+    FASTGAN_LAUNCH((bias_act_bwd_kernel<T, decltype(channels)::value>), dim3(strips.blocks()),
+                   dim3(static_cast<unsigned>(strips.threads)), 0, stream, pixel_view(x, shape),
+                   pixel_view(grad_out, shape), pixel_view(grad_x, shape), strips, make_job(options), partials);
+    if (grad_bias != nullptr) sum_strips<1>(partials, 1, shape[0] * strips.count, shape[1], grad_bias, nullptr, stream);
   });
 }
 

@@ -11,7 +11,7 @@ namespace fastgan {
 
 namespace {
 
-constexpr std::size_t kHuge = std::size_t{2} << 20, kSmall = std::size_t{64} << 10;
+constexpr std::size_t kHugePageBytes = std::size_t{2} << 20, kSmallUnitBytes = std::size_t{64} << 10;
 
 struct Buffer {
   void* data;
@@ -31,27 +31,28 @@ Pool& pool() {
   return *it;
 }
 
-std::size_t rounded(std::size_t bytes) {
-  const std::size_t unit = bytes >= 2 * kHuge ? kHuge : kSmall;
+std::size_t rounded_size(std::size_t bytes) {
+  const std::size_t unit = bytes >= 2 * kHugePageBytes ? kHugePageBytes : kSmallUnitBytes;
   return (bytes + unit - 1) / unit * unit;
 }
 
-void* fresh(std::size_t bytes) {
+void* map_pages(std::size_t bytes) {
   void* const mapped =
-      mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      mmap(nullptr, bytes + kHugePageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
-  const auto begin = reinterpret_cast<std::uintptr_t>(mapped), aligned = (begin + kHuge - 1) / kHuge * kHuge;
+  const auto begin = reinterpret_cast<std::uintptr_t>(mapped);
+  const auto aligned = (begin + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
   if (aligned > begin) munmap(mapped, aligned - begin);
-  const std::uintptr_t end = aligned + bytes, mapped_end = begin + bytes + kHuge;
+  const std::uintptr_t end = aligned + bytes, mapped_end = begin + bytes + kHugePageBytes;
   if (mapped_end > end) munmap(reinterpret_cast<void*>(end), mapped_end - end);
   void* const data = reinterpret_cast<void*>(aligned);
 #ifdef MADV_HUGEPAGE
-  if (bytes >= 2 * kHuge) static_cast<void>(madvise(data, bytes, MADV_HUGEPAGE));
+  if (bytes >= 2 * kHugePageBytes) static_cast<void>(madvise(data, bytes, MADV_HUGEPAGE));
 #endif
   return data;
 }
 
-void release_beyond(Pool& p, std::size_t limit) {
+void trim_idle(Pool& p, std::size_t limit) {
   while (p.idle_bytes > limit) {
     const Buffer oldest = p.idle.front();
     p.idle.pop_front();
@@ -62,26 +63,26 @@ void release_beyond(Pool& p, std::size_t limit) {
 
 }  // namespace
 
-void* take_buffer(std::size_t bytes) {
-  bytes = rounded(bytes);
+void* acquire_buffer(std::size_t bytes) {
+  bytes = rounded_size(bytes);
   Pool& p = pool();
   const std::lock_guard<std::mutex> lock(p.mutex);
-  // The best fit and, of equals, the one given back last: some of it may still be in a cache.
-  auto best = p.idle.end();
+  // The best fit and, of equals, the one released last: some of it may still be in a cache.
+  auto best_fit = p.idle.end();
   for (auto it = p.idle.begin(); it != p.idle.end(); ++it) {
     const bool fits = it->bytes >= bytes && it->bytes - bytes <= bytes / 4;
-    if (fits && (best == p.idle.end() || it->bytes <= best->bytes)) best = it;
+    if (fits && (best_fit == p.idle.end() || it->bytes <= best_fit->bytes)) best_fit = it;
   }
   Buffer taken{nullptr, bytes};
-  if (best != p.idle.end()) {
-    taken = *best;
+  if (best_fit != p.idle.end()) {
+    taken = *best_fit;
     p.idle_bytes -= taken.bytes;
-    p.idle.erase(best);
+    p.idle.erase(best_fit);
   } else {
-    taken.data = fresh(bytes);
+    taken.data = map_pages(bytes);
     if (taken.data == nullptr) {
-      release_beyond(p, 0);
-      taken.data = fresh(bytes);
+      trim_idle(p, 0);
+      taken.data = map_pages(bytes);
     }
     if (taken.data == nullptr) return nullptr;
   }
@@ -90,23 +91,23 @@ void* take_buffer(std::size_t bytes) {
   return taken.data;
 }
 
-void give_back_buffer(void* buffer) {
+void release_buffer(void* buffer) {
   Pool& p = pool();
   const std::lock_guard<std::mutex> lock(p.mutex);
-  const auto found = p.used.find(buffer);
-  if (found == p.used.end()) return;
-  p.idle.push_back({found->first, found->second});
-  p.idle_bytes += found->second;
-  p.used_bytes -= found->second;
-  p.used.erase(found);
-  release_beyond(p, p.limit);
+  const auto entry = p.used.find(buffer);
+  if (entry == p.used.end()) return;
+  p.idle.push_back({entry->first, entry->second});
+  p.idle_bytes += entry->second;
+  p.used_bytes -= entry->second;
+  p.used.erase(entry);
+  trim_idle(p, p.limit);
 }
 
 void set_idle_limit(std::size_t bytes) {
   Pool& p = pool();
   const std::lock_guard<std::mutex> lock(p.mutex);
   p.limit = bytes;
-  release_beyond(p, bytes);
+  trim_idle(p, bytes);
 }
 
 BufferBytes buffer_bytes() {

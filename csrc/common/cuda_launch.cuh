@@ -1,6 +1,6 @@
-// What the CUDA kernels share. They also compile with a plain C++ compiler against tests/helpers/cuda_emulator, which
-// defines the macros below in its own way; hence no <<<>>>, no `extern __shared__` and no inline assembly outside this
-// file without a branch on __CUDACC__.
+// Helpers shared by the CUDA kernels. These also compile with a plain C++ compiler against tests/helpers/cuda_emulator,
+// which has its own definitions of the macros below; hence no <<<>>>, no `extern __shared__` and no inline assembly
+// outside this file without a branch on __CUDACC__.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -14,7 +14,7 @@
 
 #ifdef __CUDACC__
 
-// Launches and raises what the launch itself gets wrong. A kernel with several template arguments goes in parentheses.
+// Launches, and throws if the launch itself fails. A kernel with several template arguments goes in parentheses.
 #define FASTGAN_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
   do {                                                                                       \
     ::fastgan::cuda::allow_shared(kernel, shared_bytes, #kernel);                            \

@@ -25,7 +25,7 @@ int vector_lanes() { return FASTGAN_DISPATCH(lanes)(); }
 
 double fma_loop(int threads, double milliseconds) {
   using Clock = std::chrono::steady_clock;
-  const auto run = FASTGAN_DISPATCH(spin);
+  const auto run = FASTGAN_DISPATCH(run_fma_chains);
   const Index lanes = FASTGAN_DISPATCH(lanes)();
   constexpr Index kRounds = 200000;
   const double operations = 2.0 * double(kChains * lanes * kRounds * threads);

@@ -1,4 +1,4 @@
-// The instruction sets that every CPU kernel is compiled for, and the one that calls get.
+// The instruction sets that every CPU kernel is compiled for, and the active one.
 #pragma once
 
 #include <string>
@@ -6,17 +6,17 @@
 
 namespace fastgan {
 
-enum class Level : int { kBaseline = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3 };
+enum class IsaLevel : int { kBaseline = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3 };
 
-// What this build has and this processor can run, lowest first.
-const std::vector<Level>& levels();
+// The levels that this build has and this processor can run, lowest first.
+const std::vector<IsaLevel>& isa_levels();
 
-// The highest of them, unless another was asked for.
-Level level();
+// The active level: the highest of them, unless another was set.
+IsaLevel isa_level();
 
-const char* name(Level level);
+const char* isa_level_name(IsaLevel level);
 
-// Raises std::invalid_argument, naming what there is, for a level that cannot run here. An empty name: the highest.
-void set_level(const std::string& name);
+// Throws std::invalid_argument, naming the levels there are, for one that cannot run here. An empty name: the highest.
+void set_isa_level(const std::string& name);
 
 }  // namespace fastgan

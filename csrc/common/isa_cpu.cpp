@@ -8,58 +8,58 @@
 namespace fastgan {
 namespace {
 
-std::vector<Level> find_levels() {
-  std::vector<Level> found{Level::kBaseline};
-#ifdef FASTGAN_X86_LEVELS
+std::vector<IsaLevel> find_isa_levels() {
+  std::vector<IsaLevel> supported{IsaLevel::kBaseline};
+#ifdef FASTGAN_X86_ISA_LEVELS
   __builtin_cpu_init();
   // All that isa_dispatch.h compiles for: a virtual machine may hide any part of it.
-  if (!__builtin_cpu_supports("x86-64-v3")) return found;
-  found.push_back(Level::kAvx2);
-  if (!__builtin_cpu_supports("x86-64-v4")) return found;
-  found.push_back(Level::kAvx512);
-  if (__builtin_cpu_supports("avx512bf16")) found.push_back(Level::kAvx512Bf16);
+  if (!__builtin_cpu_supports("x86-64-v3")) return supported;
+  supported.push_back(IsaLevel::kAvx2);
+  if (!__builtin_cpu_supports("x86-64-v4")) return supported;
+  supported.push_back(IsaLevel::kAvx512);
+  if (__builtin_cpu_supports("avx512bf16")) supported.push_back(IsaLevel::kAvx512Bf16);
 #endif
-  return found;
+  return supported;
 }
 
-std::atomic<Level>& chosen() {
-  static std::atomic<Level> value{levels().back()};
+std::atomic<IsaLevel>& active_level() {
+  static std::atomic<IsaLevel> value{isa_levels().back()};
   return value;
 }
 
 }  // namespace
 
-const std::vector<Level>& levels() {
-  static const std::vector<Level> found = find_levels();
-  return found;
+const std::vector<IsaLevel>& isa_levels() {
+  static const std::vector<IsaLevel> supported = find_isa_levels();
+  return supported;
 }
 
-Level level() { return chosen().load(std::memory_order_relaxed); }
+IsaLevel isa_level() { return active_level().load(std::memory_order_relaxed); }
 
-const char* name(Level level) {
+const char* isa_level_name(IsaLevel level) {
   switch (level) {
-    case Level::kAvx2:
+    case IsaLevel::kAvx2:
       return "avx2";
-    case Level::kAvx512:
+    case IsaLevel::kAvx512:
       return "avx512";
-    case Level::kAvx512Bf16:
+    case IsaLevel::kAvx512Bf16:
       return "avx512_bf16";
     default:
       return "baseline";
   }
 }
 
-void set_level(const std::string& wanted) {
+void set_isa_level(const std::string& requested) {
   std::string allowed;
-  for (const Level candidate : levels()) {
-    if (wanted == name(candidate)) {
-      chosen() = candidate;
+  for (const IsaLevel candidate : isa_levels()) {
+    if (requested == isa_level_name(candidate)) {
+      active_level() = candidate;
       return;
     }
-    allowed += (allowed.empty() ? "" : ", ") + std::string(name(candidate));
+    allowed += (allowed.empty() ? "" : ", ") + std::string(isa_level_name(candidate));
   }
-  if (!wanted.empty()) throw std::invalid_argument("this processor runs " + allowed + ", not '" + wanted + "'");
-  chosen() = levels().back();
+  if (!requested.empty()) throw std::invalid_argument("this processor runs " + allowed + ", not '" + requested + "'");
+  active_level() = isa_levels().back();
 }
 
 }  // namespace fastgan

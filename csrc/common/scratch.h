@@ -14,8 +14,8 @@ struct Scratch {
   float* data;
 
   explicit Scratch(Index size) : memory(new float[size + 16]) {
-    const auto misplaced = reinterpret_cast<std::uintptr_t>(memory.get()) / sizeof(float) % 16;
-    data = memory.get() + (16 - misplaced) % 16;
+    const auto misalignment = reinterpret_cast<std::uintptr_t>(memory.get()) / sizeof(float) % 16;
+    data = memory.get() + (16 - misalignment) % 16;
   }
 };
 

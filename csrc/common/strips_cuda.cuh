@@ -1,5 +1,5 @@
-// Kernels bound by memory cut every plane into strips of pixels. Neighbouring threads take neighbouring elements: of
-// pixels, or of channels where those lie side by side (channels_last).
+// Memory-bound kernels divide every plane into strips of pixels. Neighboring threads process neighboring elements:
+// pixels, or channels where those lie side by side (channels_last).
 #pragma once
 
 #include <cmath>
@@ -11,33 +11,34 @@
 namespace fastgan::cuda {
 
 constexpr int kStripThreads = 256;
-constexpr Index kEnoughBlocks = 2048;  // some three times what the largest GPUs hold at once
+constexpr Index kTargetBlocks = 2048;  // some three times what the largest GPUs hold at once
 
-// The element type where packs of 16 bytes can't be moved, or tensors differ in type: looked up at every access.
-struct Any {};
+// The element type where packs of 16 bytes cannot be moved, or tensors differ in dtype: read at every access.
+struct Unpacked {};
 
 template <typename T>
-constexpr int kPackOf = 16 / sizeof(T);
+constexpr int kPackSize = 16 / sizeof(T);
 template <>
-constexpr int kPackOf<Any> = 1;
+constexpr int kPackSize<Unpacked> = 1;
 
-// Loads that a thread has under way at once.
+// Loads that a thread has in flight at once.
 template <typename T>
-constexpr int kRounds = std::is_same_v<T, Any> ? 16 : 32 / kPackOf<T>;
+constexpr int kLoadsInFlight = std::is_same_v<T, Unpacked> ? 16 : 32 / kPackSize<T>;
 
-struct Field {
+// A tensor as planes of pixels, with the strides between them.
+struct PixelView {
   void* data;
   Dtype dtype;
   Index n, c, pixel, row;  // strides
   Index width;             // 0 where the rows follow one another as their pixels do
 
   __device__ Index offset(Index image, Index channel, Index p) const {
-    const Index place = image * n + channel * c;
-    return width == 0 ? place + p * pixel : place + p / width * row + p % width * pixel;
+    const Index base = image * n + channel * c;
+    return width == 0 ? base + p * pixel : base + p / width * row + p % width * pixel;
   }
 };
 
-inline Field field(const Tensor& tensor, const Shape& shape) {
+inline PixelView pixel_view(const Tensor& tensor, const Shape& shape) {
   const auto [n, c, h, w] = tensor.stride;
   const bool one_row = shape[2] == 1, one_column = shape[3] == 1;
   const Index pixel = one_column ? (one_row ? 1 : h) : w;
@@ -46,51 +47,51 @@ inline Field field(const Tensor& tensor, const Shape& shape) {
 }
 
 template <typename T>
-__device__ __forceinline__ void load_values(const Field& field, Index offset, float* to) {
-  if constexpr (std::is_same_v<T, Any>) {
-    if (field.dtype == Dtype::kFloat32) {
-      *to = static_cast<const float*>(field.data)[offset];
-    } else if (field.dtype == Dtype::kBFloat16) {
-      *to = to_float(static_cast<const __nv_bfloat16*>(field.data)[offset]);
+__device__ __forceinline__ void load_values(const PixelView& view, Index offset, float* to) {
+  if constexpr (std::is_same_v<T, Unpacked>) {
+    if (view.dtype == Dtype::kFloat32) {
+      *to = static_cast<const float*>(view.data)[offset];
+    } else if (view.dtype == Dtype::kBFloat16) {
+      *to = to_float(static_cast<const __nv_bfloat16*>(view.data)[offset]);
     } else {
-      *to = to_float(static_cast<const __half*>(field.data)[offset]);
+      *to = to_float(static_cast<const __half*>(view.data)[offset]);
     }
   } else {
-    load_pack<kPackOf<T>>(static_cast<const T*>(field.data) + offset, to);
+    load_pack<kPackSize<T>>(static_cast<const T*>(view.data) + offset, to);
   }
 }
 
 template <typename T>
-__device__ __forceinline__ void store_values(const Field& field, Index offset, const float* from) {
-  if constexpr (std::is_same_v<T, Any>) {
-    if (field.dtype == Dtype::kFloat32) {
-      static_cast<float*>(field.data)[offset] = *from;
-    } else if (field.dtype == Dtype::kBFloat16) {
-      static_cast<__nv_bfloat16*>(field.data)[offset] = from_float<__nv_bfloat16>(*from);
+__device__ __forceinline__ void store_values(const PixelView& view, Index offset, const float* from) {
+  if constexpr (std::is_same_v<T, Unpacked>) {
+    if (view.dtype == Dtype::kFloat32) {
+      static_cast<float*>(view.data)[offset] = *from;
+    } else if (view.dtype == Dtype::kBFloat16) {
+      static_cast<__nv_bfloat16*>(view.data)[offset] = from_float<__nv_bfloat16>(*from);
     } else {
-      static_cast<__half*>(field.data)[offset] = from_float<__half>(*from);
+      static_cast<__half*>(view.data)[offset] = from_float<__half>(*from);
     }
   } else {
-    store_pack<kPackOf<T>>(from, static_cast<T*>(field.data) + offset);
+    store_pack<kPackSize<T>>(from, static_cast<T*>(view.data) + offset);
   }
 }
 
 struct Layout {
-  bool channels;  // side by side
-  bool packs;
+  bool channels_last;
+  bool packed;
   Dtype dtype;
 };
 
-// The first tensor says which way threads lie. Tensors without data don't count.
-inline Layout layout(std::initializer_list<Tensor> tensors, const Shape& shape) {
+// The first tensor decides the memory format. Tensors without data are ignored.
+inline Layout make_layout(std::initializer_list<Tensor> tensors, const Shape& shape) {
   const Tensor& first = *tensors.begin();
-  const Field x = field(first, shape);
+  const PixelView x = pixel_view(first, shape);
   const bool channels = x.c == 1 && !(x.pixel == 1 && x.width == 0);
-  const Index pack = first.dtype == Dtype::kFloat32 ? kPackOf<float> : kPackOf<__half>;
+  const Index pack = first.dtype == Dtype::kFloat32 ? kPackSize<float> : kPackSize<__half>;
   bool packs = (channels ? shape[1] : shape[2] * shape[3]) % pack == 0;
   for (const Tensor& tensor : tensors) {
     if (tensor.data == nullptr) continue;
-    const Field f = field(tensor, shape);
+    const PixelView f = pixel_view(tensor, shape);
     const Index near = channels ? f.c : f.pixel, far = channels ? f.pixel : f.c;
     packs = packs && tensor.dtype == first.dtype && near == 1 && f.n % pack == 0 && far % pack == 0 &&
             (f.width == 0 || (channels && f.row % pack == 0)) && reinterpret_cast<std::uintptr_t>(f.data) % 16 == 0;
@@ -98,26 +99,26 @@ inline Layout layout(std::initializer_list<Tensor> tensors, const Shape& shape) 
   return {channels, packs, first.dtype};
 }
 
-// function(TypeTag<T>{}, std::bool_constant<channels>{}), T being Any where packs don't go.
+// function(TypeTag<T>{}, std::bool_constant<channels>{}), T is Unpacked where packs cannot be moved.
 template <typename Function>
 void dispatch_layout(const Layout& layout, Function&& function) {
   const auto with_type = [&](auto tag) {
-    if (layout.channels) {
+    if (layout.channels_last) {
       function(tag, std::true_type{});
     } else {
       function(tag, std::false_type{});
     }
   };
-  if (layout.packs) {
+  if (layout.packed) {
     dispatch_dtype(layout.dtype, with_type);
   } else {
-    with_type(TypeTag<Any>{});
+    with_type(TypeTag<Unpacked>{});
   }
 }
 
 struct Strips {
   Index images, channels, pixels;
-  Index tiles;  // groups of channels that a block takes together
+  Index tiles;  // groups of channels that a block processes together
   Index count;  // strips of a plane
   Index size;   // pixels of a strip
   int lanes;    // threads over channels; the others lie over pixels
@@ -126,62 +127,62 @@ struct Strips {
   unsigned blocks() const { return static_cast<unsigned>(images * tiles * count); }
 };
 
-inline Strips strips(const Shape& shape, bool channels, int pack, int rounds) {
+inline Strips make_strips(const Shape& shape, bool channels, int pack, int rounds) {
   const Index pixels = shape[2] * shape[3];
   Strips s{shape[0], shape[1], pixels, shape[1], 1, 0, 1, kStripThreads};
-  const Index over = channels ? 1 : pack;  // pixels that a thread takes at once
+  const Index pixels_per_thread = channels ? 1 : pack;  // pixels that a thread processes at once
   if (channels) {
     while (s.lanes < kWarp && s.lanes * pack < shape[1]) s.lanes *= 2;
     s.tiles = ceil_div(shape[1], s.lanes * pack);
   }
-  while (s.threads > kWarp && s.threads / 2 / s.lanes * over >= pixels) s.threads /= 2;
-  s.size = s.threads / s.lanes * over * rounds;
+  while (s.threads > kWarp && s.threads / 2 / s.lanes * pixels_per_thread >= pixels) s.threads /= 2;
+  s.size = s.threads / s.lanes * pixels_per_thread * rounds;
   const Index blocks = s.images * s.tiles * ceil_div(pixels, s.size);
-  if (channels && blocks > kEnoughBlocks) s.size *= blocks / kEnoughBlocks;
+  if (channels && blocks > kTargetBlocks) s.size *= blocks / kTargetBlocks;
   s.count = ceil_div(pixels, s.size);
   return s;
 }
 
 template <typename T>
-Strips strips(const Shape& shape, bool channels) {
-  return strips(shape, channels, kPackOf<T>, kRounds<T>);
+Strips make_strips(const Shape& shape, bool channels) {
+  return make_strips(shape, channels, kPackSize<T>, kLoadsInFlight<T>);
 }
 
-// The most strips that a plane of this shape has, whatever the layout and type.
-inline Index most_strips(const Shape& shape) {
-  Index most = 0;
+// The largest number of strips of a plane of this shape, over all layouts and dtypes.
+inline Index max_strips(const Shape& shape) {
+  Index max_count = 0;
   for (const bool channels : {false, true}) {
-    for (const Index count : {strips<float>(shape, channels).count, strips<__half>(shape, channels).count,
-                              strips<Any>(shape, channels).count}) {
-      most = count > most ? count : most;
+    for (const Index count : {make_strips<float>(shape, channels).count, make_strips<__half>(shape, channels).count,
+                              make_strips<Unpacked>(shape, channels).count}) {
+      max_count = count > max_count ? count : max_count;
     }
   }
-  return most;
+  return max_count;
 }
 
-// What a thread takes: kPackOf<T> channels or pixels from (channel, pixel) on, and so on every `step` pixels.
-template <typename T, bool kChannels>
-struct Place {
+// The elements of a thread: kPackSize<T> channels or pixels from (channel, pixel) on, then again every `step` pixels.
+template <typename T, bool kChannelsLast>
+struct ThreadRange {
   Index image, channel, strip, pixel, end, step;
 
-  __device__ explicit Place(const Strips& s) {
+  __device__ explicit ThreadRange(const Strips& s) {
     const Index block = blockIdx.x;
     const int thread = static_cast<int>(threadIdx.x), rows = static_cast<int>(blockDim.x) / s.lanes;
     strip = block % s.count;
     image = block / s.count / s.tiles;
     const Index tile = block / s.count % s.tiles;
-    channel = kChannels ? (tile * s.lanes + thread % s.lanes) * kPackOf<T> : tile;
-    const Index over = kChannels ? 1 : kPackOf<T>;
-    pixel = strip * s.size + thread / s.lanes * over;
+    channel = kChannelsLast ? (tile * s.lanes + thread % s.lanes) * kPackSize<T> : tile;
+    const Index pixels_per_thread = kChannelsLast ? 1 : kPackSize<T>;
+    pixel = strip * s.size + thread / s.lanes * pixels_per_thread;
     end = channel < s.channels ? min((strip + 1) * s.size, s.pixels) : 0;
-    step = rows * over;
+    step = rows * pixels_per_thread;
   }
 
-  // Whether the thread writes what reduce_rows gave it.
+  // Whether the thread writes the result of reduce_rows.
   __device__ bool writes(const Strips& s) const {
     return static_cast<int>(threadIdx.x) < s.lanes && channel < s.channels;
   }
-  // Of partial results, which lie as (image, strip, channel).
+  // Offset of a partial result; they lie as (image, strip, channel).
   __device__ Index partial(const Strips& s) const { return (image * s.count + strip) * s.channels + channel; }
 };
 
@@ -250,8 +251,8 @@ void sum_strips(const float* partials, Index groups, Index items, Index channels
                  dim3(kWarp, kMergeRows), 0, stream, partials, items, channels, out0, out1);
 }
 
-// Activations but tanh, without branches: max(floor, z) with another slope below 0.
-struct Corner {
+// Activations other than tanh, without branches: max(floor, z) with another slope below 0.
+struct PiecewiseLinear {
   float floor, slope, gradient;  // gradient: at and below 0
 
   __device__ __forceinline__ float operator()(float z) const {
@@ -265,20 +266,20 @@ struct Corner {
   }
 };
 
-struct Curve {
+struct ActivationFunction {
   bool tanh;
-  Corner corner;
+  PiecewiseLinear linear;
 
-  __device__ __forceinline__ float operator()(float z) const { return tanh ? tanhf(z) : corner(z); }
+  __device__ __forceinline__ float operator()(float z) const { return tanh ? tanhf(z) : linear(z); }
 
   __device__ __forceinline__ float backward(float z, float grad) const {
-    if (!tanh) return corner.backward(z, grad);
+    if (!tanh) return linear.backward(z, grad);
     const float y = tanhf(z);
     return grad * (1 - y * y);
   }
 };
 
-inline Curve curve(Activation activation, float negative_slope) {
+inline ActivationFunction make_activation(Activation activation, float negative_slope) {
   switch (activation) {
     case Activation::kRelu:
       return {false, {0, 1, 0}};

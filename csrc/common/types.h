@@ -1,4 +1,5 @@
-// What the kernels share. They know neither torch nor Python: raw pointers, sizes, strides, a thread count or a stream.
+// Types shared by the kernels, which know neither torch nor Python: raw pointers, sizes, strides, a thread count or a
+// stream.
 #pragma once
 
 #include <array>

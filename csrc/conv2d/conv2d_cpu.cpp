@@ -14,9 +14,10 @@ namespace fastgan {
 namespace {
 
 constexpr Index kTransformedBytes = 400 << 10;  // of a block's tiles: with their products they stay in L2
-constexpr Index kMostTiles = 72;
+constexpr Index kMaxTiles = 72;
 constexpr Index kSumBytes = 256 << 20;  // of all threads' sums of a weight's gradient
-constexpr Index kDeepBytes = 3 << 20;  // of both factors of a weight's gradient: the sums cost more to read than these
+constexpr Index kGradBlockBytes =
+    3 << 20;  // of both factors of a weight's gradient, which are cheaper to read than the sums
 
 }  // namespace
 }  // namespace fastgan
@@ -26,18 +27,18 @@ constexpr Index kDeepBytes = 3 << 20;  // of both factors of a weight's gradient
 
 // The compiled bodies are few, and long to compile: one for each set of float32 vectors above the baseline, one for
 // bfloat16 where there are dot products of it.
-#ifdef FASTGAN_X86_LEVELS
-#define FASTGAN_CONV(function)                                      \
-  (dtype == Dtype::kBFloat16 ? ::fastgan::avx512_bf16::function     \
-   : level() >= Level::kAvx512 ? ::fastgan::avx512::function        \
-                               : ::fastgan::avx2::function)
+#ifdef FASTGAN_X86_ISA_LEVELS
+#define FASTGAN_CONV2D_DISPATCH(function)                                \
+  (dtype == Dtype::kBFloat16          ? ::fastgan::avx512_bf16::function \
+   : isa_level() >= IsaLevel::kAvx512 ? ::fastgan::avx512::function      \
+                                      : ::fastgan::avx2::function)
 #endif
 
 namespace fastgan {
 
 bool conv2d_serves(Dtype dtype) {
-#ifdef FASTGAN_X86_LEVELS
-  return level() >= (dtype == Dtype::kBFloat16 ? Level::kAvx512Bf16 : Level::kAvx2);
+#ifdef FASTGAN_X86_ISA_LEVELS
+  return isa_level() >= (dtype == Dtype::kBFloat16 ? IsaLevel::kAvx512Bf16 : IsaLevel::kAvx2);
 #else
   return false;
 #endif
@@ -45,33 +46,35 @@ bool conv2d_serves(Dtype dtype) {
 
 namespace {
 
-void check(Dtype dtype) {
-  if (!conv2d_serves(dtype)) throw std::invalid_argument(std::string("no convolution of this dtype at ") + name(level()));
+void check_dtype(Dtype dtype) {
+  if (!conv2d_serves(dtype)) {
+    throw std::invalid_argument(std::string("no convolution of this dtype at ") + isa_level_name(isa_level()));
+  }
 }
 
 }  // namespace
 
 void conv2d_forward(const void* x, Dtype dtype, const Shape& shape, const float* weight, Index outputs,
                     const Conv2dOptions& options, void* out, int threads) {
-  check(dtype);
-#ifdef FASTGAN_CONV
-  FASTGAN_CONV(run_forward)(x, shape, weight, outputs, options, out, threads);
+  check_dtype(dtype);
+#ifdef FASTGAN_CONV2D_DISPATCH
+  FASTGAN_CONV2D_DISPATCH(run_forward)(x, shape, weight, outputs, options, out, threads);
 #endif
 }
 
 void conv2d_backward_input(const void* grad_out, const void* out, Dtype dtype, const Shape& shape, const float* weight,
                            Index outputs, const Conv2dOptions& options, void* grad_x, int threads) {
-  check(dtype);
-#ifdef FASTGAN_CONV
-  FASTGAN_CONV(run_backward_input)(grad_out, out, shape, weight, outputs, options, grad_x, threads);
+  check_dtype(dtype);
+#ifdef FASTGAN_CONV2D_DISPATCH
+  FASTGAN_CONV2D_DISPATCH(run_backward_input)(grad_out, out, shape, weight, outputs, options, grad_x, threads);
 #endif
 }
 
 void conv2d_backward_weight(const void* x, const void* grad_out, const void* out, Dtype dtype, const Shape& shape,
                             Index outputs, const Conv2dOptions& options, float* grad_weight, int threads) {
-  check(dtype);
-#ifdef FASTGAN_CONV
-  FASTGAN_CONV(run_backward_weight)(x, grad_out, out, shape, outputs, options, grad_weight, threads);
+  check_dtype(dtype);
+#ifdef FASTGAN_CONV2D_DISPATCH
+  FASTGAN_CONV2D_DISPATCH(run_backward_weight)(x, grad_out, out, shape, outputs, options, grad_weight, threads);
 #endif
 }
 

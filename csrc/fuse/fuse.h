@@ -13,7 +13,7 @@ struct FuseOptions {
 };
 
 // A tensor and its own sizes: AdaIN's style has planes of any size.
-struct Sized {
+struct SizedTensor {
   Tensor tensor;
   Shape shape;
 };
@@ -22,13 +22,13 @@ struct Sized {
 // (1 - alpha) * style; AdaIN: (1 - alpha) * content + alpha * (sigma_s * (content - mu_c) / sigma_c + mu_s), sigma the
 // root of the biased variance plus 1e-5, which writes `moments`, (4, N, C): the mean and 1 / sigma of the content, then
 // of the style.
-void fuse_forward(const Sized& content, const Sized& style, const FuseOptions& options, const Tensor& out,
+void fuse_forward(const SizedTensor& content, const SizedTensor& style, const FuseOptions& options, const Tensor& out,
                   float* moments, int threads);
 
-// grad_content, grad_style (data null: not wanted) and grad_alpha (N; null: not wanted). Additive and convex read content
-// and style for grad_alpha alone, additive not even the content; AdaIN reads the style for grad_style alone.
-void fuse_backward(const Tensor& grad_out, const Sized& content, const Sized& style, const FuseOptions& options,
-                   const float* moments, const Tensor& grad_content, const Tensor& grad_style, float* grad_alpha,
-                   int threads);
+// grad_content, grad_style (data null: not needed) and grad_alpha (N; null: not needed). Additive and convex read
+// content and style for grad_alpha alone, additive not even the content; AdaIN reads the style for grad_style alone.
+void fuse_backward(const Tensor& grad_out, const SizedTensor& content, const SizedTensor& style,
+                   const FuseOptions& options, const float* moments, const Tensor& grad_content,
+                   const Tensor& grad_style, float* grad_alpha, int threads);
 
 }  // namespace fastgan

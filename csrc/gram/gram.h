@@ -27,8 +27,8 @@ void gram_backward_cuda(const Tensor& x, const Shape& shape, const float* matrix
 void gram_style_loss_forward_cuda(const Tensor& x, const Shape& shape, const float* target, Index target_stride,
                                   float* difference, float* out, void* workspace, void* stream);
 // The workspace has room for N * C * C floats.
-void gram_style_loss_backward_cuda(const Tensor& x, const Shape& shape, const float* difference,
-                                   const float* grad_out, const Tensor& grad_x, void* workspace, void* stream);
+void gram_style_loss_backward_cuda(const Tensor& x, const Shape& shape, const float* difference, const float* grad_out,
+                                   const Tensor& grad_x, void* workspace, void* stream);
 #endif
 
 }  // namespace fastgan

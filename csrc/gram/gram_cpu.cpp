@@ -13,18 +13,18 @@
 namespace fastgan {
 namespace {
 
-constexpr Index kTasks = 32;              // so many at least, where the shape allows: for balance among threads
+constexpr Index kMinTasks = 32;           // at least, where the shape allows: for balance among threads
 constexpr Index kMinPixels = 256;         // of a sum: fewer, and adding up the sums shows
-constexpr Index kSumFloats = 1 << 22;     // that all sums together may take, when there are several to an image
+constexpr Index kMaxSumFloats = 1 << 22;  // that all sums together may take, when there are several to an image
 constexpr Index kBlockFloats = 1 << 16;   // of the pixels packed at a time, going backward: a share of L2
 
-constexpr Index kStreamedBytes = 1 << 24;  // a gradient so large leaves the caches before anyone reads it
+constexpr Index kNontemporalBytes = 1 << 24;  // a gradient so large leaves the caches before anyone reads it
 
-// Partial sums of an image: never a matter of the thread count.
+// Partial sums of an image; independent of the thread count.
 Index count_splits(Index images, Index pixels, Index size) {
   images = std::max<Index>(images, 1);
-  const Index wanted = std::min((kTasks + images - 1) / images, kSumFloats / (images * size));
-  return std::clamp<Index>(wanted, 1, std::max<Index>(1, pixels / kMinPixels));
+  const Index splits = std::min((kMinTasks + images - 1) / images, kMaxSumFloats / (images * size));
+  return std::clamp<Index>(splits, 1, std::max<Index>(1, pixels / kMinPixels));
 }
 
 }  // namespace

@@ -5,49 +5,50 @@ constexpr int kTile = 64, kThreads = 64;
 constexpr int kPitch = kTile + 4;  // of tiles in shared memory
 
 template <typename T>
-constexpr bool kTensor = std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __half>;
+constexpr bool kUsesTensorCores = std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __half>;
 template <typename T>
-constexpr int kDepth = kTensor<T> ? 32 : 16;  // products summed between two barriers
-constexpr int kBlocks = 6;  // on a multiprocessor: 168 registers a thread
+constexpr int kDepth = kUsesTensorCores<T> ? 32 : 16;  // products summed between two barriers
+constexpr int kBlocks = 6;                             // on a multiprocessor: 168 registers a thread
 template <typename T>
 constexpr int kSharedFloats = 2 * kDepth<T> * kPitch;  // and the tensor cores' sums, of kTile rows
 
-struct alignas(32) Line {  // what wmma's addresses are multiples of
+struct alignas(32) AlignedFloats {  // the alignment that wmma requires
   float value[8];
 };
 
-// A matrix, of which a block takes kTile of a side, and sums over a depth: features, or (near depth) any matrix.
+// A matrix, of which a block reads kTile rows or columns and sums over a depth: features or, with the depth contiguous,
+// any matrix.
 struct Operand {
-  Field field;
+  PixelView view;
   Index image;
   bool depth_is_pixels;
   Index side_size, depth_size;
 
   __device__ Index offset(Index side, Index depth) const {
-    return depth_is_pixels ? field.offset(image, side, depth) : field.offset(image, depth, side);
+    return depth_is_pixels ? view.offset(image, side, depth) : view.offset(image, depth, side);
   }
 };
 
-// A tile on its way from a matrix to shared memory, four elements at a time by way of registers.
-template <typename T, int kSteps, bool kDepthNear>
-struct Stage {
-  static constexpr int kPacks = kSteps / 4, kStride = kDepthNear ? kTile / kPacks : kThreads / (kTile / 4);
+// Copies a tile of a matrix to shared memory, four elements at a time through registers.
+template <typename T, int kSteps, bool kDepthContiguous>
+struct TileLoader {
+  static constexpr int kPacks = kSteps / 4, kStride = kDepthContiguous ? kTile / kPacks : kThreads / (kTile / 4);
   const T* from;
-  Index hop, step;
+  Index pack_stride, step;
   Index sides, depth_left;  // of the operand, from this thread's first element on
   int side, depth;
   Pack<T, 4> pack[kPacks];
 
-  __device__ __forceinline__ Stage(const Operand& operand, Index first_side, Index first_depth, Index end) {
+  __device__ __forceinline__ TileLoader(const Operand& operand, Index first_side, Index first_depth, Index end) {
     const int thread = static_cast<int>(threadIdx.x);
-    side = kDepthNear ? thread / kPacks : thread % (kTile / 4) * 4;
-    depth = kDepthNear ? thread % kPacks * 4 : thread / (kTile / 4);
-    const Field& f = operand.field;
+    side = kDepthContiguous ? thread / kPacks : thread % (kTile / 4) * 4;
+    depth = kDepthContiguous ? thread % kPacks * 4 : thread / (kTile / 4);
+    const PixelView& f = operand.view;
     const Index side_stride = operand.depth_is_pixels ? f.c : f.pixel;
     const Index depth_stride = operand.depth_is_pixels ? f.pixel : f.c;
     from = static_cast<const T*>(f.data) + operand.image * f.n + (first_side + side) * side_stride +
            (first_depth + depth) * depth_stride;
-    hop = kStride * (kDepthNear ? side_stride : depth_stride);
+    pack_stride = kStride * (kDepthContiguous ? side_stride : depth_stride);
     step = kSteps * depth_stride;
     sides = operand.side_size - first_side - side;
     depth_left = end - first_depth - depth;
@@ -56,9 +57,10 @@ struct Stage {
   __device__ __forceinline__ void load() {
 #pragma unroll
     for (int s = 0; s < kPacks; ++s) {
-      const bool inside = (kDepthNear ? s * kStride : 0) < sides && (kDepthNear ? 0 : s * kStride) < depth_left;
+      const bool inside =
+          (kDepthContiguous ? s * kStride : 0) < sides && (kDepthContiguous ? 0 : s * kStride) < depth_left;
       if (inside) {
-        pack[s] = *reinterpret_cast<const Pack<T, 4>*>(from + s * hop);
+        pack[s] = *reinterpret_cast<const Pack<T, 4>*>(from + s * pack_stride);
       } else {
 #pragma unroll
         for (int i = 0; i < 4; ++i) pack[s].value[i] = from_float<T>(0.0f);
@@ -74,7 +76,7 @@ struct Stage {
       float value[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) value[i] = to_float(pack[s].value[i]);
-      if constexpr (kDepthNear) {
+      if constexpr (kDepthContiguous) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) tile[(depth + i) * kPitch + side + s * kStride] = value[i];
       } else {
@@ -85,12 +87,12 @@ struct Stage {
 };
 
 // Any strides and type, element by element and straight to shared memory.
-template <int kSteps, bool kDepthNear>
-struct Stage<Any, kSteps, kDepthNear> {
+template <int kSteps, bool kDepthContiguous>
+struct TileLoader<Unpacked, kSteps, kDepthContiguous> {
   const Operand& operand;
   Index side, depth, end;
 
-  __device__ __forceinline__ Stage(const Operand& operand, Index side, Index depth, Index end)
+  __device__ __forceinline__ TileLoader(const Operand& operand, Index side, Index depth, Index end)
       : operand(operand), side(side), depth(depth - kSteps), end(end) {}
 
   __device__ __forceinline__ void load() { depth += kSteps; }
@@ -98,10 +100,10 @@ struct Stage<Any, kSteps, kDepthNear> {
   __device__ __forceinline__ void store(float* tile) const {
 #pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < kTile * kSteps; i += kThreads) {
-      const int s = kDepthNear ? i / kSteps : i % kTile, d = kDepthNear ? i % kSteps : i / kTile;
+      const int s = kDepthContiguous ? i / kSteps : i % kTile, d = kDepthContiguous ? i % kSteps : i / kTile;
       float value = 0;
       if (side + s < operand.side_size && depth + d < end) {
-        load_values<Any>(operand.field, operand.offset(side + s, depth + d), &value);
+        load_values<Unpacked>(operand.view, operand.offset(side + s, depth + d), &value);
       }
       tile[d * kPitch + s] = value;
     }
@@ -109,7 +111,7 @@ struct Stage<Any, kSteps, kDepthNear> {
 };
 
 // Row and column in the tile of element (i, j) of a thread's block: two groups of four, for packs without conflicts.
-__device__ __forceinline__ int spread(int group, int i) { return i / 4 * (kTile / 2) + group * 4 + i % 4; }
+__device__ __forceinline__ int element_index(int group, int i) { return i / 4 * (kTile / 2) + group * 4 + i % 4; }
 
 template <int kSteps>
 __device__ __forceinline__ void multiply(const float* a, const float* b, int row, int col, float (&sum)[8][8]) {
@@ -118,8 +120,8 @@ __device__ __forceinline__ void multiply(const float* a, const float* b, int row
     float left[8], right[8];
 #pragma unroll
     for (int half = 0; half < 8; half += 4) {
-      load_pack<4>(a + d * kPitch + spread(row, half), left + half);
-      load_pack<4>(b + d * kPitch + spread(col, half), right + half);
+      load_pack<4>(a + d * kPitch + element_index(row, half), left + half);
+      load_pack<4>(b + d * kPitch + element_index(col, half), right + half);
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -130,16 +132,16 @@ __device__ __forceinline__ void multiply(const float* a, const float* b, int row
 }
 
 // The sums of a block by tensor cores: a warp takes 32 rows.
-struct TensorSums {
+struct TensorCoreSums {
   wmma::fragment<wmma::accumulator, 16, 16, 8, float> sum[2][4];
 
-  __device__ __forceinline__ TensorSums() {
+  __device__ __forceinline__ TensorCoreSums() {
 #pragma unroll
     for (int i = 0; i < 8; ++i) wmma::fill_fragment(sum[i / 4][i % 4], 0.0f);
   }
 
-  // kExact: `a` holds what TF32 can; otherwise it is taken as two such numbers, the second the first one's error.
-  template <int kSteps, bool kExact>
+  // kFitsTf32: TF32 holds `a` exactly; otherwise it is split into two such numbers, the second the error of the first.
+  template <int kSteps, bool kFitsTf32>
   __device__ __forceinline__ void multiply(const float* a, const float* b) {
     const int first = static_cast<int>(threadIdx.x) / kWarp * (kTile / 2);
 #pragma unroll
@@ -151,7 +153,7 @@ struct TensorSums {
       for (int i = 0; i < 2; ++i) {
         wmma::fragment<wmma::matrix_a, 16, 16, 8, wmma::precision::tf32, wmma::col_major> left, error;
         wmma::load_matrix_sync(left, a + d * kPitch + first + 16 * i, kPitch);
-        if constexpr (!kExact) {
+        if constexpr (!kFitsTf32) {
 #pragma unroll
           for (int e = 0; e < left.num_elements; ++e) {
             const float exact = left.x[e];
@@ -167,8 +169,8 @@ struct TensorSums {
     }
   }
 
-  // To the same elements as those of the FMA version.
-  __device__ __forceinline__ void give(float* shared, int row, int col, float (&to)[8][8]) const {
+  // Stores to the same elements as the FMA version.
+  __device__ __forceinline__ void store_elements(float* shared, int row, int col, float (&to)[8][8]) const {
     const int first = static_cast<int>(threadIdx.x) / kWarp * (kTile / 2);
     __syncthreads();
 #pragma unroll
@@ -180,21 +182,23 @@ struct TensorSums {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
 #pragma unroll
-      for (int j = 0; j < 8; j += 4) load_pack<4>(shared + spread(row, i) * kPitch + spread(col, j), to[i] + j);
+      for (int j = 0; j < 8; j += 4) {
+        load_pack<4>(shared + element_index(row, i) * kPitch + element_index(col, j), to[i] + j);
+      }
     }
   }
 };
 
 // sum += a tile of first * second^T over depths from `depth` to `end`. `same`: the operands and sides are one.
-template <typename T, typename First, bool kFirstDepthNear, bool kSecondDepthNear>
-__device__ __forceinline__ void product(const Operand& first, Index first_side, const Operand& second,
-                                        Index second_side, bool same, Index depth, Index end, float* shared, int row,
-                                        int col, float (&sum)[8][8]) {
-  constexpr bool kExact = !std::is_same_v<First, float>;
-  constexpr int kSteps = kExact ? kDepth<T> : 16;  // float32 stages fill the registers sooner
-  Stage<First, kSteps, kFirstDepthNear> left(first, first_side, depth, end);
-  Stage<T, kSteps, kSecondDepthNear> right(second, second_side, depth, end);
-  std::conditional_t<kTensor<T>, TensorSums, Any> tensor_sums;
+template <typename T, typename First, bool kFirstDepthContiguous, bool kSecondDepthContiguous>
+__device__ __forceinline__ void multiply_tiles(const Operand& first, Index first_side, const Operand& second,
+                                               Index second_side, bool same, Index depth, Index end, float* shared,
+                                               int row, int col, float (&sum)[8][8]) {
+  constexpr bool kFitsTf32 = !std::is_same_v<First, float>;
+  constexpr int kSteps = kFitsTf32 ? kDepth<T> : 16;  // float32 stages fill the registers sooner
+  TileLoader<First, kSteps, kFirstDepthContiguous> left(first, first_side, depth, end);
+  TileLoader<T, kSteps, kSecondDepthContiguous> right(second, second_side, depth, end);
+  std::conditional_t<kUsesTensorCores<T>, TensorCoreSums, Unpacked> tensor_core_sums;
   float* const a = shared;
   float* const b = same ? a : shared + kSteps * kPitch;
   left.load();
@@ -208,11 +212,11 @@ __device__ __forceinline__ void product(const Operand& first, Index first_side, 
       left.load();
       if (!same) right.load();
     }
-    if constexpr (kTensor<T>) {
-      tensor_sums.template multiply<kSteps, kExact>(a, b);
+    if constexpr (kUsesTensorCores<T>) {
+      tensor_core_sums.template multiply<kSteps, kFitsTf32>(a, b);
     } else {
       multiply<kSteps>(a, b, row, col, sum);
     }
   }
-  if constexpr (kTensor<T>) tensor_sums.give(shared, row, col, sum);
+  if constexpr (kUsesTensorCores<T>) tensor_core_sums.store_elements(shared, row, col, sum);
 }

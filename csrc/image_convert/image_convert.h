@@ -4,8 +4,8 @@
 
 namespace fastgan {
 
-// Where each image is cut out and whether it is mirrored; null for the corner and for none. Corners beyond what the
-// picture has room for count as the nearest that fit.
+// The crop of each image and whether it is mirrored; null for the top left corner and for no flip. Corners outside the
+// picture are clamped to the nearest that fit.
 struct Crop {
   const Index* top;
   const Index* left;

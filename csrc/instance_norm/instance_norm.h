@@ -5,28 +5,28 @@
 namespace fastgan {
 
 struct InstanceNormOptions {
-  const float* weight;  // C floats, parameter_stride apart from image to image (0: one for all); null for 1
+  const float* weight;  // C floats, weight_stride apart from image to image (0: one for all); null for 1
   const float* bias;    // the same; null for 0
   Index weight_stride, bias_stride;
   Activation activation;
   float negative_slope;
   float eps;
-  const float* keep = nullptr;  // N floats: this share of x itself is added, without activation; null for 0
+  const float* identity_scale = nullptr;  // N floats: this share of x itself is added, without activation; null for 0
 };
 
 // out = activation((x - mean) * rstd * weight + bias) + residual over each plane; out and residual have x's dtype.
-// Writes mean and rstd = 1 / sqrt(var + eps), float32 (N, C). A large mean does not cancel the variance away.
+// Writes mean and rstd = 1 / sqrt(var + eps), float32 (N, C). The variance survives a large mean.
 void instance_norm_forward(const Tensor& x, const Shape& shape, const InstanceNormOptions& options,
                            const Tensor& residual, const Tensor& out, float* mean, float* rstd, int threads);
 
-// mean and rstd alone, as above.
+// Only mean and rstd, as above.
 void instance_norm_moments(const Tensor& x, const Shape& shape, float eps, float* mean, float* rstd, int threads);
 
-// out = (x - mean) * rstd * weight + bias, of moments that are known.
+// out = (x - mean) * rstd * weight + bias, with given moments.
 void instance_norm_apply(const Tensor& x, const Shape& shape, const InstanceNormOptions& options, const float* mean,
                          const float* rstd, const Tensor& out, int threads);
 
-// grad_x (data null: not wanted), and grad_weight, grad_bias (N, C) float32 (null: not wanted). The residual's gradient
+// grad_x (data null: not needed), and grad_weight, grad_bias (N, C) float32 (null: not needed). The residual's gradient
 // is grad_out itself.
 void instance_norm_backward(const Tensor& x, const Shape& shape, const InstanceNormOptions& options, const float* mean,
                             const float* rstd, const Tensor& grad_out, const Tensor& grad_x, float* grad_weight,

@@ -12,16 +12,20 @@ using namespace cuda;
 struct Job {
   const float *weight, *bias;
   Index weight_stride, bias_stride;
-  Curve curve;
+  ActivationFunction activation;
   float eps;
 };
 
-Job job(const InstanceNormOptions& options) {
-  return {options.weight,      options.bias, options.weight_stride, options.bias_stride,
-          curve(options.activation, options.negative_slope), options.eps};
+Job make_job(const InstanceNormOptions& options) {
+  return {options.weight,
+          options.bias,
+          options.weight_stride,
+          options.bias_stride,
+          make_activation(options.activation, options.negative_slope),
+          options.eps};
 }
 
-// What a channel of an image is normalised with.
+// The mean, scale and affine parameters of a channel of an image.
 struct Affine {
   float mean, rstd, weight, bias;
 
@@ -53,29 +57,29 @@ struct MergeMoments {
   }
 };
 
-template <typename T, bool kChannels>
+template <typename T, bool kChannelsLast>
 __global__ void __launch_bounds__(kStripThreads)
-    instance_norm_moments_kernel(Field x, Strips strips, float* partials) {
-  constexpr int kPack = kPackOf<T>, kCount = kChannels ? kPack : 1, kLoads = kRounds<T>;
+    instance_norm_moments_kernel(PixelView x, Strips strips, float* partials) {
+  constexpr int kPack = kPackSize<T>, kCount = kChannelsLast ? kPack : 1, kLoads = kLoadsInFlight<T>;
   FASTGAN_SHARED(float, scratch, (2 * kCount + 1) * kStripThreads / 2);
-  const Place<T, kChannels> place(strips);
+  const ThreadRange<T, kChannelsLast> range(strips);
   const MergeMoments<kCount> merge;
   float moments[2 * kCount + 1] = {};
-  for (Index first = place.pixel; first < place.end; first += kLoads * place.step) {
+  for (Index first = range.pixel; first < range.end; first += kLoads * range.step) {
     float value[kLoads][kPack], batch[2 * kCount + 1] = {};
 #pragma unroll
     for (int r = 0; r < kLoads; ++r) {
-      const Index p = first + r * place.step;
-      if (p < place.end) {
-        load_values<T>(x, x.offset(place.image, place.channel, p), value[r]);
+      const Index p = first + r * range.step;
+      if (p < range.end) {
+        load_values<T>(x, x.offset(range.image, range.channel, p), value[r]);
         batch[2 * kCount] += kPack / kCount;
       }
     }
 #pragma unroll
     for (int r = 0; r < kLoads; ++r) {
-      if (first + r * place.step < place.end) {
+      if (first + r * range.step < range.end) {
 #pragma unroll
-        for (int i = 0; i < kPack; ++i) batch[kChannels ? i : 0] += value[r][i];
+        for (int i = 0; i < kPack; ++i) batch[kChannelsLast ? i : 0] += value[r][i];
       }
     }
     const float inverse = 1.0f / batch[2 * kCount];
@@ -83,19 +87,19 @@ __global__ void __launch_bounds__(kStripThreads)
     for (int i = 0; i < kCount; ++i) batch[i] *= inverse;
 #pragma unroll
     for (int r = 0; r < kLoads; ++r) {
-      if (first + r * place.step < place.end) {
+      if (first + r * range.step < range.end) {
 #pragma unroll
         for (int i = 0; i < kPack; ++i) {
-          const float distance = value[r][i] - batch[kChannels ? i : 0];
-          batch[kCount + (kChannels ? i : 0)] += distance * distance;
+          const float distance = value[r][i] - batch[kChannelsLast ? i : 0];
+          batch[kCount + (kChannelsLast ? i : 0)] += distance * distance;
         }
       }
     }
     merge(moments, batch);
   }
   reduce_rows(moments, scratch, strips.lanes, merge);
-  if (!place.writes(strips)) return;
-  float* const partial = partials + 2 * place.partial(strips);
+  if (!range.writes(strips)) return;
+  float* const partial = partials + 2 * range.partial(strips);
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
     partial[2 * i] = moments[i];
@@ -129,100 +133,101 @@ __global__ void __launch_bounds__(kWarp* kMergeRows)
   rstd[image * strips.channels + channel] = 1.0f / sqrtf(moments[1] / static_cast<float>(strips.pixels) + eps);
 }
 
-template <typename T, bool kChannels>
+template <typename T, bool kChannelsLast>
 __global__ void __launch_bounds__(kStripThreads)
-    instance_norm_apply_kernel(Field x, Field residual, Field out, Strips strips, Job job, const float* mean,
-                               const float* rstd) {
-  constexpr int kPack = kPackOf<T>, kCount = kChannels ? kPack : 1;
-  const Place<T, kChannels> place(strips);
+    instance_norm_apply_kernel(PixelView x, PixelView residual, PixelView out, Strips strips, Job job,
+                               const float* mean, const float* rstd) {
+  constexpr int kPack = kPackSize<T>, kCount = kChannelsLast ? kPack : 1;
+  const ThreadRange<T, kChannelsLast> range(strips);
   Affine affine[kCount];
-  if (place.channel < strips.channels) {
+  if (range.channel < strips.channels) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      const Index plane = place.image * strips.channels + place.channel + i;
-      affine[i] = Affine(job, place.image, place.channel + i, mean[plane], rstd[plane]);
+      const Index plane = range.image * strips.channels + range.channel + i;
+      affine[i] = Affine(job, range.image, range.channel + i, mean[plane], rstd[plane]);
     }
   }
-  for (Index p = place.pixel; p < place.end; p += place.step) {
+  for (Index p = range.pixel; p < range.end; p += range.step) {
     float value[kPack], added[kPack] = {};
-    load_values<T>(x, x.offset(place.image, place.channel, p), value);
-    if (residual.data != nullptr) load_values<T>(residual, residual.offset(place.image, place.channel, p), added);
+    load_values<T>(x, x.offset(range.image, range.channel, p), value);
+    if (residual.data != nullptr) load_values<T>(residual, residual.offset(range.image, range.channel, p), added);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      const Affine& a = affine[kChannels ? i : 0];
-      value[i] = job.curve(a.scaled(a.normal(value[i]))) + added[i];
+      const Affine& a = affine[kChannelsLast ? i : 0];
+      value[i] = job.activation(a.scaled(a.normal(value[i]))) + added[i];
     }
-    store_values<T>(out, out.offset(place.image, place.channel, p), value);
+    store_values<T>(out, out.offset(range.image, range.channel, p), value);
   }
 }
 
 // Sums of g and g * normal over each strip, g the gradient before the activation.
-template <typename T, bool kChannels>
+template <typename T, bool kChannelsLast>
 __global__ void __launch_bounds__(kStripThreads)
-    instance_norm_sums_kernel(Field x, Field grad_out, Strips strips, Job job, const float* mean, const float* rstd,
-                              float* partials) {
-  constexpr int kPack = kPackOf<T>, kCount = kChannels ? kPack : 1;
+    instance_norm_sums_kernel(PixelView x, PixelView grad_out, Strips strips, Job job, const float* mean,
+                              const float* rstd, float* partials) {
+  constexpr int kPack = kPackSize<T>, kCount = kChannelsLast ? kPack : 1;
   FASTGAN_SHARED(float, scratch, 2 * kCount * kStripThreads / 2);
-  const Place<T, kChannels> place(strips);
+  const ThreadRange<T, kChannelsLast> range(strips);
   Affine affine[kCount];
   float sum[2 * kCount] = {};
-  if (place.channel < strips.channels) {
+  if (range.channel < strips.channels) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      const Index plane = place.image * strips.channels + place.channel + i;
-      affine[i] = Affine(job, place.image, place.channel + i, mean[plane], rstd[plane]);
+      const Index plane = range.image * strips.channels + range.channel + i;
+      affine[i] = Affine(job, range.image, range.channel + i, mean[plane], rstd[plane]);
     }
   }
 #pragma unroll 2
-  for (Index p = place.pixel; p < place.end; p += place.step) {
+  for (Index p = range.pixel; p < range.end; p += range.step) {
     float value[kPack], grad[kPack];
-    load_values<T>(x, x.offset(place.image, place.channel, p), value);
-    load_values<T>(grad_out, grad_out.offset(place.image, place.channel, p), grad);
+    load_values<T>(x, x.offset(range.image, range.channel, p), value);
+    load_values<T>(grad_out, grad_out.offset(range.image, range.channel, p), grad);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      const int c = kChannels ? i : 0;
+      const int c = kChannelsLast ? i : 0;
       const float normal = affine[c].normal(value[i]);
-      const float g = job.curve.backward(affine[c].scaled(normal), grad[i]);
+      const float g = job.activation.backward(affine[c].scaled(normal), grad[i]);
       sum[2 * c] += g;
       sum[2 * c + 1] = fmaf(g, normal, sum[2 * c + 1]);
     }
   }
   reduce_rows(sum, scratch, strips.lanes, Add<2 * kCount>{});
-  if (!place.writes(strips)) return;
+  if (!range.writes(strips)) return;
 #pragma unroll
-  for (int i = 0; i < 2 * kCount; ++i) partials[2 * place.partial(strips) + i] = sum[i];
+  for (int i = 0; i < 2 * kCount; ++i) partials[2 * range.partial(strips) + i] = sum[i];
 }
 
-template <typename T, bool kChannels>
+template <typename T, bool kChannelsLast>
 __global__ void __launch_bounds__(kStripThreads)
-    instance_norm_apply_bwd_kernel(Field x, Field grad_out, Field grad_x, Strips strips, Job job, const float* mean,
-                                   const float* rstd, const float* grad_bias, const float* grad_weight) {
-  constexpr int kPack = kPackOf<T>, kCount = kChannels ? kPack : 1;
-  const Place<T, kChannels> place(strips);
+    instance_norm_apply_bwd_kernel(PixelView x, PixelView grad_out, PixelView grad_x, Strips strips, Job job,
+                                   const float* mean, const float* rstd, const float* grad_bias,
+                                   const float* grad_weight) {
+  constexpr int kPack = kPackSize<T>, kCount = kChannelsLast ? kPack : 1;
+  const ThreadRange<T, kChannelsLast> range(strips);
   Affine affine[kCount];
   float mean_g[kCount] = {}, mean_gn[kCount] = {};
-  if (place.channel < strips.channels) {
+  if (range.channel < strips.channels) {
     const float inverse = 1.0f / static_cast<float>(strips.pixels);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      const Index plane = place.image * strips.channels + place.channel + i;
-      affine[i] = Affine(job, place.image, place.channel + i, mean[plane], rstd[plane]);
+      const Index plane = range.image * strips.channels + range.channel + i;
+      affine[i] = Affine(job, range.image, range.channel + i, mean[plane], rstd[plane]);
       mean_g[i] = grad_bias[plane] * inverse;
       mean_gn[i] = grad_weight[plane] * inverse;
     }
   }
-  for (Index p = place.pixel; p < place.end; p += place.step) {
+  for (Index p = range.pixel; p < range.end; p += range.step) {
     float value[kPack], grad[kPack];
-    load_values<T>(x, x.offset(place.image, place.channel, p), value);
-    load_values<T>(grad_out, grad_out.offset(place.image, place.channel, p), grad);
+    load_values<T>(x, x.offset(range.image, range.channel, p), value);
+    load_values<T>(grad_out, grad_out.offset(range.image, range.channel, p), grad);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      const int c = kChannels ? i : 0;
+      const int c = kChannelsLast ? i : 0;
       const float normal = affine[c].normal(value[i]);
-      const float g = job.curve.backward(affine[c].scaled(normal), grad[i]);
+      const float g = job.activation.backward(affine[c].scaled(normal), grad[i]);
       value[i] = affine[c].weight * affine[c].rstd * (g - mean_g[c] - normal * mean_gn[c]);
     }
-    store_values<T>(grad_x, grad_x.offset(place.image, place.channel, p), value);
+    store_values<T>(grad_x, grad_x.offset(range.image, range.channel, p), value);
   }
 }
 
@@ -231,29 +236,29 @@ __global__ void __launch_bounds__(kStripThreads)
 }  // namespace
 
 Index instance_norm_workspace(const Shape& shape) {
-  return 2 * shape[0] * shape[1] * (most_strips(shape) + 1) * static_cast<Index>(sizeof(float));
+  return 2 * shape[0] * shape[1] * (max_strips(shape) + 1) * static_cast<Index>(sizeof(float));
 }
 
 void instance_norm_forward_cuda(const Tensor& x, const Shape& shape, const InstanceNormOptions& options,
                                 const Tensor& residual, const Tensor& out, float* mean, float* rstd, void* workspace,
                                 void* stream) {
-  const Layout way = layout({x, residual, out}, shape);
-  const Field fx = field(x, shape), fr = field(residual, shape), fo = field(out, shape);
-  const Job work = job(options);
+  const Layout layout = make_layout({x, residual, out}, shape);
+  const PixelView fx = pixel_view(x, shape), fr = pixel_view(residual, shape), fo = pixel_view(out, shape);
+  const Job job = make_job(options);
   float* const partials = static_cast<float*>(workspace);
-  dispatch_layout(way, [&](auto tag, auto channels) {
+  dispatch_layout(layout, [&](auto tag, auto channels) {
     using T = typename decltype(tag)::Type;
-    constexpr bool kChannels = decltype(channels)::value;
-    if constexpr (!kChannels && !std::is_same_v<T, Any>) {
-      if (planes_forward<T>(fx, fr, fo, shape, work, mean, rstd, stream)) return;
+    constexpr bool kChannelsLast = decltype(channels)::value;
+    if constexpr (!kChannelsLast && !std::is_same_v<T, Unpacked>) {
+      if (planes_forward<T>(fx, fr, fo, shape, job, mean, rstd, stream)) return;
     }
-    const Strips cut = strips<T>(shape, kChannels);
-    const dim3 grid(cut.blocks()), block(static_cast<unsigned>(cut.threads));
-    FASTGAN_LAUNCH((instance_norm_moments_kernel<T, kChannels>), grid, block, 0, stream, fx, cut, partials);
+    const Strips strips = make_strips<T>(shape, kChannelsLast);
+    const dim3 grid(strips.blocks()), block(static_cast<unsigned>(strips.threads));
+    FASTGAN_LAUNCH((instance_norm_moments_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, strips, partials);
     FASTGAN_LAUNCH(instance_norm_merge_kernel, dim3(static_cast<unsigned>(shape[0] * ceil_div(shape[1], kWarp))),
-                   dim3(kWarp, kMergeRows), 0, stream, partials, cut, work.eps, mean, rstd);
-    FASTGAN_LAUNCH((instance_norm_apply_kernel<T, kChannels>), grid, block, 0, stream, fx, fr, fo, cut, work, mean,
-                   rstd);
+                   dim3(kWarp, kMergeRows), 0, stream, partials, strips, job.eps, mean, rstd);
+    FASTGAN_LAUNCH((instance_norm_apply_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, fr, fo, strips, job,
+                   mean, rstd);
   });
 }
 
@@ -261,27 +266,27 @@ void instance_norm_backward_cuda(const Tensor& x, const Shape& shape, const Inst
                                  const float* mean, const float* rstd, const Tensor& grad_out, const Tensor& grad_x,
                                  float* grad_weight, float* grad_bias, void* workspace, void* stream) {
   if (grad_x.data == nullptr && grad_weight == nullptr && grad_bias == nullptr) return;
-  const Layout way = layout({x, grad_out, grad_x}, shape);
-  const Field fx = field(x, shape), fg = field(grad_out, shape), fo = field(grad_x, shape);
-  const Job work = job(options);
-  float* const room = static_cast<float*>(workspace);
-  float* const partials = room + 2 * shape[0] * shape[1];
-  dispatch_layout(way, [&](auto tag, auto channels) {
+  const Layout layout = make_layout({x, grad_out, grad_x}, shape);
+  const PixelView fx = pixel_view(x, shape), fg = pixel_view(grad_out, shape), fo = pixel_view(grad_x, shape);
+  const Job job = make_job(options);
+  float* const sums = static_cast<float*>(workspace);
+  float* const partials = sums + 2 * shape[0] * shape[1];
+  dispatch_layout(layout, [&](auto tag, auto channels) {
     using T = typename decltype(tag)::Type;
-    constexpr bool kChannels = decltype(channels)::value;
-    if constexpr (!kChannels && !std::is_same_v<T, Any>) {
-      if (planes_backward<T>(fx, fg, fo, shape, work, mean, rstd, grad_weight, grad_bias, stream)) return;
+    constexpr bool kChannelsLast = decltype(channels)::value;
+    if constexpr (!kChannelsLast && !std::is_same_v<T, Unpacked>) {
+      if (planes_backward<T>(fx, fg, fo, shape, job, mean, rstd, grad_weight, grad_bias, stream)) return;
     }
-    const Strips cut = strips<T>(shape, kChannels);
-    const dim3 grid(cut.blocks()), block(static_cast<unsigned>(cut.threads));
-    float* const sum_g = grad_bias == nullptr ? room : grad_bias;
-    float* const sum_gn = grad_weight == nullptr ? room + shape[0] * shape[1] : grad_weight;
-    FASTGAN_LAUNCH((instance_norm_sums_kernel<T, kChannels>), grid, block, 0, stream, fx, fg, cut, work, mean, rstd,
-                   partials);
-    sum_strips<2>(partials, shape[0], cut.count, shape[1], sum_g, sum_gn, stream);
+    const Strips strips = make_strips<T>(shape, kChannelsLast);
+    const dim3 grid(strips.blocks()), block(static_cast<unsigned>(strips.threads));
+    float* const sum_g = grad_bias == nullptr ? sums : grad_bias;
+    float* const sum_gn = grad_weight == nullptr ? sums + shape[0] * shape[1] : grad_weight;
+    FASTGAN_LAUNCH((instance_norm_sums_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, fg, strips, job, mean,
+                   rstd, partials);
+    sum_strips<2>(partials, shape[0], strips.count, shape[1], sum_g, sum_gn, stream);
     if (grad_x.data == nullptr) return;
-    FASTGAN_LAUNCH((instance_norm_apply_bwd_kernel<T, kChannels>), grid, block, 0, stream, fx, fg, fo, cut, work, mean,
-                   rstd, sum_g, sum_gn);
+    FASTGAN_LAUNCH((instance_norm_apply_bwd_kernel<T, kChannelsLast>), grid, block, 0, stream, fx, fg, fo, strips, job,
+                   mean, rstd, sum_g, sum_gn);
   });
 }
 

@@ -1,10 +1,10 @@
-// Part of instance_norm_cuda.cu: planes that are held in registers, each by a group of threads. Neither Any nor tanh:
-// the loops are unrolled, and took nvcc minutes with them.
+// Part of instance_norm_cuda.cu: planes that are held in registers, each by a group of threads. Neither Unpacked nor
+// tanh: the loops are unrolled, and nvcc took minutes with them.
 
-// Calls function(round, p): packs of the plane, neighbouring threads side by side. A thread holds kValues values.
+// Calls function(round, p): packs of the plane, neighboring threads side by side. A thread holds kValues values.
 template <typename T, int kGroup, int kValues, typename Function>
 __device__ __forceinline__ void each_pack(Index pixels, Function&& function) {
-  constexpr int kPack = kPackOf<T>;
+  constexpr int kPack = kPackSize<T>;
 #pragma unroll
   for (int r = 0; r < kValues / kPack; ++r) {
     const Index p = static_cast<Index>(r * kGroup + static_cast<int>(threadIdx.x) % kGroup) * kPack;
@@ -25,17 +25,16 @@ constexpr int plane_threads(int group) { return group < 128 ? 128 : group; }
 
 template <typename T, int kGroup, int kValues>
 __global__ void __launch_bounds__(plane_threads(kGroup))
-    instance_norm_plane_fwd_kernel(Field x, Field residual, Field out, Index planes, Index channels, Index pixels,
-                                   Job job, float* mean, float* rstd) {
-  constexpr int kPack = kPackOf<T>;
+    instance_norm_plane_fwd_kernel(PixelView x, PixelView residual, PixelView out, Index planes, Index channels,
+                                   Index pixels, Job job, float* mean, float* rstd) {
+  constexpr int kPack = kPackSize<T>;
   FASTGAN_SHARED(float, scratch, kWarp);
   const Index plane = static_cast<Index>(blockIdx.x) * (blockDim.x / kGroup) + threadIdx.x / kGroup;
   if (plane >= planes) return;
   const Index image = plane / channels, channel = plane % channels;
   float value[kValues], sum = 0, squares = 0;
-  each_pack<T, kGroup, kValues>(pixels, [&](int at, Index p) {
-    load_values<T>(x, x.offset(image, channel, p), value + at);
-  });
+  each_pack<T, kGroup, kValues>(pixels,
+                                [&](int at, Index p) { load_values<T>(x, x.offset(image, channel, p), value + at); });
   each_pack<T, kGroup, kValues>(pixels, [&](int at, Index) {
 #pragma unroll
     for (int i = 0; i < kPack; ++i) sum += value[at + i];
@@ -52,7 +51,7 @@ __global__ void __launch_bounds__(plane_threads(kGroup))
     if (residual.data != nullptr) load_values<T>(residual, residual.offset(image, channel, p), added);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      added[i] += job.curve.corner(affine.scaled(affine.normal(value[at + i])));
+      added[i] += job.activation.linear(affine.scaled(affine.normal(value[at + i])));
     }
     store_values<T>(out, out.offset(image, channel, p), added);
   });
@@ -63,10 +62,10 @@ __global__ void __launch_bounds__(plane_threads(kGroup))
 
 template <typename T, int kGroup, int kValues>
 __global__ void __launch_bounds__(plane_threads(kGroup))
-    instance_norm_plane_bwd_kernel(Field x, Field grad_out, Field grad_x, Index planes, Index channels, Index pixels,
-                                   Job job, const float* mean, const float* rstd, float* grad_weight,
+    instance_norm_plane_bwd_kernel(PixelView x, PixelView grad_out, PixelView grad_x, Index planes, Index channels,
+                                   Index pixels, Job job, const float* mean, const float* rstd, float* grad_weight,
                                    float* grad_bias) {
-  constexpr int kPack = kPackOf<T>;
+  constexpr int kPack = kPackSize<T>;
   FASTGAN_SHARED(float, scratch, kWarp);
   const Index plane = static_cast<Index>(blockIdx.x) * (blockDim.x / kGroup) + threadIdx.x / kGroup;
   if (plane >= planes) return;
@@ -81,7 +80,7 @@ __global__ void __launch_bounds__(plane_threads(kGroup))
 #pragma unroll
     for (int i = at; i < at + kPack; ++i) {
       normal[i] = affine.normal(normal[i]);
-      g[i] = job.curve.corner.backward(affine.scaled(normal[i]), g[i]);
+      g[i] = job.activation.linear.backward(affine.scaled(normal[i]), g[i]);
       sum_g += g[i];
       sum_gn = fmaf(g[i], normal[i], sum_gn);
     }
@@ -104,9 +103,9 @@ __global__ void __launch_bounds__(plane_threads(kGroup))
   if (grad_bias != nullptr) grad_bias[plane] = sum_g;
 }
 
-template <int kThreads, int kHeld>
+template <int kThreads, int kValuesPerThread>
 struct Group {
-  static constexpr int kGroup = kThreads, kValues = kHeld;
+  static constexpr int kGroup = kThreads, kValues = kValuesPerThread;
 };
 
 // function(Group) for planes of that many pixels; false where no group holds them.
@@ -125,10 +124,10 @@ bool dispatch_group(Index pixels, Function&& function) {
 }
 
 template <typename T>
-bool planes_forward(const Field& x, const Field& residual, const Field& out, const Shape& shape, const Job& job,
-                    float* mean, float* rstd, void* stream) {
+bool planes_forward(const PixelView& x, const PixelView& residual, const PixelView& out, const Shape& shape,
+                    const Job& job, float* mean, float* rstd, void* stream) {
   const Index planes = shape[0] * shape[1], pixels = shape[2] * shape[3];
-  if (job.curve.tanh) return false;
+  if (job.activation.tanh) return false;
   return dispatch_group(pixels, [&](auto group) {
     constexpr int kGroup = decltype(group)::kGroup, kValues = decltype(group)::kValues;
     constexpr int kThreads = plane_threads(kGroup);
@@ -139,10 +138,11 @@ bool planes_forward(const Field& x, const Field& residual, const Field& out, con
 }
 
 template <typename T>
-bool planes_backward(const Field& x, const Field& grad_out, const Field& grad_x, const Shape& shape, const Job& job,
-                     const float* mean, const float* rstd, float* grad_weight, float* grad_bias, void* stream) {
+bool planes_backward(const PixelView& x, const PixelView& grad_out, const PixelView& grad_x, const Shape& shape,
+                     const Job& job, const float* mean, const float* rstd, float* grad_weight, float* grad_bias,
+                     void* stream) {
   const Index planes = shape[0] * shape[1], pixels = shape[2] * shape[3];
-  if (job.curve.tanh) return false;
+  if (job.activation.tanh) return false;
   return dispatch_group(pixels, [&](auto group) {
     constexpr int kGroup = decltype(group)::kGroup, kValues = decltype(group)::kValues;
     constexpr int kThreads = plane_threads(kGroup);

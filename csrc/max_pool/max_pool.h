@@ -7,7 +7,7 @@ namespace fastgan {
 
 void max_pool_forward(const void* x, Dtype dtype, const Shape& shape, void* out, int threads);
 
-// The gradient goes to the first of a window's largest values, which is found again from x and `out`: no places are kept.
+// The gradient goes to the first of a window's largest values, found again from x and `out`: no indices are stored.
 void max_pool_backward(const void* x, const void* out, const void* grad_out, Dtype dtype, const Shape& shape,
                        void* grad_x, int threads);
 

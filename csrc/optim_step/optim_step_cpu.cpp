@@ -18,24 +18,24 @@ constexpr Index kRow = 1024;     // elements worked on at a time: six such rows 
 
 namespace fastgan {
 
-void optim_step_forward(const OptimStepMemory& memory, const OptimStepOptions& options, int threads) {
+void optim_step_forward(const OptimStepTensors& tensors, const OptimStepOptions& options, int threads) {
   const auto run = FASTGAN_DISPATCH(step_rows);
-  const Index tasks = (memory.size + kChunk - 1) / kChunk;
+  const Index tasks = (tensors.size + kChunk - 1) / kChunk;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && tasks > 1)
   for (Index t = 0; t < tasks; ++t) {
-    run(memory, options, t * kChunk, std::min((t + 1) * kChunk, memory.size));
+    run(tensors, options, t * kChunk, std::min((t + 1) * kChunk, tensors.size));
   }
 }
 
 bool all_finite(const void* grad, Dtype dtype, Index size, float inverse_scale, int threads) {
-  const auto run = FASTGAN_DISPATCH(finite_rows);
+  const auto run = FASTGAN_DISPATCH(all_finite_rows);
   const Index tasks = (size + kChunk - 1) / kChunk;
-  int good = 1;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && tasks > 1) reduction(&& : good)
+  int finite = 1;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && tasks > 1) reduction(&& : finite)
   for (Index t = 0; t < tasks; ++t) {
-    good = run(grad, dtype, inverse_scale, t * kChunk, std::min((t + 1) * kChunk, size)) && good;
+    finite = run(grad, dtype, inverse_scale, t * kChunk, std::min((t + 1) * kChunk, size)) && finite;
   }
-  return good != 0;
+  return finite != 0;
 }
 
 }  // namespace fastgan

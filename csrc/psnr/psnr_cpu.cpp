@@ -12,46 +12,46 @@ namespace {
 constexpr Index kChunk = 16384;  // elements of a task: large against its start, small against an image
 constexpr Index kRow = 1024;     // elements worked on at a time: stays in L1
 
-struct Line {
+struct Dim {
   Index size, x, y, z;  // elements; strides of two inputs and an output
 };
 
 // The three dimensions of an image, outermost first by stride, runs that are dense in all tensors joined.
-std::array<Line, 3> order(const Tensor& x, const Tensor& y, const Tensor& z, const Shape& shape) {
-  std::array<Line, 3> lines;
+std::array<Dim, 3> merged_dims(const Tensor& x, const Tensor& y, const Tensor& z, const Shape& shape) {
+  std::array<Dim, 3> lines;
   for (int d = 0; d < 3; ++d) lines[d] = {shape[d + 1], x.stride[d + 1], y.stride[d + 1], z.stride[d + 1]};
-  for (Line& line : lines) {
+  for (Dim& line : lines) {
     if (line.size == 1) line.x = line.y = line.z = std::numeric_limits<Index>::max() / 8;
   }
   std::stable_sort(lines.begin(), lines.end(),
-                   [](const Line& a, const Line& b) { return a.x + a.y + a.z > b.x + b.y + b.z; });
+                   [](const Dim& a, const Dim& b) { return a.x + a.y + a.z > b.x + b.y + b.z; });
   for (int d = 1; d >= 0; --d) {
-    Line& outer = lines[d];
-    Line& inner = lines[2];
-    if (outer.size == 1 || (outer.x == inner.x * inner.size && outer.y == inner.y * inner.size &&
-                            outer.z == inner.z * inner.size)) {
+    Dim& outer = lines[d];
+    Dim& inner = lines[2];
+    if (outer.size == 1 ||
+        (outer.x == inner.x * inner.size && outer.y == inner.y * inner.size && outer.z == inner.z * inner.size)) {
       inner.size *= outer.size;
       outer.size = 1;
     } else {
       break;
     }
   }
-  for (Line& line : lines) {
+  for (Dim& line : lines) {
     if (line.size == 1) line.x = line.y = line.z = 0;
   }
   return lines;
 }
 
-// Calls run(image, task, x, y, z, size) with the offsets of every run of up to kRow elements. A task's runs come in order
-// from one thread; tasks do not depend on the thread count.
-struct Walk {
+// Calls run(image, task, x, y, z, size) with the offsets of every run of up to kRow elements. A task's runs come in
+// order from one thread; tasks do not depend on the thread count.
+struct RunIterator {
   Tensor x, y, z;
   Shape shape;
-  Line outer, middle, inner;
+  Dim outer, middle, inner;
   Index chunks, units, units_per_task, tasks;
 
-  Walk(const Tensor& x, const Tensor& y, const Tensor& z, const Shape& shape) : x(x), y(y), z(z), shape(shape) {
-    const auto lines = order(x, y, z, shape);
+  RunIterator(const Tensor& x, const Tensor& y, const Tensor& z, const Shape& shape) : x(x), y(y), z(z), shape(shape) {
+    const auto lines = merged_dims(x, y, z, shape);
     outer = lines[0], middle = lines[1], inner = lines[2];
     chunks = (inner.size + kChunk - 1) / kChunk;
     units = outer.size * middle.size * chunks;
@@ -60,7 +60,7 @@ struct Walk {
   }
 
   template <typename Run>
-  void each(int threads, const Run& run) const {
+  void for_each_run(int threads, const Run& run) const {
 #pragma omp parallel for schedule(static) num_threads(threads) if (shape[0] * tasks > 1)
     for (Index t = 0; t < shape[0] * tasks; ++t) {
       const Index image = t / tasks, first = t % tasks * units_per_task;
@@ -87,16 +87,16 @@ struct Walk {
 namespace fastgan {
 
 void psnr_forward(const Tensor& x, const Tensor& y, const Shape& shape, double data_range, float* out, int threads) {
-  const Walk walk(x, y, x, shape);
-  std::vector<double> sums(shape[0] * walk.tasks);
+  const RunIterator iterator(x, y, x, shape);
+  std::vector<double> sums(shape[0] * iterator.tasks);
   const auto error = FASTGAN_DISPATCH(squared_error);
-  walk.each(threads, [&](Index, Index task, Index x_at, Index y_at, Index, Index size) {
-    sums[task] += error(x, x_at, walk.inner.x, y, y_at, walk.inner.y, size);
+  iterator.for_each_run(threads, [&](Index, Index task, Index x_at, Index y_at, Index, Index size) {
+    sums[task] += error(x, x_at, iterator.inner.x, y, y_at, iterator.inner.y, size);
   });
   const double pixels = double(shape[1]) * double(shape[2]) * double(shape[3]);
   for (Index n = 0; n < shape[0]; ++n) {
     double sum = 0;
-    for (Index t = 0; t < walk.tasks; ++t) sum += sums[n * walk.tasks + t];
+    for (Index t = 0; t < iterator.tasks; ++t) sum += sums[n * iterator.tasks + t];
     out[n] = float(20 * std::log10(data_range) - 10 * std::log10(sum / pixels));
   }
 }
@@ -110,15 +110,16 @@ void psnr_backward(const Tensor& x, const Tensor& y, const Shape& shape, double 
     factors[n] = std::isinf(psnr[n]) ? 0.0f : float(-20 / std::log(10.0) * double(grad_out[n]) / error);
   }
   const auto write = FASTGAN_DISPATCH(scaled_difference);
-  const auto one = [&](const Tensor& grad, float sign) {
+  const auto write_gradient = [&](const Tensor& grad, float sign) {
     if (grad.data == nullptr) return;
-    const Walk walk(x, y, grad, shape);
-    walk.each(threads, [&](Index image, Index, Index x_at, Index y_at, Index at, Index size) {
-      write(x, x_at, walk.inner.x, y, y_at, walk.inner.y, sign * factors[image], grad, at, walk.inner.z, size);
+    const RunIterator iterator(x, y, grad, shape);
+    iterator.for_each_run(threads, [&](Index image, Index, Index x_at, Index y_at, Index at, Index size) {
+      write(x, x_at, iterator.inner.x, y, y_at, iterator.inner.y, sign * factors[image], grad, at, iterator.inner.z,
+            size);
     });
   };
-  one(grad_x, 1);
-  one(grad_y, -1);
+  write_gradient(grad_x, 1);
+  write_gradient(grad_y, -1);
 }
 
 }  // namespace fastgan

@@ -1,4 +1,4 @@
-// PSNR waits for memory alone: dense runs of all tensors are joined, so that most images are one run, and elements move
+// PSNR is memory-bound: dense runs of all tensors are joined, so that most images are one run, and elements move
 // sixteen bytes at a time where they can.
 #include "psnr/psnr.h"
 
@@ -12,17 +12,17 @@ namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr Index kPerBlock = kThreads * 16;  // elements, at least
-constexpr Index kMostBlocks = 2112;         // of all images: several for each multiprocessor of the largest GPU
-constexpr int kTensors = 4;                 // x, y and their gradients
+constexpr Index kMinBlockElements = kThreads * 16;  // of a block
+constexpr Index kMaxBlocks = 2112;                  // of all images: several for each multiprocessor of the largest GPU
+constexpr int kTensors = 4;                         // x, y and their gradients
 
 // The dimensions of an image, innermost first; strides of a tensor that is left out are 0.
-struct Walk {
+struct SortedDims {
   std::array<Index, 3> size;
   std::array<std::array<Index, kTensors>, 3> stride;
 };
 
-struct Runs {
+struct DenseRuns {
   Index inner, middle, count;  // sizes; count: elements of an image
   Index stride[3][kTensors];   // of inner, middle and outer
 
@@ -46,8 +46,8 @@ struct Runs {
   }
 };
 
-Walk order(const std::array<const Tensor*, kTensors>& tensors, const Shape& shape) {
-  Walk walk;
+SortedDims sort_dims(const std::array<const Tensor*, kTensors>& tensors, const Shape& shape) {
+  SortedDims dims_by_stride;
   std::array<int, 3> dims{3, 2, 1};
   const auto total = [&](int d) {
     Index sum = 0;
@@ -59,43 +59,45 @@ Walk order(const std::array<const Tensor*, kTensors>& tensors, const Shape& shap
     return total(a) < total(b);
   });
   for (int i = 0; i < 3; ++i) {
-    walk.size[i] = shape[dims[i]];
-    for (int t = 0; t < kTensors; ++t) walk.stride[i][t] = tensors[t]->data ? tensors[t]->stride[dims[i]] : 0;
+    dims_by_stride.size[i] = shape[dims[i]];
+    for (int t = 0; t < kTensors; ++t) dims_by_stride.stride[i][t] = tensors[t]->data ? tensors[t]->stride[dims[i]] : 0;
   }
-  return walk;
+  return dims_by_stride;
 }
 
 // Joins each dimension to the one inside it where all tensors are dense there.
-Runs join(Walk walk) {
+DenseRuns merge_dims(SortedDims dims_by_stride) {
   int last = 0;
   for (int i = 1; i < 3; ++i) {
     bool dense = true;
-    for (int t = 0; t < kTensors; ++t) dense &= walk.stride[i][t] == walk.stride[last][t] * walk.size[last];
-    if (walk.size[i] == 1 || dense) {
-      walk.size[last] *= walk.size[i];
+    for (int t = 0; t < kTensors; ++t) {
+      dense &= dims_by_stride.stride[i][t] == dims_by_stride.stride[last][t] * dims_by_stride.size[last];
+    }
+    if (dims_by_stride.size[i] == 1 || dense) {
+      dims_by_stride.size[last] *= dims_by_stride.size[i];
       continue;
     }
     ++last;
-    walk.size[last] = walk.size[i];
-    walk.stride[last] = walk.stride[i];
+    dims_by_stride.size[last] = dims_by_stride.size[i];
+    dims_by_stride.stride[last] = dims_by_stride.stride[i];
   }
-  Runs runs{};
-  runs.inner = walk.size[0];
-  runs.middle = last > 0 ? walk.size[1] : 1;
-  runs.count = walk.size[0] * runs.middle * (last > 1 ? walk.size[2] : 1);
+  DenseRuns runs{};
+  runs.inner = dims_by_stride.size[0];
+  runs.middle = last > 0 ? dims_by_stride.size[1] : 1;
+  runs.count = dims_by_stride.size[0] * runs.middle * (last > 1 ? dims_by_stride.size[2] : 1);
   // Without a third dimension, lines are counted by the second.
   const bool two = last < 2;
   if (two) runs.middle = 1;
   for (int t = 0; t < kTensors; ++t) {
-    runs.stride[0][t] = walk.stride[0][t];
-    runs.stride[1][t] = two ? 0 : walk.stride[1][t];
-    runs.stride[2][t] = two ? (last > 0 ? walk.stride[1][t] : 0) : walk.stride[2][t];
+    runs.stride[0][t] = dims_by_stride.stride[0][t];
+    runs.stride[1][t] = two ? 0 : dims_by_stride.stride[1][t];
+    runs.stride[2][t] = two ? (last > 0 ? dims_by_stride.stride[1][t] : 0) : dims_by_stride.stride[2][t];
   }
   return runs;
 }
 
 template <typename T>
-bool packable(const Runs& runs, const std::array<const Tensor*, kTensors>& tensors, int pack) {
+bool packable(const DenseRuns& runs, const std::array<const Tensor*, kTensors>& tensors, int pack) {
   bool fits = runs.inner % pack == 0;
   for (int t = 0; t < kTensors; ++t) {
     if (!tensors[t]->data) continue;
@@ -108,12 +110,12 @@ bool packable(const Runs& runs, const std::array<const Tensor*, kTensors>& tenso
 
 Index blocks_per_image(const Shape& shape) {
   const Index count = shape[1] * shape[2] * shape[3];
-  return std::clamp<Index>(kMostBlocks / shape[0], 1, ceil_div(count, kPerBlock));
+  return std::clamp<Index>(kMaxBlocks / shape[0], 1, ceil_div(count, kMinBlockElements));
 }
 
 template <typename T, int kPack>
-__global__ void __launch_bounds__(kThreads) squared_error(View<const T> x, View<const T> y, Runs runs, Index blocks,
-                                                          double* sums) {
+__global__ void __launch_bounds__(kThreads)
+    squared_error(View<const T> x, View<const T> y, DenseRuns runs, Index blocks, double* sums) {
   FASTGAN_SHARED(double, scratch, kThreads / kWarp);
   const Index image = blockIdx.x / blocks, block = blockIdx.x % blocks;
   const T* x_image = x.plane(image, 0);
@@ -134,7 +136,7 @@ __global__ void __launch_bounds__(kThreads) squared_error(View<const T> x, View<
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-__global__ void decibels(const double* sums, Index blocks, double count, double data_range, float* out) {
+__global__ void psnr_of_sums(const double* sums, Index blocks, double count, double data_range, float* out) {
   FASTGAN_SHARED(double, scratch, kThreads / kWarp);
   double sum = 0;
   for (Index i = threadIdx.x; i < blocks; i += kThreads) sum += sums[blockIdx.x * blocks + i];
@@ -144,7 +146,7 @@ __global__ void decibels(const double* sums, Index blocks, double count, double 
 
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads)
-    gradients(View<const T> x, View<const T> y, View<T> grad_x, View<T> grad_y, Runs runs, Index blocks,
+    gradients(View<const T> x, View<const T> y, View<T> grad_x, View<T> grad_y, DenseRuns runs, Index blocks,
               double data_range, double count, const float* psnr, const float* grad_out) {
   const Index image = blockIdx.x / blocks, block = blockIdx.x % blocks;
   // The mean square is 10^((20 log10(range) - psnr) / 10). Identical images have an infinite PSNR.
@@ -179,7 +181,7 @@ void dispatch(const std::array<const Tensor*, kTensors>& tensors, const Shape& s
       throw std::invalid_argument("psnr on a GPU takes images and gradients of one dtype");
     }
   }
-  const Runs runs = join(order(tensors, shape));
+  const DenseRuns runs = merge_dims(sort_dims(tensors, shape));
   dispatch_dtype(tensors[0]->dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     constexpr int kPack = 16 / sizeof(T);
@@ -203,20 +205,20 @@ void psnr_forward_cuda(const Tensor& x, const Tensor& y, const Shape& shape, dou
   const Index blocks = cuda::blocks_per_image(shape);
   double* sums = static_cast<double*>(workspace);
   const Tensor none;
-  cuda::dispatch({&x, &y, &none, &none}, shape, [&](auto tag, auto pack, const cuda::Runs& runs) {
+  cuda::dispatch({&x, &y, &none, &none}, shape, [&](auto tag, auto pack, const cuda::DenseRuns& runs) {
     using T = typename decltype(tag)::Type;
     constexpr int kPack = decltype(pack)::value;
     FASTGAN_LAUNCH((cuda::squared_error<T, kPack>), static_cast<unsigned>(shape[0] * blocks), cuda::kThreads, 0, stream,
                    cuda::view<const T>(x), cuda::view<const T>(y), runs, blocks, sums);
   });
-  FASTGAN_LAUNCH(cuda::decibels, static_cast<unsigned>(shape[0]), cuda::kThreads, 0, stream, sums, blocks,
+  FASTGAN_LAUNCH(cuda::psnr_of_sums, static_cast<unsigned>(shape[0]), cuda::kThreads, 0, stream, sums, blocks,
                  cuda::elements(shape), data_range, out);
 }
 
 void psnr_backward_cuda(const Tensor& x, const Tensor& y, const Shape& shape, double data_range, const float* psnr,
                         const float* grad_out, const Tensor& grad_x, const Tensor& grad_y, void* stream) {
   const Index blocks = cuda::blocks_per_image(shape);
-  cuda::dispatch({&x, &y, &grad_x, &grad_y}, shape, [&](auto tag, auto pack, const cuda::Runs& runs) {
+  cuda::dispatch({&x, &y, &grad_x, &grad_y}, shape, [&](auto tag, auto pack, const cuda::DenseRuns& runs) {
     using T = typename decltype(tag)::Type;
     constexpr int kPack = decltype(pack)::value;
     FASTGAN_LAUNCH((cuda::gradients<T, kPack>), static_cast<unsigned>(shape[0] * blocks), cuda::kThreads, 0, stream,

@@ -11,9 +11,9 @@ struct SsimOptions {
   double sigma;
 };
 
-// Writes the SSIM of each image, averaged over channels and the valid area, to out[N], and in the same pass its gradients
-// by x, y or both (data null: not wanted; any strides without overlap). window_size is odd and at most H and W. Nothing
-// depends on the thread count.
+// Writes the SSIM of each image, averaged over channels and the valid area, to out[N], and in the same pass its
+// gradients by x, y or both (data null: not needed; any strides without overlap). window_size is odd and at most H and
+// W. Nothing depends on the thread count.
 void ssim_forward(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options, float* out,
                   const Tensor& grad_x, const Tensor& grad_y, int threads);
 

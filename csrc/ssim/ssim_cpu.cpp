@@ -1,8 +1,8 @@
 // SSIM with s = x + y and d = x - y: var(s) - var(d) = 4 cov(x, y) and var(s) + var(d) = 2 (var x + var y), so four
 // blurred moments (s, d, s^2, d^2) do instead of five. Each input row is blurred along the row once and kept in a ring
-// of rows, over which output rows are then blurred two at a time. The gradient blurs the derivatives of the map by these
-// moments back, in a second ring behind the first, in the same pass as the value: what it starts from is then a factor of
-// the whole image, and nothing is computed twice.
+// of rows, over which output rows are then blurred two at a time. The gradient blurs the derivatives of the map by
+// these moments back, in a second ring behind the first, in the same pass as the value: what it starts from is then a
+// factor of the whole image, and nothing is computed twice.
 #include "ssim/ssim.h"
 
 #include <omp.h>
@@ -16,11 +16,11 @@
 namespace fastgan {
 namespace {
 
-constexpr Index kTile = 128;       // columns of a task: the ring of an 11-row window stays in 32 KB of L1
-constexpr Index kWidest = 16;      // floats of the widest vector: rows are padded to whole ones, so loops have no tail
-constexpr Index kMinRows = 32;     // of a task: the window's first rows are computed again by each
-constexpr Index kMeanRows = 8;     // rows sampled for the shift, which only has to be near the mean
-constexpr Index kAhead = 4;        // rows prefetched before they are read
+constexpr Index kTile = 128;        // columns of a task: the ring of an 11-row window stays in 32 KB of L1
+constexpr Index kMaxLanes = 16;     // floats of the widest vector: rows are padded to whole ones, so loops have no tail
+constexpr Index kMinRows = 32;      // of a task: the window's first rows are computed again by each
+constexpr Index kMeanRows = 8;      // rows sampled for the shift, which only has to be near the mean
+constexpr Index kPrefetchRows = 4;  // rows prefetched before they are read
 constexpr float kC1 = 1e-4f, kC2 = 9e-4f;  // (0.01 R)^2 and (0.03 R)^2 in units of the data range R
 
 struct Job {
@@ -38,7 +38,7 @@ struct Tile {
   Index image, channel, row, rows, col, cols;
 };
 
-Index padded(Index size) { return (size + kWidest - 1) / kWidest * kWidest; }
+Index padded(Index size) { return (size + kMaxLanes - 1) / kMaxLanes * kMaxLanes; }
 
 struct Ring {
   float* memory;
@@ -56,22 +56,22 @@ struct Scratch {
   Scratch(Index window, bool gradient) {
     // A row of the map has window - 1 columns more than the tile of pixels behind it.
     const Index cols = padded(kTile + (gradient ? window - 1 : 0));
-    const Index input = padded(cols + window) + kWidest;
-    const Index pitch = cols + (cols % 64 == 0 ? kWidest : 0);  // rows of one set of L1 would push each other out
+    const Index input = padded(cols + window) + kMaxLanes;
+    const Index pitch = cols + (cols % 64 == 0 ? kMaxLanes : 0);  // rows of one set of L1 would push each other out
     const Index slot = 4 * pitch, ring = (window + 1) * slot;
     maps_pitch = input;
-    memory.resize(4 * input + (gradient ? 4 * maps_pitch + ring : 0) + 2 * slot + ring + kWidest);
-    const auto misplaced = reinterpret_cast<std::uintptr_t>(memory.data()) / sizeof(float) % kWidest;
-    float* next = memory.data() + (kWidest - misplaced) % kWidest;
-    const auto take = [&next](Index size) { return std::exchange(next, next + size); };
-    x = take(input);
-    y = take(input);
-    plus = take(input);
-    minus = take(input);
-    sums = take(2 * slot);
-    moments = {take(ring), window + 1, pitch, slot};
-    maps = gradient ? take(4 * maps_pitch) : nullptr;
-    blurred = {gradient ? take(ring) : nullptr, window + 1, pitch, slot};
+    memory.resize(4 * input + (gradient ? 4 * maps_pitch + ring : 0) + 2 * slot + ring + kMaxLanes);
+    const auto misalignment = reinterpret_cast<std::uintptr_t>(memory.data()) / sizeof(float) % kMaxLanes;
+    float* next = memory.data() + (kMaxLanes - misalignment) % kMaxLanes;
+    const auto carve = [&next](Index size) { return std::exchange(next, next + size); };
+    x = carve(input);
+    y = carve(input);
+    plus = carve(input);
+    minus = carve(input);
+    sums = carve(2 * slot);
+    moments = {carve(ring), window + 1, pitch, slot};
+    maps = gradient ? carve(4 * maps_pitch) : nullptr;
+    blurred = {gradient ? carve(ring) : nullptr, window + 1, pitch, slot};
   }
   Scratch(Scratch&&) = default;
 };
@@ -120,8 +120,8 @@ template <typename Run>
 void for_each_tile(const Job& job, Index height, Index width, bool gradient, int threads, const Run& run) {
   const Index count = job.shape[0] * job.shape[1];
   const Index columns = (width + kTile - 1) / kTile;
-  const Index wanted = (4 * Index(threads) + count * columns - 1) / (count * columns);
-  const Index strips = std::clamp<Index>(wanted, 1, std::max<Index>(1, height / kMinRows));
+  const Index target_strips = (4 * Index(threads) + count * columns - 1) / (count * columns);
+  const Index strips = std::clamp<Index>(target_strips, 1, std::max<Index>(1, height / kMinRows));
   const Index rows = (height + strips - 1) / strips;
   std::vector<Scratch> scratch;
   for (int t = 0; t < threads; ++t) scratch.emplace_back(job.window, gradient);
@@ -129,8 +129,8 @@ void for_each_tile(const Job& job, Index height, Index width, bool gradient, int
   for (Index t = 0; t < count * columns * strips; ++t) {
     const Index plane = t / (columns * strips), column = t / strips % columns;
     const Index row = t % strips * rows, col = column * kTile;
-    const Tile tile{plane / job.shape[1], plane % job.shape[1], row, std::min(rows, height - row),
-                    col, std::min(kTile, width - col)};
+    const Tile tile{plane / job.shape[1],        plane % job.shape[1], row, std::min(rows, height - row), col,
+                    std::min(kTile, width - col)};
     if (tile.rows > 0) run(tile, plane * columns + column, scratch[omp_get_thread_num()]);
   }
 }
@@ -140,13 +140,13 @@ void for_each_tile(const Job& job, Index height, Index width, bool gradient, int
 void ssim_forward(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options, float* out,
                   const Tensor& grad_x, const Tensor& grad_y, int threads) {
   // y alone is x alone with the two exchanged.
-  const bool exchanged = grad_x.data == nullptr && grad_y.data != nullptr;
-  Job job = exchanged ? make_job(y, x, shape, options) : make_job(x, y, shape, options);
-  job.grad_x = exchanged ? grad_y : grad_x;
-  job.grad_y = exchanged ? Tensor{} : grad_y;
+  const bool swapped = grad_x.data == nullptr && grad_y.data != nullptr;
+  Job job = swapped ? make_job(y, x, shape, options) : make_job(x, y, shape, options);
+  job.grad_x = swapped ? grad_y : grad_x;
+  job.grad_y = swapped ? Tensor{} : grad_y;
   const bool gradient = job.grad_x.data != nullptr;
-  const double averaged = double(shape[1]) * double(job.out_h) * double(job.out_w);
-  job.grad_unit = float(double(job.unit) / averaged);
+  const double map_size = double(shape[1]) * double(job.out_h) * double(job.out_w);
+  job.grad_unit = float(double(job.unit) / map_size);
 
   const Index height = gradient ? shape[2] : job.out_h, width = gradient ? shape[3] : job.out_w;
   const Index columns = (width + kTile - 1) / kTile;
@@ -161,7 +161,7 @@ void ssim_forward(const Tensor& x, const Tensor& y, const Shape& shape, const Ss
   for (Index n = 0; n < shape[0]; ++n) {
     double sum = 0;
     for (Index i = 0; i < per_image; ++i) sum += row_sums[n * per_image + i];
-    out[n] = float(sum / averaged);
+    out[n] = float(sum / map_size);
   }
 }
 

@@ -1,4 +1,4 @@
-// Windows of 11 and 7, the usual ones, go to ssim_stream.cuh; any other through plain kernels and the workspace.
+// Windows of 11 and 7, the usual ones, go to ssim_stream.cuh; any other through generic kernels and the workspace.
 #include "ssim/ssim.h"
 
 #include <algorithm>
@@ -10,34 +10,33 @@ namespace fastgan {
 namespace cuda {
 namespace {
 
-constexpr Index kSlots = 264;            // blocks that the largest GPU runs at a time
-constexpr Index kChunkBytes = 64 << 20;  // of maps that the plain kernels keep at a time
+constexpr Index kConcurrentBlocks = 264;  // blocks that the largest GPU runs at a time
+constexpr Index kChunkBytes = 64 << 20;   // of maps that the generic kernels keep at a time
 constexpr int kThreads = 256;
 
-bool streamed(const SsimOptions& options) { return options.window_size == 11 || options.window_size == 7; }
+bool has_stream_kernel(const SsimOptions& options) { return options.window_size == 11 || options.window_size == 7; }
 
 Index round_up(Index value, Index step) { return ceil_div(value, step) * step; }
 
 SsimPlan make_plan(const Shape& shape, int window, bool backward) {
   const int halo = window - 1;
   const Index height = backward ? shape[2] : shape[2] - halo, width = backward ? shape[3] : shape[3] - halo;
-  const Index most = backward ? kBackwardThreads - 2 * halo : kForwardThreads - halo;
-  const Index evenly = ceil_div(width, ceil_div(width, most));
-  const Index cols = backward ? round_up(evenly, 4) : evenly;
+  const Index max_cols = backward ? kBackwardThreads - 2 * halo : kForwardThreads - halo;
+  const Index balanced_cols = ceil_div(width, ceil_div(width, max_cols));
+  const Index cols = backward ? round_up(balanced_cols, 4) : balanced_cols;
   const Index col_blocks = ceil_div(width, cols), across = shape[0] * shape[1] * col_blocks;
   // Short strips fill the machine, long ones read fewer rows twice: the rows that it walks one after the other decide.
-  Index rows = 8, least = 0;
+  Index rows = 8, min_cost = 0;
   for (Index candidate = 8; candidate < height + 8; candidate += 8) {
-    const Index waves = ceil_div(across * ceil_div(height, candidate), kSlots);
+    const Index waves = ceil_div(across * ceil_div(height, candidate), kConcurrentBlocks);
     const Index cost = waves * (candidate + (backward ? halo : halo / 2));
-    if (least == 0 || cost < least) {
-      least = cost;
+    if (min_cost == 0 || cost < min_cost) {
+      min_cost = cost;
       rows = candidate;
     }
   }
-  return {int(shape[1]),        int(shape[2]), int(shape[3]),   int(shape[2]) - halo,
-          int(shape[3]) - halo, int(cols),     int(col_blocks), int(rows),
-          int(ceil_div(height, rows))};
+  return {int(shape[1]), int(shape[2]),   int(shape[3]), int(shape[2]) - halo,       int(shape[3]) - halo,
+          int(cols),     int(col_blocks), int(rows),     int(ceil_div(height, rows))};
 }
 
 unsigned block_count(const SsimPlan& plan, Index images) {
@@ -70,7 +69,7 @@ void check_dtypes(const Tensor& x, const Tensor& y, const Tensor& grad_x, const 
 }
 
 template <typename T>
-Sink<T> make_sink(const Tensor& x, const Tensor& y, const Tensor& grad_x, const Tensor& grad_y) {
+GradientWriter<T> make_writer(const Tensor& x, const Tensor& y, const Tensor& grad_x, const Tensor& grad_y) {
   const auto packed = [](const Tensor& tensor) { return !tensor.data || rows_in_packs<T>(tensor, 4); };
   return {view<const T>(x), view<const T>(y), view<T>(grad_x), view<T>(grad_y),
           packed(x) && packed(y) && packed(grad_x) && packed(grad_y)};
@@ -95,8 +94,8 @@ void stream_forward(const Tensor& x, const Tensor& y, const Shape& shape, const 
                     void* workspace, void* stream) {
   const SsimPlan plan = make_plan(shape, K, false);
   const unsigned blocks = block_count(plan, shape[0]);
-  const unsigned threads = static_cast<unsigned>(round_up(std::max<Index>(plan.cols + K - 1, round_up(plan.cols, 8)),
-                                                          kWarp));
+  const unsigned threads =
+      static_cast<unsigned>(round_up(std::max<Index>(plan.cols + K - 1, round_up(plan.cols, 8)), kWarp));
   double* sums = static_cast<double*>(workspace);
   dispatch_dtype(x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
@@ -118,12 +117,12 @@ void stream_backward(const Tensor& x, const Tensor& y, const Shape& shape, const
   dispatch_dtype(x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     FASTGAN_LAUNCH((ssim_backward_stream<T, K>), block_count(plan, shape[0]), threads, 0, stream,
-                   make_sink<T>(x, y, grad_x, grad_y), plan, make_taps<K>(options), make_constants(options), grad_out,
+                   make_writer<T>(x, y, grad_x, grad_y), plan, make_taps<K>(options), make_constants(options), grad_out,
                    gradient_scale(shape, K));
   });
 }
 
-// The plain kernels: a thread computes one value of a plane; blockIdx.y counts the planes of a chunk. Maps hold the
+// The generic kernels: a thread computes one value of a plane; blockIdx.y counts the planes of a chunk. Maps hold the
 // four moments, or their derivatives, one whole map after the other.
 struct Planes {
   int channels, height, width, out_h, out_w, window;
@@ -177,7 +176,7 @@ __global__ void blur_down(View<const T> x, View<const T> y, Planes planes, float
   const float2 mean = planes.mean();
   float sums[4] = {}, moments[4];
   for (int k = 0; k < planes.window; ++k) {
-    moments_of(to_float(x_from[k * x.h]) - mean.x, to_float(y_from[k * y.h]) - mean.y, moments);
+    compute_moments(to_float(x_from[k * x.h]) - mean.x, to_float(y_from[k * y.h]) - mean.y, moments);
     for (int m = 0; m < 4; ++m) sums[m] = fmaf(planes.taps[k], moments[m], sums[m]);
   }
   for (int m = 0; m < 4; ++m) blurred[(blockIdx.y * Index{4} + m) * size + i] = sums[m];
@@ -209,7 +208,7 @@ __global__ void blur_across(Planes planes, SsimConstants constants, const float*
   if (threadIdx.x == 0) sums[(planes.first + blockIdx.y) * gridDim.x + blockIdx.x] = sum;
 }
 
-__global__ void spread_down(Planes planes, const float* derivatives, float* spread) {
+__global__ void blur_down_backward(Planes planes, const float* derivatives, float* spread) {
   const Index i = pixel(), size = static_cast<Index>(planes.height) * planes.out_w;
   if (i >= size) return;
   const int row = static_cast<int>(i / planes.out_w), col = static_cast<int>(i % planes.out_w);
@@ -224,7 +223,7 @@ __global__ void spread_down(Planes planes, const float* derivatives, float* spre
 }
 
 template <typename T>
-__global__ void spread_across(Sink<T> sink, Planes planes, const float* spread) {
+__global__ void blur_across_backward(GradientWriter<T> writer, Planes planes, const float* spread) {
   const Index i = pixel();
   if (i >= static_cast<Index>(planes.height) * planes.width) return;
   const int row = static_cast<int>(i / planes.width), col = static_cast<int>(i % planes.width);
@@ -236,15 +235,15 @@ __global__ void spread_across(Sink<T> sink, Planes planes, const float* spread) 
     }
   }
   const SsimBlock plane{planes.channel(), planes.image(), 0, 0};
-  sink.write(plane, row, col, 1, planes.mean(), sums);
+  writer.write(plane, row, col, 1, planes.mean(), sums);
 }
 
-// Where things lie in the workspace of the plain kernels.
-struct Layout {
+// Offsets in the workspace of the generic kernels.
+struct WorkspaceLayout {
   Index planes, chunk, out_h, out_w, sum_blocks;  // chunk: planes at a time
   Index sums, means, taps, blurred, derivatives, bytes;
 
-  Layout(const Shape& shape, int window, bool backward)
+  WorkspaceLayout(const Shape& shape, int window, bool backward)
       : planes(shape[0] * shape[1]), out_h(shape[2] - window + 1), out_w(shape[3] - window + 1) {
     sum_blocks = ceil_div(out_h * out_w, kThreads);
     const Index blurred_size = 16 * std::max(out_h * shape[3], backward ? shape[2] * out_w : 0);
@@ -260,10 +259,10 @@ struct Layout {
 };
 
 // out: the forward pass; otherwise the gradients.
-void run_plain(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options, float* out,
-               const float* grad_out, const Tensor& grad_x, const Tensor& grad_y, void* workspace, void* stream) {
+void run_generic(const Tensor& x, const Tensor& y, const Shape& shape, const SsimOptions& options, float* out,
+                 const float* grad_out, const Tensor& grad_x, const Tensor& grad_y, void* workspace, void* stream) {
   const bool backward = out == nullptr;
-  const Layout layout(shape, options.window_size, backward);
+  const WorkspaceLayout layout(shape, options.window_size, backward);
   char* base = static_cast<char*>(workspace);
   double* sums = reinterpret_cast<double*>(base + layout.sums);
   float2* means = reinterpret_cast<float2*>(base + layout.means);
@@ -288,10 +287,10 @@ void run_plain(const Tensor& x, const Tensor& y, const Shape& shape, const SsimO
       FASTGAN_LAUNCH(blur_across, grid(layout.out_h * layout.out_w, count), kThreads, 0, stream, planes,
                      make_constants(options), blurred, sums, derivatives, grad_out, gradient_scale(shape, window));
       if (!backward) continue;
-      FASTGAN_LAUNCH(spread_down, grid(height * layout.out_w, count), kThreads, 0, stream, planes, derivatives,
+      FASTGAN_LAUNCH(blur_down_backward, grid(height * layout.out_w, count), kThreads, 0, stream, planes, derivatives,
                      blurred);
-      FASTGAN_LAUNCH(spread_across<T>, grid(Index{height} * width, count), kThreads, 0, stream,
-                     make_sink<T>(x, y, grad_x, grad_y), planes, blurred);
+      FASTGAN_LAUNCH(blur_across_backward<T>, grid(Index{height} * width, count), kThreads, 0, stream,
+                     make_writer<T>(x, y, grad_x, grad_y), planes, blurred);
     }
   });
   if (!backward) reduce(sums, shape[1] * layout.sum_blocks, shape, window, out, stream);
@@ -301,7 +300,7 @@ void run_plain(const Tensor& x, const Tensor& y, const Shape& shape, const SsimO
 }  // namespace cuda
 
 Index ssim_workspace(const Shape& shape, const SsimOptions& options, bool backward) {
-  if (!cuda::streamed(options)) return cuda::Layout(shape, options.window_size, backward).bytes;
+  if (!cuda::has_stream_kernel(options)) return cuda::WorkspaceLayout(shape, options.window_size, backward).bytes;
   if (backward) return 0;
   return 8 * Index(cuda::block_count(cuda::make_plan(shape, options.window_size, false), shape[0]));
 }
@@ -314,7 +313,7 @@ void ssim_forward_cuda(const Tensor& x, const Tensor& y, const Shape& shape, con
   } else if (options.window_size == 7) {
     cuda::stream_forward<7>(x, y, shape, options, out, workspace, stream);
   } else {
-    cuda::run_plain(x, y, shape, options, out, nullptr, {}, {}, workspace, stream);
+    cuda::run_generic(x, y, shape, options, out, nullptr, {}, {}, workspace, stream);
   }
 }
 
@@ -327,7 +326,7 @@ void ssim_backward_cuda(const Tensor& x, const Tensor& y, const Shape& shape, co
   } else if (options.window_size == 7) {
     cuda::stream_backward<7>(x, y, shape, options, grad_out, grad_x, grad_y, stream);
   } else {
-    cuda::run_plain(x, y, shape, options, nullptr, grad_out, grad_x, grad_y, workspace, stream);
+    cuda::run_generic(x, y, shape, options, nullptr, grad_out, grad_x, grad_y, workspace, stream);
   }
 }
 

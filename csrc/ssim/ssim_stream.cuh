@@ -35,7 +35,7 @@ struct SsimBlock {
 };
 
 // Channels are innermost: with channels_last they share their cache lines.
-__device__ __forceinline__ SsimBlock locate(const SsimPlan& plan) {
+__device__ __forceinline__ SsimBlock block_position(const SsimPlan& plan) {
   int b = static_cast<int>(blockIdx.x);
   SsimBlock block;
   block.channel = b % plan.channels;
@@ -47,7 +47,7 @@ __device__ __forceinline__ SsimBlock locate(const SsimPlan& plan) {
   return block;
 }
 
-// What the moments of one window give.
+// The SSIM of one window, from its moments.
 struct SsimPoint {
   float mu_x, mu_y, luminance, luminance_scale, structure, structure_scale;  // scale: 1 / denominator
 
@@ -64,12 +64,12 @@ struct SsimPoint {
 
   // The derivatives of luminance * structure times scale for the four moments.
   __device__ __forceinline__ void derive(float s, float d, float scale, const SsimConstants& c, float* moments) const {
-    const float by_variance = scale * luminance * structure_scale * c.half_sample;
-    const float by_mean = scale * structure * luminance_scale;
-    moments[2] = by_variance * (1 - structure);
-    moments[3] = -by_variance * (1 + structure);
-    moments[0] = fmaf(by_mean * (mu_x + mu_y), 1 - luminance, -2 * s * moments[2]);
-    moments[1] = fmaf(by_mean * (mu_y - mu_x), 1 + luminance, -2 * d * moments[3]);
+    const float grad_variance = scale * luminance * structure_scale * c.half_sample;
+    const float grad_mean = scale * structure * luminance_scale;
+    moments[2] = grad_variance * (1 - structure);
+    moments[3] = -grad_variance * (1 + structure);
+    moments[0] = fmaf(grad_mean * (mu_x + mu_y), 1 - luminance, -2 * s * moments[2]);
+    moments[1] = fmaf(grad_mean * (mu_y - mu_x), 1 + luminance, -2 * d * moments[3]);
   }
 };
 
@@ -86,11 +86,11 @@ struct Column {
     }
   }
 
-  // Takes a row in and gives the sums that it completes.
-  __device__ __forceinline__ void push(const float* row, const Taps<K>& taps, float* finished) {
+  // Adds a row and returns the sums that it completes.
+  __device__ __forceinline__ void push(const float* row, const Taps<K>& taps, float* completed) {
 #pragma unroll
     for (int m = 0; m < 4; ++m) {
-      finished[m] = fmaf(taps.value[K - 1], row[m], sums[m][0]);
+      completed[m] = fmaf(taps.value[K - 1], row[m], sums[m][0]);
 #pragma unroll
       for (int k = 0; k < K - 2; ++k) sums[m][k] = fmaf(taps.value[K - 2 - k], row[m], sums[m][k + 1]);
       sums[m][K - 2] = taps.value[0] * row[m];
@@ -98,7 +98,7 @@ struct Column {
   }
 };
 
-__device__ __forceinline__ void moments_of(float x, float y, float* moments) {
+__device__ __forceinline__ void compute_moments(float x, float y, float* moments) {
   const float s = x + y, d = x - y;
   moments[0] = s;
   moments[1] = d;
@@ -106,7 +106,7 @@ __device__ __forceinline__ void moments_of(float x, float y, float* moments) {
   moments[3] = d * d;
 }
 
-// Blurs kCount neighbouring columns of one row; from is aligned to 16 bytes.
+// Blurs kCount neighboring columns of one row; from is aligned to 16 bytes.
 template <int K, int kCount>
 __device__ __forceinline__ void blur_row(const float* from, const Taps<K>& taps, float* to) {
   constexpr int kInputs = (kCount + K - 1 + 3) / 4 * 4;
@@ -127,7 +127,7 @@ struct Source {
   const T *x, *y;
   Index x_stride, y_stride;
   int height;
-  bool narrow;  // strides are of 32 bits: an address is then one instruction
+  bool strides_fit_int;  // strides are of 32 bits: an address is then one instruction
 
   __device__ __forceinline__ Source(const View<const T>& x_view, const View<const T>& y_view, const SsimPlan& plan,
                                     const SsimBlock& block, int col)
@@ -135,8 +135,9 @@ struct Source {
     col = min(max(col, 0), plan.width - 1);
     x = x_view.at(block.image, block.channel, 0, col);
     y = y_view.at(block.image, block.channel, 0, col);
-    constexpr Index kMost = 0x7fffffff / sizeof(T);
-    narrow = x_stride >= -kMost && x_stride <= kMost && y_stride >= -kMost && y_stride <= kMost;
+    constexpr Index kMaxStride = 0x7fffffff / sizeof(T);
+    strides_fit_int =
+        x_stride >= -kMaxStride && x_stride <= kMaxStride && y_stride >= -kMaxStride && y_stride <= kMaxStride;
   }
 
   __device__ __forceinline__ void load(int row, T& x_value, T& y_value) const {
@@ -147,7 +148,7 @@ struct Source {
 
   template <int kRows>
   __device__ __forceinline__ void load(int row, T (&x_values)[kRows], T (&y_values)[kRows]) const {
-    if (narrow && row + kRows <= height) {
+    if (strides_fit_int && row + kRows <= height) {
       const int x_bytes = static_cast<int>(x_stride * Index{sizeof(T)});
       const int y_bytes = static_cast<int>(y_stride * Index{sizeof(T)});
       const char* x_row = reinterpret_cast<const char*>(x) + static_cast<Index>(row) * x_bytes;
@@ -163,9 +164,9 @@ struct Source {
     }
   }
 
-  // Values near the means of the strip: variances do not change under a shift, but squares of a large mean eat their
+  // Values near the means of the strip: variances do not change under a shift, but squares of a large mean cost
   // digits.
-  __device__ __forceinline__ float2 near_mean(int row, int rows, float* scratch) const {
+  __device__ __forceinline__ float2 approximate_mean(int row, int rows, float* scratch) const {
     float2 sum = make_float2(0, 0);
 #pragma unroll
     for (int r = 0; r < kMeanRows; ++r) {
@@ -186,27 +187,27 @@ template <typename T, int K>
 __global__ void __launch_bounds__(kForwardThreads, 2)
     ssim_forward_stream(View<const T> x, View<const T> y, SsimPlan plan, Taps<K> taps, SsimConstants constants,
                         double* sums) {
-  constexpr int kRows = 8, kRun = 8;         // a step's rows, and the columns that a thread blurs of one of them
+  constexpr int kRows = 8, kRun = 8;  // a step's rows, and the columns that a thread blurs of one of them
   constexpr int kPitch = kForwardThreads + 4;  // the vectors of two rows then fill all banks
   FASTGAN_SHARED(float, rows, 4 * kRows * kPitch + kRun);
   FASTGAN_SHARED(double, scratch, kForwardThreads / kWarp);
-  const SsimBlock block = locate(plan);
+  const SsimBlock block = block_position(plan);
   const int thread = static_cast<int>(threadIdx.x);
   const int height = min(plan.rows, plan.out_h - block.row), width = min(plan.cols, plan.out_w - block.col);
   const Source<T> source(x, y, plan, block, block.col + min(thread, width + K - 2));
-  const float2 mean = source.near_mean(block.row, height + K - 1, reinterpret_cast<float*>(scratch));
+  const float2 mean = source.approximate_mean(block.row, height + K - 1, reinterpret_cast<float*>(scratch));
 
-  // Neighbouring lanes take two rows in turn, which the pitch puts into different banks.
+  // Neighboring lanes take two rows in turn, which the pitch puts into different banks.
   const int groups = (width + kRun - 1) / kRun;
   const int row = (thread & 1) + thread / 2 / groups * 2, col = thread / 2 % groups * kRun;
 
   Column<K> column;
-  float moments[4], finished[4];
+  float moments[4], completed[4];
   T x_next[kRows], y_next[kRows];
   for (int r = 0; r < K - 1; ++r) {
     source.load(block.row + r, x_next[0], y_next[0]);
-    moments_of(to_float(x_next[0]) - mean.x, to_float(y_next[0]) - mean.y, moments);
-    column.push(moments, taps, finished);
+    compute_moments(to_float(x_next[0]) - mean.x, to_float(y_next[0]) - mean.y, moments);
+    column.push(moments, taps, completed);
   }
   source.load(block.row + K - 1, x_next, y_next);
 
@@ -214,10 +215,10 @@ __global__ void __launch_bounds__(kForwardThreads, 2)
   for (int top = 0; top < height; top += kRows) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      moments_of(to_float(x_next[r]) - mean.x, to_float(y_next[r]) - mean.y, moments);
-      column.push(moments, taps, finished);
+      compute_moments(to_float(x_next[r]) - mean.x, to_float(y_next[r]) - mean.y, moments);
+      column.push(moments, taps, completed);
 #pragma unroll
-      for (int m = 0; m < 4; ++m) rows[(m * kRows + r) * kPitch + thread] = finished[m];
+      for (int m = 0; m < 4; ++m) rows[(m * kRows + r) * kPitch + thread] = completed[m];
     }
     // In flight while the others are blurred.
     source.load(block.row + top + kRows + K - 1, x_next, y_next);
@@ -240,9 +241,9 @@ __global__ void __launch_bounds__(kForwardThreads, 2)
   if (thread == 0) sums[blockIdx.x] = sum;
 }
 
-// Four neighbouring gradients of each image, from the blurred derivatives.
+// Four neighboring gradients of each image, from the blurred derivatives.
 template <typename T>
-struct Sink {
+struct GradientWriter {
   View<const T> x, y;
   View<T> grad_x, grad_y;
   bool packed;  // all four may be moved four at a time
@@ -270,10 +271,10 @@ struct Sink {
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
       const float a = x_in[c] - mean.x, b = y_in[c] - mean.y;
-      const float by_s = fmaf(2 * (a + b), blurred[2][c], blurred[0][c]);
-      const float by_d = fmaf(2 * (a - b), blurred[3][c], blurred[1][c]);
-      x_out[c] = by_s + by_d;
-      y_out[c] = by_s - by_d;
+      const float grad_s = fmaf(2 * (a + b), blurred[2][c], blurred[0][c]);
+      const float grad_d = fmaf(2 * (a - b), blurred[3][c], blurred[1][c]);
+      x_out[c] = grad_s + grad_d;
+      y_out[c] = grad_s - grad_d;
     }
     if (whole) {
       if (x_to) store_pack<4>(x_out, x_to);
@@ -292,17 +293,17 @@ struct Sink {
 // in the same way. As input row r comes in, the derivatives and then the gradients of row r - (K - 1) follow.
 template <typename T, int K>
 __global__ void __launch_bounds__(kBackwardThreads, 2)
-    ssim_backward_stream(Sink<T> sink, SsimPlan plan, Taps<K> taps, SsimConstants constants, const float* grad_out,
-                         float scale) {
+    ssim_backward_stream(GradientWriter<T> writer, SsimPlan plan, Taps<K> taps, SsimConstants constants,
+                         const float* grad_out, float scale) {
   constexpr int kRows = 4, kRun = 4, kHalo = K - 1, kPitch = kBackwardThreads + 4;
   FASTGAN_SHARED(float, rows, 4 * kRows * kPitch + kRun);
   FASTGAN_SHARED(float, maps, 4 * kRows * kPitch + kRun);
-  const SsimBlock block = locate(plan);
+  const SsimBlock block = block_position(plan);
   const int thread = static_cast<int>(threadIdx.x);
   const int height = min(plan.rows, plan.height - block.row), width = min(plan.cols, plan.width - block.col);
   const int first = max(block.row - kHalo, 0);  // row of derivatives
-  const Source<T> source(sink.x, sink.y, plan, block, block.col - kHalo + min(thread, width + 2 * kHalo - 1));
-  const float2 mean = source.near_mean(block.row, height, maps);
+  const Source<T> source(writer.x, writer.y, plan, block, block.col - kHalo + min(thread, width + 2 * kHalo - 1));
+  const float2 mean = source.approximate_mean(block.row, height, maps);
   scale *= grad_out[block.image];
 
   const int map_groups = (width + kHalo + kRun - 1) / kRun;
@@ -311,22 +312,22 @@ __global__ void __launch_bounds__(kBackwardThreads, 2)
   const int row = thread / groups, col = thread % groups * kRun;
 
   Column<K> column, map_column;
-  float moments[4], finished[4];
+  float moments[4], completed[4];
   T x_next[kRows], y_next[kRows];
   for (int r = 0; r < kHalo; ++r) {
     source.load(first + r, x_next[0], y_next[0]);
-    moments_of(to_float(x_next[0]) - mean.x, to_float(y_next[0]) - mean.y, moments);
-    column.push(moments, taps, finished);
+    compute_moments(to_float(x_next[0]) - mean.x, to_float(y_next[0]) - mean.y, moments);
+    column.push(moments, taps, completed);
   }
   source.load(first + kHalo, x_next, y_next);
 
   for (int top = first; top < block.row + height; top += kRows) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      moments_of(to_float(x_next[r]) - mean.x, to_float(y_next[r]) - mean.y, moments);
-      column.push(moments, taps, finished);
+      compute_moments(to_float(x_next[r]) - mean.x, to_float(y_next[r]) - mean.y, moments);
+      column.push(moments, taps, completed);
 #pragma unroll
-      for (int m = 0; m < 4; ++m) rows[(m * kRows + r) * kPitch + thread] = finished[m];
+      for (int m = 0; m < 4; ++m) rows[(m * kRows + r) * kPitch + thread] = completed[m];
     }
     source.load(top + kRows + kHalo, x_next, y_next);
     __syncthreads();
@@ -353,16 +354,16 @@ __global__ void __launch_bounds__(kBackwardThreads, 2)
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
       for (int m = 0; m < 4; ++m) moments[m] = maps[(m * kRows + r) * kPitch + thread];
-      map_column.push(moments, taps, finished);
+      map_column.push(moments, taps, completed);
 #pragma unroll
-      for (int m = 0; m < 4; ++m) maps[(m * kRows + r) * kPitch + thread] = finished[m];
+      for (int m = 0; m < 4; ++m) maps[(m * kRows + r) * kPitch + thread] = completed[m];
     }
     __syncthreads();
     if (row < kRows && top + row >= block.row && top + row < block.row + height) {
       float blurred[4][kRun];
 #pragma unroll
       for (int m = 0; m < 4; ++m) blur_row<K, kRun>(maps + (m * kRows + row) * kPitch + col, taps, blurred[m]);
-      sink.write(block, top + row, block.col + col, width - col, mean, blurred);
+      writer.write(block, top + row, block.col + col, width - col, mean, blurred);
     }
   }
 }

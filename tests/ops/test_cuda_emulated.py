@@ -77,7 +77,7 @@ def check(
         largest = want.abs().max().item()
         near = (unit(have.dtype) + share) * largest
         torch.testing.assert_close(have.double(), want, atol=near, rtol=0)
-    with emulated.downwards():
+    with emulated.reversed_threads():
         assert torch.equal(run(x, y, grad_out, only_x, None), out)
     assert torch.equal(run(x, y, grad_out, None, only_y), out)
     assert torch.equal(only_x, grad_x)

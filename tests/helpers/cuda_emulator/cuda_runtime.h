@@ -16,9 +16,9 @@
 #define FASTGAN_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   ((void)(stream), ::emulator::launch(#kernel, grid, block, shared_bytes, [&] { (kernel)(__VA_ARGS__); }))
 
-#define FASTGAN_SHARED(type, name, count)  \
-  static const char name##_place = 0;      \
-  type* const name = static_cast<type*>(::emulator::shared(&name##_place, sizeof(type) * (count), false))
+#define FASTGAN_SHARED(type, name, count) \
+  static const char name##_key = 0;       \
+  type* const name = static_cast<type*>(::emulator::shared(&name##_key, sizeof(type) * (count), false))
 
 #define FASTGAN_DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(::emulator::dynamic_shared())
 
@@ -36,30 +36,30 @@ struct alignas(16) uint4 {
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
-inline void __syncthreads() { ::emulator::pause(::emulator::State::kAtBlockBarrier); }
+inline void __syncthreads() { ::emulator::switch_to_scheduler(::emulator::State::kAtBlockBarrier); }
 
 inline void __syncwarp(unsigned mask = 0xffffffffu) {
   ::emulator::check_mask(mask);
-  ::emulator::pause(::emulator::State::kAtWarpBarrier);
+  ::emulator::switch_to_scheduler(::emulator::State::kAtWarpBarrier);
 }
 
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int source) {
   ::emulator::check_mask(mask);
-  return ::emulator::exchange(value, [&](auto of) { return of(source & 31); });
+  return ::emulator::exchange(value, [&](auto lane_value) { return lane_value(source & 31); });
 }
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int bits) {
   ::emulator::check_mask(mask);
-  return ::emulator::exchange(value, [&](auto of) { return of(::emulator::lane() ^ bits); });
+  return ::emulator::exchange(value, [&](auto lane_value) { return lane_value(::emulator::lane() ^ bits); });
 }
 
 template <typename T>
 T __shfl_down_sync(unsigned mask, T value, unsigned delta) {
   ::emulator::check_mask(mask);
   const int source = ::emulator::lane() + static_cast<int>(delta);
-  return ::emulator::exchange(value, [&](auto of) { return source < 32 ? of(source) : value; });
+  return ::emulator::exchange(value, [&](auto lane_value) { return source < 32 ? lane_value(source) : value; });
 }
 
 template <typename T>

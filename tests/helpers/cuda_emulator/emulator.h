@@ -60,7 +60,7 @@ struct Machine {
   ucontext_t scheduler;
   Fiber* current = nullptr;
   int threads = 0, number = 0;  // number: of the current thread
-  bool downwards = false;
+  bool reversed = false;
   std::function<void()> body;
   std::exception_ptr error;
 #ifdef __SANITIZE_ADDRESS__
@@ -76,7 +76,7 @@ inline Machine& machine() {
 }
 
 // Back to the scheduler, in the given state.
-inline void pause(State state) {
+inline void switch_to_scheduler(State state) {
   Machine& m = machine();
   Fiber& fiber = *m.current;
   fiber.state = state;
@@ -99,7 +99,7 @@ inline void run_thread() {
   } catch (...) {
     m.error = std::current_exception();
   }
-  pause(State::kDone);
+  switch_to_scheduler(State::kDone);
 }
 
 inline void resume(int number) {
@@ -122,8 +122,8 @@ inline State common_state(int first, int last, const char* which) {
   Machine& m = machine();
   for (int t = first + 1; t < last; ++t) {
     if (m.fibers[t]->state != m.fibers[first]->state) {
-      throw std::logic_error("the threads of a " + std::string(which) + " part at a barrier: " +
-                             std::to_string(first) + " and " + std::to_string(t));
+      throw std::logic_error("the threads of a " + std::string(which) + " part at a barrier: " + std::to_string(first) +
+                             " and " + std::to_string(t));
     }
   }
   return m.fibers[first]->state;
@@ -134,7 +134,7 @@ inline void run_warp(int first) {
   const int last = std::min(first + kWarpSize, m.threads);
   do {
     for (int i = first; i < last; ++i) m.fibers[i]->state = State::kReady;
-    for (int i = first; i < last; ++i) resume(m.downwards ? last - 1 - (i - first) : i);
+    for (int i = first; i < last; ++i) resume(m.reversed ? last - 1 - (i - first) : i);
   } while (common_state(first, last, "warp") == State::kAtWarpBarrier);
 }
 
@@ -154,7 +154,7 @@ inline void run_block() {
   }
   const int last = (m.threads - 1) / kWarpSize * kWarpSize;
   do {
-    for (int w = 0; w <= last; w += kWarpSize) run_warp(m.downwards ? last - w : w);
+    for (int w = 0; w <= last; w += kWarpSize) run_warp(m.reversed ? last - w : w);
   } while (common_state(0, m.threads, "block") == State::kAtBlockBarrier);
 }
 
@@ -184,9 +184,9 @@ inline void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_b
 }
 
 // Shared memory of the block: the same for every thread that asks from the same place.
-inline void* shared(const void* place, std::size_t bytes, bool dynamic) {
+inline void* shared(const void* key, std::size_t bytes, bool dynamic) {
   Machine& m = machine();
-  std::unique_ptr<char[]>& memory = m.shared[place];
+  std::unique_ptr<char[]>& memory = m.shared[key];
   if (!memory) {
     if (!dynamic) m.static_bytes += bytes;
     if (m.static_bytes > kStaticShared || m.static_bytes + m.dynamic_bytes > kMaxShared) {
@@ -199,8 +199,8 @@ inline void* shared(const void* place, std::size_t bytes, bool dynamic) {
 }
 
 inline void* dynamic_shared() {
-  static const char place = 0;
-  return shared(&place, machine().dynamic_bytes, true);
+  static const char key = 0;
+  return shared(&key, machine().dynamic_bytes, true);
 }
 
 // What every lane of the warp passes (T of at most 64 bytes); a lane that is not there: an error on use.
@@ -209,7 +209,7 @@ auto exchange(const T& value, Function&& read) {
   Machine& m = machine();
   static_assert(sizeof(T) <= sizeof(Fiber::slot));
   std::memcpy(m.current->slot.data(), &value, sizeof(T));
-  pause(State::kAtWarpBarrier);
+  switch_to_scheduler(State::kAtWarpBarrier);
   const int first = m.number / kWarpSize * kWarpSize;
   const auto result = read([&](int lane) {
     if (lane < 0 || lane >= kWarpSize || first + lane >= m.threads) throw std::logic_error("no such lane");
@@ -217,7 +217,7 @@ auto exchange(const T& value, Function&& read) {
     std::memcpy(&other, m.fibers[first + lane]->slot.data(), sizeof(T));
     return other;
   });
-  pause(State::kAtWarpBarrier);
+  switch_to_scheduler(State::kAtWarpBarrier);
   return result;
 }
 

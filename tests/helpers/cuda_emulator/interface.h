@@ -14,7 +14,7 @@ using fastgan::Tensor;
 
 // Null, or what went wrong.
 template <typename Function>
-const char* guarded(Function&& function) {
+const char* catch_errors(Function&& function) {
   static std::string message;
   try {
     function();

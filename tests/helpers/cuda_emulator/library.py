@@ -44,11 +44,11 @@ class Emulated:
             raise RuntimeError(error.decode())
 
     @contextmanager
-    def downwards(self) -> Iterator[None]:
+    def reversed_threads(self) -> Iterator[None]:
         """Runs the threads of a block in the opposite order: the same bits, unless a barrier is missing."""
-        self.library.run_threads_downwards(ctypes.c_bool(True))
+        self.library.reverse_thread_order(ctypes.c_bool(True))
         yield
-        self.library.run_threads_downwards(ctypes.c_bool(False))
+        self.library.reverse_thread_order(ctypes.c_bool(False))
 
 
 def _as_c(argument: Argument) -> object:

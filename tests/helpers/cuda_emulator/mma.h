@@ -22,7 +22,7 @@ struct row_major {};
 struct col_major {};
 namespace precision {
 struct tf32 {};
-}
+}  // namespace precision
 enum layout_t { mem_row_major };
 
 template <typename Use, int, int, int, typename T, typename Layout = void>
