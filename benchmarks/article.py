@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from quality import HELD_OUT, git_commit, run
+from quality import HELD_OUT, ROOT, run
 from torch import Tensor
 
 import fastgan
@@ -50,6 +50,7 @@ from fastgan.metrics import KernelDistance, pooled_features
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
 from fastgan.precision import select_dtype
+from fastgan.utils.system import git_commit
 
 FUSIONS = ("adain", "convex", "additive", "mlp")
 _PATCH, _PATCHES = 64, 16
@@ -116,7 +117,7 @@ def train(options: list[str], folder: Path) -> dict[str, Any]:
         "command": command,
         "wall_seconds": round(report["seconds"], 1),
         **{key: report[key] for key in keys},
-        "commit": git_commit(),
+        "commit": git_commit(ROOT),
     }
 
 

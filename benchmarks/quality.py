@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.data import is_readable, list_images
+from fastgan.utils.system import git_commit
 
+ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = 24
 TARGETS = (0.45, 0.65)
 
@@ -38,12 +40,6 @@ def run(command: list[str]) -> float:
     return time.monotonic() - begin
 
 
-def git_commit() -> str | None:
-    """The commit that is measured; None outside a checkout."""
-    found = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
-
-
 def train_and_measure(options: list[str], run_folder: Path, held_out: Path | None) -> dict[str, Any]:
     """Train with ``options``; the wall time, the run's own report and, with ``held_out``, what evaluate says of it."""
     command = ["fastgan", "train", *options, "--out", str(run_folder)]
@@ -55,7 +51,7 @@ def train_and_measure(options: list[str], run_folder: Path, held_out: Path | Non
         "wall_seconds": round(seconds, 1),
         **{key: report[key] for key in ("steps", "batch", "size", "img_per_s", "dtype", "device", "threads", "torch")},
         "machine": report["machine"],
-        "commit": git_commit(),
+        "commit": git_commit(ROOT),
         "photographs": _means(report["photographs"]),
         "result": _means(report["result"]),
     }

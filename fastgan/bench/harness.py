@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,12 +13,13 @@ import torch
 from torch import Tensor
 
 from fastgan.bench import results, timing
-from fastgan.bench.networks import conv_floor
 from fastgan.bench.ops.providers import OURS, is_ours
-from fastgan.bench.results import Result, Row, rounded
+from fastgan.bench.results import Result, Row
 from fastgan.bench.timing import Effort, Sample
 from fastgan.bench.worker_process import Worker, WorkerError
 from fastgan.precision import select_device, select_dtype
+from fastgan.profiling.convolutions import ConvolutionCounts, floor_seconds, total_operations
+from fastgan.utils.format import dtype_name, round_significant
 
 Tell = Callable[[str], None]
 
@@ -73,14 +73,9 @@ class Plan:
 
 def ours(device: str) -> list[Provider]:
     """fastgan in its default precision, and in float32 where that is another."""
-    default = short(select_dtype("auto", select_device(device)))
+    default = dtype_name(select_dtype("auto", select_device(device)))
     found = [Provider(OURS, default, {"precision": "auto"})]
     return found if default == "float32" else [*found, Provider(OURS, "float32", {"precision": "fp32"})]
-
-
-def short(dtype: torch.dtype) -> str:
-    """``float32``."""
-    return str(dtype).removeprefix("torch.")
 
 
 def allow_tf32(device: str) -> None:
@@ -137,10 +132,10 @@ def add_ratios(rows: Sequence[Row]) -> None:
         if not row["correct"]:
             continue
         if times:
-            row["ratio_to_best_peer"] = rounded(min(times) / row["ms_median"], 4)
+            row["ratio_to_best_peer"] = round_significant(min(times) / row["ms_median"], 4)
         if is_ours(row["provider"]):
             row["ratio_to"] = {
-                f"{peer['provider']}-{peer['dtype']}": rounded(peer["ms_median"] / row["ms_median"], 4)
+                f"{peer['provider']}-{peer['dtype']}": round_significant(peer["ms_median"] / row["ms_median"], 4)
                 for peer in peers
             }
 
@@ -191,13 +186,13 @@ def _row(plan: Plan, provider: Provider, sample: Sample, verdict: Verdict, peak_
         provider=provider.name,
         device=plan.device,
         dtype=provider.dtype,
-        ms_median=rounded(sample.median),
-        ms_p20=rounded(sample.p20),
-        ms_p80=rounded(sample.p80),
-        gflop_per_s=rounded(plan.operations / sample.median / 1e6),
-        fraction_of_limit=rounded(plan.floor[provider.dtype] * 1e3 / sample.median),
+        ms_median=round_significant(sample.median),
+        ms_p20=round_significant(sample.p20),
+        ms_p80=round_significant(sample.p80),
+        gflop_per_s=round_significant(plan.operations / sample.median / 1e6),
+        fraction_of_limit=round_significant(plan.floor[provider.dtype] * 1e3 / sample.median),
         correct=verdict.correct,
-        img_per_s=rounded(plan.images / sample.median * 1e3),
+        img_per_s=round_significant(plan.images / sample.median * 1e3),
         peak_mb=round(peak_mb),
         **verdict.measures,
     )
@@ -207,7 +202,7 @@ def _row(plan: Plan, provider: Provider, sample: Sample, verdict: Verdict, peak_
 def add_floor(
     result: Result,
     case: str,
-    needed: Counter[conv_floor.Convolution],
+    needed: ConvolutionCounts,
     providers: Sequence[Provider],
     device: str,
     *,
@@ -218,12 +213,12 @@ def add_floor(
 
     Into the header's ceilings go milliseconds, and the operations (10^9).
     """
-    operations = conv_floor.operations(needed)
+    operations = total_operations(needed)
     ceilings = result["header"]["ceilings"]
     ceilings[f"{case}_convolutions_gflop"] = round(operations / 1e9, 2)
     limits = {}
     for dtype in sorted({provider.dtype for provider in providers}):
-        limits[dtype] = conv_floor.seconds(needed, getattr(torch, dtype), device, quick=quick)
+        limits[dtype] = floor_seconds(needed, getattr(torch, dtype), device, quick=quick)
         ceilings[f"{case}_convolutions_{dtype}_ms"] = round(limits[dtype] * 1e3, 3)
     told = ", ".join(f"{dtype} {seconds * 1e3:.4g} ms" for dtype, seconds in limits.items())
     tell(f"{case}: {operations / 1e9:.0f} GFLOP of convolution, which alone take {told}")

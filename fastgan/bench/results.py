@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
-import os
-import platform
-import subprocess
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +13,8 @@ import torch
 from fastgan.bench.ops.op_benchmark import TOLERANCES
 from fastgan.bench.ops.third_party import PACKAGES
 from fastgan.errors import InputError
-from fastgan.ops import _native, report
-from fastgan.version import __version__
+from fastgan.profiling.environment import describe_environment
+from fastgan.utils.format import dtype_name
 
 ROW_KEYS = (
     "suite",
@@ -41,55 +36,14 @@ Result = dict[str, Any]
 
 
 def header(device: str) -> dict[str, Any]:
-    """Where and with what a result is made; the ceilings come in as they are measured."""
-    packages = ("triton", "numpy", "onnxruntime", *PACKAGES)
-    versions = {"fastgan": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    """The header of a new result; the ceilings are added as they are measured."""
     return {
-        "machine": machine(device),
-        "platform": platform.platform(),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        **describe_environment(torch.device(device), PACKAGES),
         "ceilings": {},
-        "versions": {**versions, **{name: found for name in packages if (found := installed_version(name))}},
-        "extension": _native.build_info(),
-        "backend_forced": report((device,))["forced"],
-        "commit": commit(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "tolerances": {str(dtype).removeprefix("torch."): value for dtype, value in TOLERANCES.items()},
+        "tolerances": {dtype_name(dtype): value for dtype, value in TOLERANCES.items()},
         "skipped": [],
         "complete": False,
     }
-
-
-def machine(device: str) -> str:
-    """The name of the GPU or of the CPU."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def commit() -> str | None:
-    """The checkout's commit, `-dirty` where files differ from it; of an installed package the extension's commit."""
-    root = Path(__file__).resolve().parents[2]
-    if (root / ".git").exists():
-        try:
-            told = subprocess.run(
-                ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-                cwd=root,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            return told.stdout.strip() or None
-        except (OSError, subprocess.CalledProcessError):
-            pass
-    return _native.build_info().get("commit") or None
 
 
 def read(path: Path, option: str) -> Result:
@@ -120,19 +74,6 @@ def key(row: Row) -> tuple[str, str, str, str, str]:
 
 def to_text(result: Result) -> str:
     return json.dumps(result, indent=1, allow_nan=False) + "\n"
-
-
-def rounded(value: float, digits: int = 5) -> float:
-    """With that many significant digits."""
-    return 0.0 if value == 0 else round(value, digits - 1 - math.floor(math.log10(abs(value))))
-
-
-def installed_version(name: str) -> str | None:
-    """Of a package; None where it is not there."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _is_row(row: object) -> bool:

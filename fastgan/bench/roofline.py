@@ -7,12 +7,13 @@ float32 is IEEE float32, not TF32.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
 
 from fastgan.ops import _native
+from fastgan.profiling.timer import best_seconds
+from fastgan.utils.format import dtype_name
 
 _HALVES = {"cpu": (torch.bfloat16,), "cuda": (torch.bfloat16, torch.float16)}
 
@@ -37,7 +38,7 @@ class Ceilings:
         for dtype, (a, b) in self._products.items():
             out = torch.empty_like(a)
             seconds = self._best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out))  # type: ignore[misc]
-            self._raise(f"gemm_{_short(dtype)}_gflop_per_s", 2 * a.shape[0] ** 3 / seconds / 1e9)
+            self._raise(f"gemm_{dtype_name(dtype)}_gflop_per_s", 2 * a.shape[0] ** 3 / seconds / 1e9)
         if self.device == "cpu" and _native.unavailable() is None and hasattr(_native.extension(), "fma_loop"):
             rate = _native.extension().fma_loop(torch.get_num_threads(), 2 if self._quick else 50)
             self._raise("fma_loop_float32_gflop_per_s", rate)
@@ -48,7 +49,7 @@ class Ceilings:
     def gflop_per_s(self, dtype: torch.dtype, matrix: bool) -> float:
         """The arithmetic ceiling of a case: anything but a matrix product computes in float32."""
         best = max(self.values["gemm_float32_gflop_per_s"], self.values.get("fma_loop_float32_gflop_per_s", 0.0))
-        return max(best, self.values.get(f"gemm_{_short(dtype)}_gflop_per_s", 0.0)) if matrix else best
+        return max(best, self.values.get(f"gemm_{dtype_name(dtype)}_gflop_per_s", 0.0)) if matrix else best
 
     def least_seconds(self, moved: int, operations: float, dtype: torch.dtype, matrix: bool) -> float:
         """A case's bytes at the copy's rate or its operations at the arithmetic's, whichever is longer.
@@ -66,26 +67,3 @@ class Ceilings:
 
     def _best(self, work: Callable[[], object]) -> float:
         return best_seconds(work, self.device, 2 if self._quick else 5)
-
-
-def best_seconds(work: Callable[[], object], device: str, times: int) -> float:
-    """The shortest time of `work`, warmed up before: another process can only make it longer."""
-    work()
-    return min(_once(work, device) for _ in range(times))
-
-
-def _once(work: Callable[[], object], device: str) -> float:
-    if device == "cuda":
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        work()
-        end.record()
-        torch.cuda.synchronize()
-        return begin.elapsed_time(end) / 1e3
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

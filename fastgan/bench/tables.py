@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fastgan.bench.ops.providers import is_ours
 from fastgan.bench.results import Result, Row, key
+from fastgan.utils.statistics import geometric_mean
 
 _COLUMNS = ("case", "provider", "vs peer", "ms", "p20-p80", "GB/s", "GFLOP/s", "limit")
 _READING = "vs peer: time of the fastest right peer over this; limit: share of what the machine's ceilings allow"
@@ -80,7 +80,7 @@ def compared(result: Result, old: Result) -> Table:
     for title, wanted in (("fastgan", True), ("peers, which tell the machine's own drift", False)):
         ratios = [row["ms_median"] / before[key(row)] for row in rows if is_ours(row["provider"]) is wanted]
         if ratios:
-            means.append(f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}x {title}")
+            means.append(f"{geometric_mean(ratios):.2f}x {title}")
     told = f"geometric means: {'; '.join(means)}" if means else "the two results have no row in common"
     return Table("this run against the older one", _COMPARED, sections, told)
 

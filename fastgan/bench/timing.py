@@ -6,19 +6,18 @@ runs every one of them once, in an order that moves on from round to round, and 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fastgan.bench.ops.op_benchmark import Case
+from fastgan.profiling.timer import elapsed_seconds
+from fastgan.utils.statistics import quantile
 
 #: A call gets its result by `function(inputs)`.
 Function = Callable[[tuple[Tensor, ...]], Tensor]
@@ -117,7 +116,6 @@ def error(results: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
 
 def interleaved(case: Case, functions: dict[str, Function], sets: list[InputSet], effort: Effort) -> dict[str, Sample]:
     """Time every function, warmed up before, in turns."""
-    clock = _cuda_clock if case.device == "cuda" else _wall_clock
     position = dict.fromkeys(functions, 0)
 
     def seconds(name: str, count: int) -> float:
@@ -128,7 +126,7 @@ def interleaved(case: Case, functions: dict[str, Function], sets: list[InputSet]
             for number in range(begin, begin + count):
                 call(case, functions[name], sets[number % len(sets)])
 
-        return clock(loop) / count
+        return elapsed_seconds(loop, case.device) / count
 
     return in_turns(list(functions), seconds, effort, sample_seconds=_SAMPLE_SECONDS)
 
@@ -156,40 +154,3 @@ def in_turns(
         if collecting:
             gc.enable()
     return {name: Sample(*(quantile(of_one, q) for q in (0.5, 0.2, 0.8))) for name, of_one in times.items()}
-
-
-def _wall_clock(loop: Callable[[], None]) -> float:
-    begin = time.perf_counter()
-    loop()
-    return time.perf_counter() - begin
-
-
-def _cuda_clock(loop: Callable[[], None]) -> float:
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
-    begin.record()
-    loop()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1e3
-
-
-def peak_bytes(on_gpu: bool) -> int:
-    """This process's high-water mark: of tensors on the GPU, else of what was resident."""
-    if on_gpu:
-        return torch.cuda.max_memory_allocated()
-    with contextlib.suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-        if found:
-            return int(found[1]) << 10
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-
-
-def quantile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.bench.timing import peak_bytes
 from fastgan.errors import first_line
+from fastgan.utils.system import peak_memory_bytes
 
 #: The parent's path of modules, so that the child runs the same fastgan however that was found.
 _CODE = "import json, sys; given = json.loads(sys.argv[1]); sys.path[:] = given['path']; \
@@ -160,7 +160,7 @@ def serve(given: dict[str, Any]) -> None:
     def reply(answer: dict[str, Any]) -> None:
         print(json.dumps(answer), file=out, flush=True)
 
-    on_gpu = given["device"] == "cuda"
+    device = torch.device(given["device"])
     torch.set_num_threads(given["threads"])
     try:
         opened = importlib.import_module(given["module"]).open_provider(given["options"])
@@ -180,11 +180,11 @@ def serve(given: dict[str, Any]) -> None:
                 assert opened.report is not None
                 reply({"report": opened.report()})
                 continue
-            seconds = _timed(opened.call, request["count"], on_gpu)
+            seconds = _timed(opened.call, request["count"], device.type == "cuda")
         except Exception as error:
             reply({"error": f"{type(error).__name__}: {first_line(error)[:300]}"})
             return
-        reply({"seconds": seconds, "peak_mb": peak_bytes(on_gpu) / 1e6})
+        reply({"seconds": seconds, "peak_mb": peak_memory_bytes(device) / 1e6})
 
 
 def _timed(call: Callable[[], object], count: int, on_gpu: bool) -> float:

@@ -25,15 +25,16 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, record_function, schedule
 
-from fastgan.bench.networks import conv_floor
-from fastgan.bench.results import header
-from fastgan.bench.timing import peak_bytes, quantile
 from fastgan.errors import InputError
 from fastgan.profiling import attribution
-from fastgan.profiling.convolutions import Needed, recorded
+from fastgan.profiling.convolutions import ConvolutionCounts, count_convolutions, floor_seconds, total_operations
+from fastgan.profiling.environment import describe_environment
 from fastgan.training import Trainer
 from fastgan.training.compilation import Compiler
 from fastgan.training.setup import read_ahead
+from fastgan.utils.format import dtype_name
+from fastgan.utils.statistics import quantile
+from fastgan.utils.system import peak_memory_bytes, reset_peak_memory
 
 if TYPE_CHECKING:
     from fastgan.config import Config
@@ -90,7 +91,7 @@ def run(config: Config, effort: Effort, tell: Tell = lambda line: None) -> Profi
         tell(f"{_FIRST + effort.warmup} steps to warm up, {effort.measured} to measure, {effort.profiled} to profile")
         for _ in range(_FIRST - 1):
             trainer.step(next(source))
-        with recorded(_networks(trainer)) as needed:
+        with count_convolutions(_networks(trainer)) as needed:
             trainer.step(next(source))
         if config.train.compile is True:
             networks = partial(trainer.task.networks, trainer.state)
@@ -103,7 +104,7 @@ def run(config: Config, effort: Effort, tell: Tell = lambda line: None) -> Profi
         source.close()
     attributed = attribution.attribute(attribution.events_of(profiler))
     tell(f"{sum(map(len, needed.values()))} passes of convolutions, one by one")
-    least = {name: conv_floor.seconds(of, trainer.dtype, trainer.device.type) for name, of in needed.items()}
+    least = {name: floor_seconds(of, trainer.dtype, trainer.device.type) for name, of in needed.items()}
     return Profile(_report(trainer, effort, steps, attributed, needed, least), profiler)
 
 
@@ -197,7 +198,7 @@ def _in_range(owner: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _measure(trainer: Trainer, source: Generator[Tensor, None, None], count: int) -> _Steps:
     steps = _Steps([], {}, 0)
-    _reset_peak(trainer.device)
+    reset_peak_memory(trainer.device)
     for _ in range(count):
         begin = time.perf_counter()
         batch = next(source)
@@ -213,7 +214,7 @@ def _measure(trainer: Trainer, source: Generator[Tensor, None, None], count: int
         for name, seconds in phases.items():
             steps.phases[name] = steps.phases.get(name, 0.0) + seconds
         steps.seconds.append(spent)
-    steps.peak_bytes = peak_bytes(trainer.device.type == "cuda")
+    steps.peak_bytes = peak_memory_bytes(trainer.device)
     return steps
 
 
@@ -244,7 +245,7 @@ def _report(
     effort: Effort,
     steps: _Steps,
     attributed: attribution.Attribution,
-    needed: Needed,
+    needed: Mapping[str, ConvolutionCounts],
     least: Mapping[str, float],
 ) -> dict[str, Any]:
     median = statistics.median(steps.seconds)
@@ -253,7 +254,7 @@ def _report(
     honest = {name: seconds * scale for name, seconds in steps.phases.items()}
     on_gpu = trainer.device.type == "cuda"
     parts = _gpu_parts(median, honest[_WAIT], attributed) if on_gpu else attribution.split(honest, attributed)
-    flop = {name: conv_floor.operations(needed.get(name, Counter())) for name in parts}
+    flop = {name: total_operations(needed.get(name, Counter())) for name in parts}
     phases = {}
     for name, directions in parts.items():
         seconds = sum(directions.values())
@@ -267,12 +268,10 @@ def _report(
         }
     work = attributed.kernel_ops if on_gpu else attributed.ops
     total = attributed.seconds or 1.0
-    told = header(trainer.device.type)
     return {
         "header": {
-            **{name: told[name] for name in ("machine", "platform", "device", "threads", "cpus", "versions")},
-            **{name: told[name] for name in ("extension", "backend_forced", "commit", "date")},
-            "dtype": str(trainer.dtype).removeprefix("torch."),
+            **describe_environment(trainer.device),
+            "dtype": dtype_name(trainer.dtype),
         },
         "config": trainer.config.model_dump(mode="json"),
         "step": {
@@ -319,11 +318,3 @@ def _gpu_parts(median: float, waited: float, attributed: attribution.Attribution
     parts["data"]["forward"] += waited
     parts["other"]["forward"] += max(0.0, median - waited - busy)
     return parts
-
-
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with suppress(OSError):  # Linux's way to let the high-water mark fall to what is resident
-            Path("/proc/self/clear_refs").write_text("5")

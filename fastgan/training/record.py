@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fastgan.evaluation import Measures
+from fastgan.utils.format import dtype_name
+from fastgan.utils.system import machine_name
 from fastgan.version import __version__
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def run_record(
         "seconds": round(seconds, 2),
         "img_per_s": sorted(rates)[len(rates) // 2] if rates else None,
         "device": str(trainer.device),
-        "dtype": str(trainer.dtype).removeprefix("torch."),
+        "dtype": dtype_name(trainer.dtype),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "machine": _machine(trainer.device),
+        "machine": machine_name(trainer.device),
         "content": {
             "source": config.data.content if photographs is not None else "an iterable",
             "train": len(photographs.batches.folder) if photographs is not None else None,
@@ -57,14 +57,3 @@ def run_record(
 
 def _measured(measures: Measures | None) -> dict[str, Any] | None:
     return measures.to_json() if measures is not None and measures.n else None
-
-
-def _machine(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

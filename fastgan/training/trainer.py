@@ -24,13 +24,14 @@ from fastgan.inference.stylizer import Stylizer
 from fastgan.precision import select_device, select_dtype
 from fastgan.training import checkpoint, setup
 from fastgan.training.callbacks import base as callbacks
-from fastgan.training.callbacks.writers import MetricsFile, TensorBoard, peak_bytes
+from fastgan.training.callbacks.writers import MetricsFile, TensorBoard
 from fastgan.training.compilation import Compiler
 from fastgan.training.cuda_graphs import open_graphs
 from fastgan.training.record import run_record
 from fastgan.training.run_folder import RunFolder
 from fastgan.training.run_length import Budget
 from fastgan.training.tasks import NoiseTask, StylizeTask, Task
+from fastgan.utils.system import peak_memory_bytes
 
 if TYPE_CHECKING:
     from fastgan.config import Config
@@ -136,7 +137,7 @@ class Trainer:
         metrics["progress"] = progress
         metrics["time/step"] = spent
         metrics["time/img_per_s"] = batch.shape[0] / spent
-        metrics["mem/peak_bytes"] = float(peak_bytes(self.device))
+        metrics["mem/peak_bytes"] = float(peak_memory_bytes(self.device))
         return metrics
 
     def fit(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from fastgan.bench.ops.op_benchmark import Case
 from fastgan.bench.ops.op_benchmarks import cases
 from fastgan.bench.roofline import Ceilings
 from fastgan.bench.timing import Effort, InputSet
+from fastgan.profiling import timer
 
 
 @pytest.fixture
@@ -20,11 +21,12 @@ def case() -> Case:
 
 
 class Clock:
-    """In the place of the module ``time``, for ``measure``: it stands still but for what a test adds."""
+    """In the place of the module ``time``, for the timing modules: it stands still but for what a test adds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=self.read, monotonic=self.read))
+        for module in (timing, timer):
+            monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=self.read, monotonic=self.read))
 
     def read(self) -> float:
         return self.now

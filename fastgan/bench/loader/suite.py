@@ -17,9 +17,11 @@ from PIL import Image
 from fastgan.bench import results
 from fastgan.bench.loader import pipelines as peers
 from fastgan.bench.ops.providers import is_ours
-from fastgan.bench.results import Result, Row, installed_version, rounded
+from fastgan.bench.results import Result, Row
 from fastgan.data import default_workers
 from fastgan.errors import InputError
+from fastgan.utils.format import round_significant
+from fastgan.utils.system import installed_version
 
 Tell = Callable[[str], None]
 
@@ -95,12 +97,12 @@ def run(
                 )
         finally:
             torch.set_num_threads(threads)
-    header["ceilings"]["jpeg_decode_ms"] = rounded(1e3 * statistics.median(decode))
+    header["ceilings"]["jpeg_decode_ms"] = round_significant(1e3 * statistics.median(decode))
     rows = [_row(name, turn, device, workers, statistics.median(decode)) for name, turn in turns.items()]
     best = min((row["ms_median"] for row in rows if row["correct"] and not is_ours(row["provider"])), default=None)
     for row in rows:
         if row["correct"] and best is not None:
-            row["ratio_to_best_peer"] = rounded(best / row["ms_median"], 4)
+            row["ratio_to_best_peer"] = round_significant(best / row["ms_median"], 4)
     result["rows"] += rows
     results.finish(result, begin)
     keep(result)
@@ -155,17 +157,17 @@ def _row(name: str, turn: _Turns, device: str, workers: int, decode: float) -> R
         provider=name,
         device=device,
         dtype="uint8",
-        ms_median=rounded(median),
-        ms_p20=rounded(milliseconds[len(milliseconds) // 5]),
-        ms_p80=rounded(milliseconds[-1 - len(milliseconds) // 5]),
-        gb_per_s=rounded(3 * peers.SIZE**2 * peers.BATCH / median / 1e6),
+        ms_median=round_significant(median),
+        ms_p20=round_significant(milliseconds[len(milliseconds) // 5]),
+        ms_p80=round_significant(milliseconds[-1 - len(milliseconds) // 5]),
+        gb_per_s=round_significant(3 * peers.SIZE**2 * peers.BATCH / median / 1e6),
         gflop_per_s=0.0,
-        fraction_of_limit=rounded(1e3 * decode / cpu),
+        fraction_of_limit=round_significant(1e3 * decode / cpu),
         correct=turn.right,
-        img_per_s=rounded(turn.images_per_second(), 4),
+        img_per_s=round_significant(turn.images_per_second(), 4),
         workers=0 if name == "fastgan-thread" else workers,
-        cpu_ms_per_image=rounded(cpu, 4),
-        cores_for_1000_img_per_s=rounded(cpu, 3),  # the same number: a core has 1,000 ms a second
+        cpu_ms_per_image=round_significant(cpu, 4),
+        cores_for_1000_img_per_s=round_significant(cpu, 3),  # the same number: a core has 1,000 ms a second
     )
     return row
 

@@ -19,12 +19,14 @@ from fastgan.bench.baselines.networks import PlainGenerator, copy_weights
 from fastgan.bench.harness import Plan, Provider, Tell, Verdict
 from fastgan.bench.networks import conv_floor
 from fastgan.bench.networks.step_setup import pictures
-from fastgan.bench.results import Result, rounded
+from fastgan.bench.results import Result
 from fastgan.bench.timing import QUICK, Effort
 from fastgan.bench.worker_process import Opened
 from fastgan.inference import Stylizer
 from fastgan.models import FastGenerator
 from fastgan.precision import autocast, select_device, select_dtype
+from fastgan.profiling.convolutions import total_operations
+from fastgan.utils.format import round_significant
 
 SUITE = "infer"
 _EFFORT = {"cpu": Effort(seconds=60.0, least=5, most=25), "cuda": Effort(seconds=5.0, least=5, most=30)}
@@ -62,7 +64,7 @@ def run(
         __name__,
         chosen,
         images=1,
-        operations=conv_floor.operations(needed),
+        operations=total_operations(needed),
         floor=limits,
         judge=judge,
     )
@@ -90,7 +92,7 @@ def judge(have: dict[str, Tensor], truth: dict[str, Tensor], dtype: str) -> Verd
         return Verdict(False, {"psnr_db": None})
     off = (have["picture"].double() - truth["picture"].double()).square().mean().item()
     psnr = _SAME if off == 0 else min(_SAME, 10 * math.log10(4 / off)) if math.isfinite(off) else -math.inf
-    return Verdict(psnr > LEAST_PSNR, {"psnr_db": rounded(psnr, 4) if math.isfinite(psnr) else None})
+    return Verdict(psnr > LEAST_PSNR, {"psnr_db": round_significant(psnr, 4) if math.isfinite(psnr) else None})
 
 
 def generators() -> tuple[FastGenerator, PlainGenerator]:

@@ -13,9 +13,11 @@ from fastgan.bench import harness, results
 from fastgan.bench.harness import Plan, Provider, Tell, Verdict
 from fastgan.bench.networks import conv_floor, step_setup
 from fastgan.bench.networks.step_setup import Setting
-from fastgan.bench.results import Result, rounded
+from fastgan.bench.results import Result
 from fastgan.bench.timing import QUICK, Effort
 from fastgan.bench.worker_process import Opened
+from fastgan.profiling.convolutions import total_operations
+from fastgan.utils.format import round_significant
 
 SUITE = "train"
 _EFFORT = {"cpu": Effort(seconds=150.0, least=5, most=15), "cuda": Effort(seconds=10.0, least=5, most=30)}
@@ -56,7 +58,7 @@ def run(
         __name__,
         chosen,
         images=case.batch,
-        operations=conv_floor.operations(needed),
+        operations=total_operations(needed),
         floor=limits,
         judge=lambda have, truth, dtype: judge(have, truth, strict if dtype == "float32" else dtype),
     )
@@ -145,4 +147,4 @@ def _cosine(have: Tensor, want: Tensor) -> float:
 
 
 def _finite(value: float) -> float | None:
-    return rounded(value, 4) if abs(value) < float("inf") else None
+    return round_significant(value, 4) if abs(value) < float("inf") else None

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fastgan.utils.format import dtype_name
+
 LAYOUTS = ("nchw", "channels_last")
 SUITES = ("ops-forward", "ops-gradient")
 
@@ -75,7 +77,7 @@ class Case:
 
     @property
     def short_dtype(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+        return dtype_name(self.dtype)
 
     @property
     def tolerance(self) -> float:

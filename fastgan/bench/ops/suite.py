@@ -12,11 +12,12 @@ from fastgan.bench import results, timing
 from fastgan.bench.ops.op_benchmark import Case
 from fastgan.bench.ops.op_benchmarks import cases, op_names
 from fastgan.bench.ops.providers import OURS, is_ours, providers
-from fastgan.bench.results import Result, Row, rounded
+from fastgan.bench.results import Result, Row
 from fastgan.bench.roofline import Ceilings
 from fastgan.bench.timing import Effort, Function, InputSet, Sample
 from fastgan.errors import InputError, first_line
 from fastgan.ops._registry import observed
+from fastgan.utils.format import round_significant
 
 Tell = Callable[[str], None]
 
@@ -69,7 +70,7 @@ def run(
             tell(f"[{number + 1}/{len(chosen)} {place + 1}/{len(of_op)}] {_summary(case, rows)}")
         for row, (moved, operations, matrix), dtype in works:
             least = ceilings.least_seconds(moved, operations, dtype, matrix)
-            row["fraction_of_limit"] = rounded(least / row["ms_median"] * 1e3)
+            row["fraction_of_limit"] = round_significant(least / row["ms_median"] * 1e3)
         result["header"]["ceilings"] = ceilings.to_json()
         result["header"]["seconds"] = round(time.monotonic() - begin, 1)
         result["header"]["complete"] = number + 1 == len(chosen)
@@ -156,13 +157,13 @@ def _row(case: Case, provider: str, sample: Sample, error: float, work: tuple[in
         provider=provider,
         device=case.device,
         dtype=case.short_dtype,
-        ms_median=rounded(sample.median),
-        ms_p20=rounded(sample.p20),
-        ms_p80=rounded(sample.p80),
-        gb_per_s=rounded(moved / sample.median / 1e6),
-        gflop_per_s=rounded(operations / sample.median / 1e6),
+        ms_median=round_significant(sample.median),
+        ms_p20=round_significant(sample.p20),
+        ms_p80=round_significant(sample.p80),
+        gb_per_s=round_significant(moved / sample.median / 1e6),
+        gflop_per_s=round_significant(operations / sample.median / 1e6),
         correct=error <= case.tolerance,
-        error=rounded(error) if error < float("inf") else None,
+        error=round_significant(error) if error < float("inf") else None,
     )
     return row
 
@@ -172,7 +173,7 @@ def _add_ratios(rows: list[Row]) -> None:
     best = min((row["ms_median"] for row in rows if row["correct"] and not is_ours(row["provider"])), default=None)
     for row in rows:
         if row["correct"] and best is not None:
-            row["ratio_to_best_peer"] = rounded(best / row["ms_median"], 4)
+            row["ratio_to_best_peer"] = round_significant(best / row["ms_median"], 4)
 
 
 def _summary(case: Case, rows: list[Row]) -> str:

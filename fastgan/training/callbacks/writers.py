@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import torch
 
 from fastgan.errors import InputError
 from fastgan.evaluation.metrics_log import read_metrics
@@ -74,10 +72,3 @@ class TensorBoard(Callback):
             self._writer.close()
         except OSError as error:  # what its thread could not write is told here
             raise InputError(f"{self._folder}: cannot be written ({error.strerror})") from error
-
-
-def peak_bytes(device: torch.device) -> int:
-    """The most memory taken since the process started: torch's on a GPU, else all that was resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
