@@ -29,7 +29,7 @@ PROVIDERS = ("fastgan", "eager")
 
 def compare(options: dict[str, Any]) -> dict[str, Any]:
     """Train both in turns; what is written as JSON. Raises InputError for bad options, WorkerError for a lost side."""
-    time_to_quality.check(options)
+    time_to_quality.validate(options)
     device = select_device(options["device"]).type
     target = {"style_distance": options["style_distance"], "ssim": options["ssim"]}
     header = {**results.header(device), "target": target, "options": {**options, **_names(options)}}

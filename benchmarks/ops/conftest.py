@@ -16,14 +16,14 @@ import torch
 
 from fastgan.bench import timing
 from fastgan.bench.ops import op_benchmarks, providers, suite
-from fastgan.bench.ops.op_benchmark import Case
+from fastgan.bench.ops.op_benchmark import OpCase
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One provider in one case."""
 
-    case: Case
+    case: OpCase
     provider: str
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class Run:
             pytest.skip(f"{self.provider} is not installed or cannot serve this case")
         error = errors[self.provider]
         if error > self.case.tolerance:
-            wrong = pytest.fail if providers.is_ours(self.provider) else pytest.skip
+            wrong = pytest.fail if providers.is_fastgan(self.provider) else pytest.skip
             wrong(f"error {error:.2g} is above {self.case.tolerance}")
         turns = itertools.cycle(sets)
         benchmark.group = f"{self.case.name} {self.case.short_dtype} {self.case.suite}"  # type: ignore[attr-defined]

@@ -51,9 +51,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     device, quick = metafunc.config.getoption("--device", "cpu"), metafunc.config.getoption("--quick", False)
     case = train.case_of(device, quick=quick)
     if metafunc.function.__name__ == "test_step":
-        of_suite = [Run(case.name, device, each, train.open_provider) for each in train.providers(case, not quick)]
+        of_suite = [Run(case.name, device, each, train.make_provider) for each in train.providers(case, not quick)]
     else:
         size = infer.size_of(quick=quick)
         made = infer.providers(device, size, not quick)
-        of_suite = [Run(infer.case_of(size), device, each, infer.open_provider) for each in made]
+        of_suite = [Run(infer.case_of(size), device, each, infer.make_provider) for each in made]
     metafunc.parametrize("run", of_suite, ids=str)

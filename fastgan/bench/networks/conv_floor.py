@@ -12,7 +12,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from fastgan.bench.baselines.networks import PlainDiscriminator, PlainEncoder, PlainGenerator
+from fastgan.bench.baselines.networks import BaselineDiscriminator, BaselineEncoder, BaselineGenerator
 from fastgan.profiling.convolutions import ConvolutionCounts, count_convolutions
 
 
@@ -20,7 +20,7 @@ def of_step(size: int, batch: int) -> ConvolutionCounts:
     """The convolutions of one training step, with how often each runs."""
     with torch.device("meta"):
         images = torch.empty(batch, 3, size, size)
-        generator, discriminator, encoder = PlainGenerator(), PlainDiscriminator(), PlainEncoder()
+        generator, discriminator, encoder = BaselineGenerator(), BaselineDiscriminator(), BaselineEncoder()
     fakes = torch.empty_like(images, requires_grad=True)
     counts: ConvolutionCounts = Counter()
     with torch.no_grad():
@@ -36,7 +36,7 @@ def of_step(size: int, batch: int) -> ConvolutionCounts:
 def of_picture(size: int) -> ConvolutionCounts:
     """The convolutions that stylize one picture."""
     with torch.device("meta"), torch.no_grad():
-        return _count(PlainGenerator(), torch.empty(1, 3, size, size))
+        return _count(BaselineGenerator(), torch.empty(1, 3, size, size))
 
 
 def _count(network: nn.Module, images: Tensor) -> ConvolutionCounts:
