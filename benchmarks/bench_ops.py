@@ -1,14 +1,13 @@
 """The ops under pytest-benchmark, with the cases and providers of ``fastgan bench ops``.
 
-    pytest benchmarks/ops/test_ssim.py [--device cuda] [--quick] [--benchmark-json FILE]
+    pytest benchmarks/bench_ops.py [-k ssim] [--device cuda] [--quick] [--benchmark-json FILE]
 
-A function `test_OP` gets a run for each case and provider. pytest-benchmark measures one after the other: on a machine
-whose speed swings, compare providers with ``fastgan bench ops``, which lets them take turns.
+pytest-benchmark measures one provider after the other: on a machine whose speed varies, compare providers with
+``fastgan bench ops``, which interleaves them.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,34 +28,36 @@ class Run:
     def __str__(self) -> str:
         return f"{self.case.name}-{self.case.short_dtype}-{self.case.suite}-{self.provider}"
 
-    def __call__(self, benchmark: Callable[..., Any]) -> None:
-        with torch.no_grad():
-            like = self.case.output(self.case.inputs(0), "reference")
-        sets = timing.input_sets(self.case, like)
-        functions, errors = suite.ready(self.case, sets[0], only=self.provider)
-        if self.provider not in functions:
-            pytest.skip(f"{self.provider} is not installed or cannot serve this case")
-        error = errors[self.provider]
-        if error > self.case.tolerance:
-            wrong = pytest.fail if providers.is_fastgan(self.provider) else pytest.skip
-            wrong(f"error {error:.2g} is above {self.case.tolerance}")
-        turns = itertools.cycle(sets)
-        benchmark.group = f"{self.case.name} {self.case.short_dtype} {self.case.suite}"  # type: ignore[attr-defined]
-
-        def once() -> None:
-            timing.call(self.case, functions[self.provider], next(turns))
-            if self.case.device == "cuda":
-                torch.cuda.synchronize()
-
-        benchmark(once)
-
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    device, quick = metafunc.config.getoption("--device", "cpu"), metafunc.config.getoption("--quick", False)
-    op = metafunc.function.__name__.removeprefix("test_")
+    device, quick = metafunc.config.getoption("--device"), metafunc.config.getoption("--quick")
     runs = [
         Run(case, name)
+        for op in op_benchmarks.op_names()
         for case in op_benchmarks.cases(op, device, quick=quick)
         for name, _ in providers.providers(case)
     ]
     metafunc.parametrize("run", runs, ids=str)
+
+
+def test_op(run: Run, benchmark: Any) -> None:
+    case = run.case
+    with torch.no_grad():
+        like = case.output(case.inputs(0), "reference")
+    sets = timing.input_sets(case, like)
+    functions, errors = suite.ready(case, sets[0], only=run.provider)
+    if run.provider not in functions:
+        pytest.skip(f"{run.provider} is not installed or does not support this case")
+    error = errors[run.provider]
+    if error > case.tolerance:
+        report = pytest.fail if providers.is_fastgan(run.provider) else pytest.skip
+        report(f"error {error:.2g} is above {case.tolerance}")
+    rotation = itertools.cycle(sets)
+    benchmark.group = f"{case.name} {case.short_dtype} {case.suite}"
+
+    def call() -> None:
+        timing.call(case, functions[run.provider], next(rotation))
+        if case.device == "cuda":
+            torch.cuda.synchronize()
+
+    benchmark(call)

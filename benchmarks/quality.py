@@ -100,31 +100,31 @@ def main() -> None:
     parser.add_argument("--target-ssim", help="of the demo")
     parser.add_argument("--held-out", type=Path)
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
-    given = parser.parse_args()
-    if given.name == "table":
-        print(table(given.out))
+    args = parser.parse_args()
+    if args.name == "table":
+        print(table(args.out))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        runs = given.keep or Path(scratch)
+        runs = args.keep or Path(scratch)
         held_out = None
-        if given.held_out is not None:
+        if args.held_out is not None:
             held_out = Path(scratch) / "held_out"
             held_out.mkdir()
-            for path in [path for path in list_images(given.held_out, shards=False) if is_readable(path)][:HELD_OUT]:
+            for path in [path for path in list_images(args.held_out, shards=False) if is_readable(path)][:HELD_OUT]:
                 shutil.copy(path, held_out / path.name)
-        pictures = ["--content", given.content, "--style", given.style]
+        pictures = ["--content", args.content, "--style", args.style]
         results: dict[str, Any] = {}
-        if given.name == "demo":
-            options = ["--size", given.size, "--minutes", given.minutes]
-            options += ["--target-ssim", given.target_ssim] if given.target_ssim else []
-            changed = given.content != "demo" or given.style != "demo"
+        if args.name == "demo":
+            options = ["--size", args.size, "--minutes", args.minutes]
+            options += ["--target-ssim", args.target_ssim] if args.target_ssim else []
+            changed = args.content != "demo" or args.style != "demo"
             results["demo"] = train_and_measure(options + pictures * changed, runs / "demo", held_out)
         else:
             for target in TARGETS:
-                options = [*pictures, "--size", given.size, "--steps", "400", "--target-ssim", str(target)]
+                options = [*pictures, "--size", args.size, "--steps", "400", "--target-ssim", str(target)]
                 results[f"ssim-{target}"] = train_and_measure(options, runs / f"ssim-{target}", held_out)
-    given.out.mkdir(parents=True, exist_ok=True)
-    file = given.out / f"quality-{given.label or given.name}.json"
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / f"quality-{args.label or args.name}.json"
     file.write_text(json.dumps(results, indent=2) + "\n")
     print(file)
 

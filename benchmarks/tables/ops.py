@@ -1,6 +1,6 @@
 """The table of docs/performance.md from a result of ``fastgan bench ops``: the default backend beside the baselines.
 
-python benchmarks/ops/table.py benchmarks/results/MACHINE/ops-cpu.json
+python benchmarks/tables/ops.py benchmarks/results/MACHINE/ops-cpu.json
 """
 
 from __future__ import annotations

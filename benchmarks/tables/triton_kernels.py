@@ -1,6 +1,6 @@
-"""What every Triton kernel takes of every GPU, compiled without one: registers, shared memory, spills.
+"""Resources of every Triton kernel on every GPU architecture, compiled without a GPU: registers, shared memory, spills.
 
-python benchmarks/ops/triton_kernels.py benchmarks/results/triton-kernels.json
+python benchmarks/tables/triton_kernels.py benchmarks/results/triton-kernels.json
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 
-def compiled() -> dict[str, Any]:
-    """Every kernel in every configuration for every architecture that is served; takes some minutes."""
+def compile_kernels() -> dict[str, Any]:
+    """Compile every kernel in kernel_rows configuration for every supported architecture; some minutes."""
     import torch
     import triton
 
@@ -20,9 +20,9 @@ def compiled() -> dict[str, Any]:
     from fastgan.bench.triton.aot_calls import CALLS
 
     rows = []
-    for op, found in aot_compile.tables(sorted(CALLS)):
-        print(f"{op}: {len(found)} forms for sm_{found[0]['arch']}", file=sys.stderr, flush=True)
-        rows += [{"op": op, **row} for row in found]
+    for op, op_rows in aot_compile.tables(sorted(CALLS)):
+        print(f"{op}: {len(op_rows)} forms for sm_{op_rows[0]['arch']}", file=sys.stderr, flush=True)
+        rows += [{"op": op, **row} for row in op_rows]
     return {
         "header": {"triton": triton.__version__, "torch": torch.__version__, "archs": aot_compile.ARCHS},
         "rows": rows,
@@ -30,8 +30,9 @@ def compiled() -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A line a kernel: the most that it takes in any form, in the configuration chosen by default. The first line says
-    which Triton compiled them."""
+    """One line a kernel: its maximum over all forms in the default configuration. The first line names the Triton
+    version.
+    """
     archs = result["header"]["archs"]
     lines = [
         f"Compiled by Triton {result['header']['triton']}:",
@@ -40,17 +41,17 @@ def table(result: dict[str, Any]) -> str:
         f"|---|---|{'---|' * len(archs)}---|---|",
     ]
     for kernel in sorted({row["kernel"] for row in result["rows"]}):
-        every = [row for row in result["rows"] if row["kernel"] == kernel]
-        chosen = [row for row in every if row["chosen"]]
-        registers = [max(row["registers"] for row in chosen if row["arch"] == arch) for arch in archs]
-        shared, spilled = max(row["shared"] for row in chosen), max(row["spilled"] for row in every)
-        cells = [f"`{kernel}`", len(every) // len(archs), *registers, shared, spilled]
+        kernel_rows = [row for row in result["rows"] if row["kernel"] == kernel]
+        default_rows = [row for row in kernel_rows if row["chosen"]]
+        registers = [max(row["registers"] for row in default_rows if row["arch"] == arch) for arch in archs]
+        shared, spilled = max(row["shared"] for row in default_rows), max(row["spilled"] for row in kernel_rows)
+        cells = [f"`{kernel}`", len(kernel_rows) // len(archs), *registers, shared, spilled]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
     path = Path(sys.argv[1])
-    result = compiled()
+    result = compile_kernels()
     path.write_text(json.dumps(result, indent=0) + "\n")
     print(table(result))
