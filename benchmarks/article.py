@@ -1,5 +1,6 @@
-"""What the article's models reach, row by row of the specification: from noise, every fusion, the literal networks, and
-what the adversarial part does.
+"""The quality that the article's models reach, row by row of the specification.
+
+It measures images from noise, every fusion, the literal networks, and the effect of the adversarial part.
 
     python benchmarks/article.py dcgan       --out benchmarks/results/MACHINE --content PHOTOS/ [--minutes 15]
     python benchmarks/article.py fusion      --out benchmarks/results/MACHINE --content PHOTOS/ --style STYLES/

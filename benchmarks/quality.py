@@ -77,13 +77,13 @@ def table(folder: Path) -> str:
             label = file.stem.removeprefix("quality-")
             title = label if name == "demo" else f"{label}, {name}"
             minutes, seconds = divmod(round(run["wall_seconds"]), 60)
-            for key, place in (("result", "its own held out"), ("held_out", "another set")):
+            for key, measured_on in (("result", "its own held out"), ("held_out", "another set")):
                 if key in run:
                     before = f"{run['photographs']['style_distance']:.3f}" if key == "result" else ""
-                    got = run[key]
+                    means = run[key]
                     rows.append(
-                        f"| {title} | {run['steps']}, {minutes}:{seconds:02d} | {place}, {got['n']} | {before} "
-                        f"| {got['style_distance']:.3f} | {got['ssim']:.3f} | {got['psnr']:.1f} |"
+                        f"| {title} | {run['steps']}, {minutes}:{seconds:02d} | {measured_on}, {means['n']} "
+                        f"| {before} | {means['style_distance']:.3f} | {means['ssim']:.3f} | {means['psnr']:.1f} |"
                     )
     return "\n".join(rows)
 

@@ -1,4 +1,4 @@
-"""What each stability tool does to a GAN's training (SPEC S13 to S19): one tool a run, one seed, curves side by side.
+"""The effect of each stability tool on a GAN's training (SPEC S13 to S19): one tool a run, one seed, common plots.
 
     python benchmarks/stability.py run  --out benchmarks/results/MACHINE [--content DIR]
     python benchmarks/stability.py plot --out benchmarks/results/MACHINE --picture docs/images/stability.png

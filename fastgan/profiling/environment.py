@@ -28,7 +28,7 @@ def describe_environment(device: torch.device, packages: Sequence[str] = ()) -> 
         "device": device.type,
         "threads": torch.get_num_threads(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "versions": {**versions, **{name: found for name, found in installed.items() if found}},
+        "versions": {**versions, **{name: version for name, version in installed.items() if version}},
         "extension": _native.build_info(),
         "backend_forced": report((device.type,))["forced"],
         "commit": commit(),

@@ -1,4 +1,4 @@
-"""Which convolutions a step runs and what they cost, with torch's own counter as the judge."""
+"""Counting and timing of convolutions, against torch's own counter."""
 
 import math
 
