@@ -71,7 +71,14 @@ def compile_cuda(compiler: str, archs: list[str], folder: Path) -> list[str]:
 
     def compile_one(source: str) -> str:
         made = folder / (Path(source).stem + ".o")
-        command = [compiler, "-std=c++17", "-O3", "-DFASTGAN_CUDA", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
+        command = [
+            compiler,
+            "-std=c++17",
+            "-O3",
+            "-DFASTGAN_CUDA",
+            "-Xcompiler",
+            "-fPIC,-fvisibility=hidden,-Wall,-Wextra",
+        ]
         command += [*targets, "-I", "csrc", "-c", source, "-o", str(made)]
         print(shlex.join(command), flush=True)
         done = subprocess.run(command, cwd=ROOT)

@@ -1,5 +1,6 @@
-"""What the article's models reach, row by row of the specification: from noise, every fusion, the literal networks, and
-what the adversarial part does.
+"""The quality that the article's models reach, row by row of the specification.
+
+It measures images from noise, every fusion, the literal networks, and the effect of the adversarial part.
 
     python benchmarks/article.py dcgan       --out benchmarks/results/MACHINE --content PHOTOS/ [--minutes 15]
     python benchmarks/article.py fusion      --out benchmarks/results/MACHINE --content PHOTOS/ --style STYLES/
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from quality import HELD_OUT, git_commit, run
+from quality import HELD_OUT, ROOT, run
 from torch import Tensor
 
 import fastgan
@@ -50,6 +51,7 @@ from fastgan.metrics import KernelDistance, pooled_features
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
 from fastgan.precision import select_dtype
+from fastgan.utils.system import git_commit
 
 FUSIONS = ("adain", "convex", "additive", "mlp")
 _PATCH, _PATCHES = 64, 16
@@ -116,7 +118,7 @@ def train(options: list[str], folder: Path) -> dict[str, Any]:
         "command": command,
         "wall_seconds": round(report["seconds"], 1),
         **{key: report[key] for key in keys},
-        "commit": git_commit(),
+        "commit": git_commit(ROOT),
     }
 
 
@@ -130,81 +132,83 @@ def curve(folder: Path, names: tuple[str, ...]) -> list[dict[str, float]]:
     ]
 
 
-def dcgan(given: argparse.Namespace, runs: Path) -> dict[str, Any]:
+def dcgan(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     """S1: distance and spread of images from noise over the training."""
     folder = runs / "dcgan"
-    options = ["--model", "dcgan", "--content", given.content, "--minutes", given.minutes]
+    options = ["--model", "dcgan", "--content", args.content, "--minutes", args.minutes]
     result = train(options, folder)
     report = json.loads((folder / "report.json").read_text())
     names = ("kid_vgg", "diversity", "style_distance")
     result["curve"] = curve(folder, tuple(f"val/{name}" for name in names))
     for key in ("baseline", "result"):
         result[key] = {name: report[key][name]["mean"] for name in names}
-    keep(given, folder / "samples" / "final.png", "dcgan.png")
-    keep(given, folder / "samples" / "final-interpolation.png", "dcgan-interpolation.png")
-    keep(given, folder / "plots" / "generated.png", "dcgan-curve.png")
+    keep(args, folder / "samples" / "final.png", "dcgan.png")
+    keep(args, folder / "samples" / "final-interpolation.png", "dcgan-interpolation.png")
+    keep(args, folder / "plots" / "generated.png", "dcgan-curve.png")
     return {"dcgan": result}
 
 
-def fusion(given: argparse.Namespace, runs: Path) -> dict[str, Any]:
+def fusion(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     """S6: each fusion at five strengths, on photographs not trained on, in styles trained on."""
     results = {}
-    photographs = held_out(given)[: HELD_OUT // 2]
-    judge = Judge(photographs, images_of(given.style)[: len(photographs)])
-    unseen = Judge(photographs, images_of(given.unseen)) if given.unseen is not None else None
-    for mode in given.fusions.split(","):
+    photographs = held_out(args)[: HELD_OUT // 2]
+    judge = Judge(photographs, images_of(args.style)[: len(photographs)])
+    unseen = Judge(photographs, images_of(args.unseen)) if args.unseen is not None else None
+    for mode in args.fusions.split(","):
         folder = runs / f"fusion-{mode}"
-        options = ["--model", "fusion", "--fusion", mode, "--content", given.content, "--style", given.style]
-        results[mode] = train([*options, "--size", "128", "--minutes", given.minutes], folder)
+        options = ["--model", "fusion", "--fusion", mode, "--content", args.content, "--style", args.style]
+        results[mode] = train([*options, "--size", "128", "--minutes", args.minutes], folder)
         stylizer = fastgan.load(folder)
         assert isinstance(stylizer, Stylizer)
         results[mode]["strengths"] = {str(strength): judge.measure(stylizer, strength) for strength in STRENGTHS}
         if unseen is not None:
             results[mode]["unseen_styles"] = unseen.measure(stylizer)
         show(
-            given,
+            args,
             f"fusion-{mode}.jpg",
             strength_sheet(list(zip(demo_photographs(), demo_styles(), strict=True)), stylizer),
         )
     return results
 
 
-def article(given: argparse.Namespace, runs: Path) -> dict[str, Any]:
+def article(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     """S11: the literal networks at 256 px."""
     folder = runs / "article"
-    options = ["--model", "article", "--content", given.content, "--style", given.style]
-    result = train([*options, "--minutes", given.minutes], folder)
+    options = ["--model", "article", "--content", args.content, "--style", args.style]
+    result = train([*options, "--minutes", args.minutes], folder)
     stylizer = fastgan.load(folder)
     assert isinstance(stylizer, Stylizer)
-    (style,) = images_of(given.style)
-    result["result"] = Judge(held_out(given), [style]).measure(stylizer)
-    show(given, "article.jpg", comparison_sheet([(photo, style) for photo in demo_photographs()], stylizer))
+    (style,) = images_of(args.style)
+    result["result"] = Judge(held_out(args), [style]).measure(stylizer)
+    show(args, "article.jpg", comparison_sheet([(photo, style) for photo in demo_photographs()], stylizer))
     return {"article": result}
 
 
-def adversarial(given: argparse.Namespace, runs: Path) -> dict[str, Any]:
+def adversarial(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     """With the default adversarial part and without, at equal time and the same target."""
-    (style,) = images_of(given.style)
-    judge = Judge(held_out(given), [style])
+    (style,) = images_of(args.style)
+    judge = Judge(held_out(args), [style])
     results, sheets = {}, []
-    label = Path(given.style).stem
+    label = Path(args.style).stem
     for name, change in (("with", []), ("without", ["--set", "loss.adversarial=0"])):
         folder = runs / f"adversarial-{label}-{name}"
-        options = ["--content", given.content, "--style", given.style, "--size", "128", "--minutes", given.minutes]
+        options = ["--content", args.content, "--style", args.style, "--size", "128", "--minutes", args.minutes]
         result = train([*options, "--target-ssim", "0.5", *change], folder)
         stylizer = fastgan.load(folder)
         assert isinstance(stylizer, Stylizer)
         result["result"] = judge.measure(stylizer, patches=True)
         results[f"{label}, {name}"] = result
         sheets.append(comparison_sheet([(photo, style) for photo in demo_photographs()], stylizer))
-    show(given, f"adversarial-{label}.jpg", np.concatenate(sheets, axis=0))
+    show(args, f"adversarial-{label}.jpg", np.concatenate(sheets, axis=0))
     return results
 
 
 def tables(folder: Path) -> list[str]:
     """The results in ``folder`` as docs/article.md shows them, in Markdown."""
-    found = {file.stem.removeprefix("article-"): json.loads(file.read_text()) for file in folder.glob("article-*.json")}
-    return [draw(found[name]) for name, draw in _TABLES.items() if name in found]
+    results = {
+        file.stem.removeprefix("article-"): json.loads(file.read_text()) for file in folder.glob("article-*.json")
+    }
+    return [draw(results[name]) for name, draw in _TABLES.items() if name in results]
 
 
 def _dcgan_table(results: dict[str, Any]) -> str:
@@ -259,12 +263,12 @@ _TABLES = {
 }
 
 
-def held_out(given: argparse.Namespace) -> list[np.ndarray]:
-    """The first photographs of ``--held-out``, or of ``--content`` where none is given."""
-    if given.held_out is None and given.content == "demo":
+def held_out(args: argparse.Namespace) -> list[np.ndarray]:
+    """The first photographs of ``--held-out``, or of ``--content`` where none is args."""
+    if args.held_out is None and args.content == "demo":
         return images_of(demo_held_out())
     return images_of(
-        [path for path in list_images(given.held_out or given.content, shards=False) if is_readable(path)][:HELD_OUT]
+        [path for path in list_images(args.held_out or args.content, shards=False) if is_readable(path)][:HELD_OUT]
     )
 
 
@@ -285,18 +289,18 @@ def demo_styles() -> list[np.ndarray]:
     return images_of([demo_style(), named["ihc"], named["hubble_deep_field"]])
 
 
-def show(given: argparse.Namespace, name: str, sheet: np.ndarray) -> None:
+def show(args: argparse.Namespace, name: str, sheet: np.ndarray) -> None:
     """Write a sheet to ``--pictures``."""
-    if given.pictures is not None:
-        given.pictures.mkdir(parents=True, exist_ok=True)
-        write_image(reduce_short_side(sheet, 560), given.pictures / name)
+    if args.pictures is not None:
+        args.pictures.mkdir(parents=True, exist_ok=True)
+        write_image(reduce_short_side(sheet, 560), args.pictures / name)
 
 
-def keep(given: argparse.Namespace, picture: Path, name: str) -> None:
+def keep(args: argparse.Namespace, picture: Path, name: str) -> None:
     """Copy a picture to ``--pictures``."""
-    if given.pictures is not None and picture.is_file():
-        given.pictures.mkdir(parents=True, exist_ok=True)
-        shutil.copy(picture, given.pictures / name)
+    if args.pictures is not None and picture.is_file():
+        args.pictures.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, args.pictures / name)
 
 
 def main() -> None:
@@ -312,15 +316,15 @@ def main() -> None:
     parser.add_argument("--unseen", type=Path, help="styles not trained on, for fusion")
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
-    given = parser.parse_args()
-    if given.name == "table":
-        print("\n\n".join(tables(given.out)))
+    args = parser.parse_args()
+    if args.name == "table":
+        print("\n\n".join(tables(args.out)))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        results = commands[given.name](given, given.keep or Path(scratch))
-    given.out.mkdir(parents=True, exist_ok=True)
-    file = given.out / f"article-{given.name}.json"
-    if given.name in ("fusion", "adversarial") and file.is_file():
+        results = commands[args.name](args, args.keep or Path(scratch))
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / f"article-{args.name}.json"
+    if args.name in ("fusion", "adversarial") and file.is_file():
         results = json.loads(file.read_text()) | results  # one fusion, or one style, at a time is allowed
     file.write_text(json.dumps(results, indent=1) + "\n")
     print(file)

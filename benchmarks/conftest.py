@@ -1,4 +1,4 @@
-"""Options of the suites under pytest-benchmark."""
+"""Options of the benchmarks under pytest-benchmark."""
 
 import pytest
 

@@ -112,8 +112,9 @@ PY
 fi
 
 if ! part 70 log.txt env FASTGAN_CACHE="$OUT" "$PYTHON" - <<'PY'; then
-from fastgan.bench import cases, tune
-tune.tune((case for op in cases.op_names() for case in cases.cases(op, "cuda")), tell=lambda line: print(line, flush=True))
+from fastgan.bench.ops.op_benchmarks import cases, op_names
+from fastgan.bench.triton.tune import tune
+tune((case for op in op_names() for case in cases(op, "cuda")), log=lambda line: print(line, flush=True))
 PY
   cannot "tune the Triton kernels: see log.txt"
 fi

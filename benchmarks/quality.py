@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.data import is_readable, list_images
+from fastgan.utils.system import git_commit
 
+ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = 24
 TARGETS = (0.45, 0.65)
 
@@ -38,12 +40,6 @@ def run(command: list[str]) -> float:
     return time.monotonic() - begin
 
 
-def git_commit() -> str | None:
-    """The commit that is measured; None outside a checkout."""
-    found = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
-
-
 def train_and_measure(options: list[str], run_folder: Path, held_out: Path | None) -> dict[str, Any]:
     """Train with ``options``; the wall time, the run's own report and, with ``held_out``, what evaluate says of it."""
     command = ["fastgan", "train", *options, "--out", str(run_folder)]
@@ -55,7 +51,7 @@ def train_and_measure(options: list[str], run_folder: Path, held_out: Path | Non
         "wall_seconds": round(seconds, 1),
         **{key: report[key] for key in ("steps", "batch", "size", "img_per_s", "dtype", "device", "threads", "torch")},
         "machine": report["machine"],
-        "commit": git_commit(),
+        "commit": git_commit(ROOT),
         "baseline": _means(report["baseline"]),
         "result": _means(report["result"]),
     }
@@ -81,13 +77,13 @@ def table(folder: Path) -> str:
             label = file.stem.removeprefix("quality-")
             title = label if name == "demo" else f"{label}, {name}"
             minutes, seconds = divmod(round(run["wall_seconds"]), 60)
-            for key, place in (("result", "its own held out"), ("held_out", "another set")):
+            for key, measured_on in (("result", "its own held out"), ("held_out", "another set")):
                 if key in run:
                     before = f"{run['baseline']['style_distance']:.3f}" if key == "result" else ""
-                    got = run[key]
+                    means = run[key]
                     rows.append(
-                        f"| {title} | {run['steps']}, {minutes}:{seconds:02d} | {place}, {got['n']} | {before} "
-                        f"| {got['style_distance']:.3f} | {got['ssim']:.3f} | {got['psnr']:.1f} |"
+                        f"| {title} | {run['steps']}, {minutes}:{seconds:02d} | {measured_on}, {means['n']} "
+                        f"| {before} | {means['style_distance']:.3f} | {means['ssim']:.3f} | {means['psnr']:.1f} |"
                     )
     return "\n".join(rows)
 
@@ -104,31 +100,31 @@ def main() -> None:
     parser.add_argument("--target-ssim", help="of the demo")
     parser.add_argument("--held-out", type=Path)
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
-    given = parser.parse_args()
-    if given.name == "table":
-        print(table(given.out))
+    args = parser.parse_args()
+    if args.name == "table":
+        print(table(args.out))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        runs = given.keep or Path(scratch)
+        runs = args.keep or Path(scratch)
         held_out = None
-        if given.held_out is not None:
+        if args.held_out is not None:
             held_out = Path(scratch) / "held_out"
             held_out.mkdir()
-            for path in [path for path in list_images(given.held_out, shards=False) if is_readable(path)][:HELD_OUT]:
+            for path in [path for path in list_images(args.held_out, shards=False) if is_readable(path)][:HELD_OUT]:
                 shutil.copy(path, held_out / path.name)
-        pictures = ["--content", given.content, "--style", given.style]
+        pictures = ["--content", args.content, "--style", args.style]
         results: dict[str, Any] = {}
-        if given.name == "demo":
-            options = ["--size", given.size, "--minutes", given.minutes]
-            options += ["--target-ssim", given.target_ssim] if given.target_ssim else []
-            changed = given.content != "demo" or given.style != "demo"
+        if args.name == "demo":
+            options = ["--size", args.size, "--minutes", args.minutes]
+            options += ["--target-ssim", args.target_ssim] if args.target_ssim else []
+            changed = args.content != "demo" or args.style != "demo"
             results["demo"] = train_and_measure(options + pictures * changed, runs / "demo", held_out)
         else:
             for target in TARGETS:
-                options = [*pictures, "--size", given.size, "--steps", "400", "--target-ssim", str(target)]
+                options = [*pictures, "--size", args.size, "--steps", "400", "--target-ssim", str(target)]
                 results[f"ssim-{target}"] = train_and_measure(options, runs / f"ssim-{target}", held_out)
-    given.out.mkdir(parents=True, exist_ok=True)
-    file = given.out / f"quality-{given.label or given.name}.json"
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / f"quality-{args.label or args.name}.json"
     file.write_text(json.dumps(results, indent=2) + "\n")
     print(file)
 

@@ -1,4 +1,4 @@
-"""What each stability tool does to a GAN's training (SPEC S13 to S19): one tool a run, one seed, curves side by side.
+"""The effect of each stability tool on a GAN's training (SPEC S13 to S19): one tool a run, one seed, common plots.
 
     python benchmarks/stability.py run  --out benchmarks/results/MACHINE [--content DIR]
     python benchmarks/stability.py plot --out benchmarks/results/MACHINE --picture docs/images/stability.png
@@ -169,13 +169,13 @@ def main() -> None:
     parser.add_argument("--content", default="demo")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
-    given = parser.parse_args()
-    file = given.out / "stability.json"
-    if given.name == "run":
+    args = parser.parse_args()
+    file = args.out / "stability.json"
+    if args.name == "run":
         results: dict[str, Any] = {setting: {} for setting in SETTINGS}
-        with ProcessPoolExecutor(given.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
             jobs = {
-                (setting, tool): pool.submit(run, (*changed, *fields), given.content)
+                (setting, tool): pool.submit(run, (*changed, *fields), args.content)
                 for tool, fields in TOOLS.items()
                 for setting, changed in SETTINGS.items()
                 if not changed or tool in _AGAINST_A_STRONG_D
@@ -184,11 +184,11 @@ def main() -> None:
                 results[setting][tool] = job.result()
                 curve = results[setting][tool]["curve"]
                 print(setting, "|", tool, "|", curve[-1] if curve else "no measure", flush=True)
-        given.out.mkdir(parents=True, exist_ok=True)
+        args.out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(results, indent=1) + "\n")
     results = json.loads(file.read_text())
-    if given.picture is not None:
-        plot(results, given.picture)
+    if args.picture is not None:
+        plot(results, args.picture)
     print(table(results))
 
 

@@ -28,8 +28,8 @@ PROVIDERS = ("fastgan", "eager")
 
 
 def compare(options: dict[str, Any]) -> dict[str, Any]:
-    """Train both in turns; what is written as JSON. Raises InputError for bad options, WorkerError for a lost side."""
-    time_to_quality.check(options)
+    """Train both in turns; the result. Raises InputError for bad options, WorkerError if a process is lost."""
+    time_to_quality.validate(options)
     device = select_device(options["device"]).type
     target = {"style_distance": options["style_distance"], "ssim": options["ssim"]}
     header = {**results.header(device), "target": target, "options": {**options, **_names(options)}}
@@ -38,8 +38,8 @@ def compare(options: dict[str, Any]) -> dict[str, Any]:
         workers: list[Worker] = []
         try:
             for name in PROVIDERS:
-                given = {**options, "provider": name}
-                workers.append(Worker(time_to_quality.__name__, given, Path(scratch), device=device, name=name))
+                settings = {**options, "provider": name}
+                workers.append(Worker(time_to_quality.__name__, settings, Path(scratch), device=device, name=name))
                 steps = options["steps" if name == "fastgan" else "baseline_steps"]
                 rows.append({"provider": name, "steps": 0, "train_seconds": 0.0, "of_steps": steps, "ended": None})
                 rows[-1]["curve"] = []
@@ -52,13 +52,13 @@ def compare(options: dict[str, Any]) -> dict[str, Any]:
         finally:
             for worker in workers:
                 worker.close()
-    ours, theirs = rows
-    ratio = theirs["train_seconds"] / ours["train_seconds"] if ours["reached"] else None
+    fastgan, baseline = rows
+    ratio = baseline["train_seconds"] / fastgan["train_seconds"] if fastgan["reached"] else None
     return {
         "header": {**header, "complete": True},
         "rows": rows,
-        "ratio": ratio if theirs["reached"] else None,
-        "ratio_at_least": None if theirs["reached"] else ratio,
+        "ratio": ratio if baseline["reached"] else None,
+        "ratio_at_least": None if baseline["reached"] else ratio,
     }
 
 
@@ -74,8 +74,8 @@ def _turn(worker: Worker, row: dict[str, Any], every: int, target: dict[str, flo
     row["reached"] = row["style_distance"] <= target["style_distance"] and row["ssim"] >= target["ssim"]
     if row["reached"] or row["steps"] >= row["of_steps"]:
         row["ended"] = "reached" if row["reached"] else "steps"
-    said = f"style distance {row['style_distance']:.3f}, SSIM {row['ssim']:.3f}"
-    print(f"{row['provider']:8} step {row['steps']:4}  {row['train_seconds']:7.1f} s  {said}", flush=True)
+    measures = f"style distance {row['style_distance']:.3f}, SSIM {row['ssim']:.3f}"
+    print(f"{row['provider']:8} step {row['steps']:4}  {row['train_seconds']:7.1f} s  {measures}", flush=True)
 
 
 def _names(options: dict[str, Any]) -> dict[str, str]:
@@ -96,9 +96,9 @@ def table(result: dict[str, Any]) -> str:
         measures = f"{row['style_distance']:.3f} | {row['ssim']:.3f}"
         label = row["provider"] + ends[row["ended"]]
         lines.append(f"| {label} | {row['steps']} | {row['train_seconds']:.0f} | {measures} |")
-    ratio, least = result["ratio"], result["ratio_at_least"]
-    told = "" if ratio is None and least is None else f"{ratio:.1f}x" if least is None else f"over {least:.1f}x"
-    return "\n".join([*lines, *([f"| eager's seconds over fastgan's | | {told} | | |"] if told else [])])
+    ratio, bound = result["ratio"], result["ratio_at_least"]
+    speedup = "" if ratio is None and bound is None else f"{ratio:.1f}x" if bound is None else f"over {bound:.1f}x"
+    return "\n".join([*lines, *([f"| eager's seconds over fastgan's | | {speedup} | | |"] if speedup else [])])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,21 +127,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0, or 2 and one line on stderr for bad input."""
-    given = _parser().parse_args(arguments)
+    args = _parser().parse_args(arguments)
     try:
-        if given.name == "table":
-            print(table(_read(given.json)))
+        if args.name == "table":
+            print(table(_read(args.json)))
             return 0
-        options = {name: value for name, value in vars(given).items() if name not in ("name", "json")}
+        options = {name: value for name, value in vars(args).items() if name not in ("name", "json")}
         if options["baseline_steps"] is None:
-            options["baseline_steps"] = given.steps
+            options["baseline_steps"] = args.steps
         for name in ("every", "photographs", "minutes", "steps", "baseline_steps"):
             if not options[name] > 0:
                 raise InputError(f"--{name.replace('_', '-')} {options[name]}: must be above 0")
-        if given.json.is_dir() or not given.json.parent.is_dir():
-            raise InputError(f"--json {given.json}: cannot be written; give a file in a folder that exists")
+        if args.json.is_dir() or not args.json.parent.is_dir():
+            raise InputError(f"--json {args.json}: cannot be written; give a file in a folder that exists")
         result = compare(options)
-        write_text(given.json, results.to_text(result))
+        write_text(args.json, results.to_text(result))
     except (FastganError, WorkerError) as error:
         print(f"time_to_quality: {error}", file=sys.stderr)
         return 2
@@ -151,11 +151,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        table(found)
+        result = json.loads(path.read_text(encoding="utf-8"))
+        table(result)
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path}: is no result of this benchmark") from None
-    return found
+    return result
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A result as one HTML file that needs no other."""
+"""A result as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import html
 
 from fastgan.bench.results import Result
 from fastgan.bench.tables import Cell, Table, tables
+from fastgan.utils.html import STYLE
 
 _STYLE = """
-:root { --ink: #1b2430; --dim: #667085; --line: #e4e7ec; --good: #067647; --bad: #b42318; --paper: #fff; }
-body { margin: 0; background: #f6f7f9; color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
-h1 { font-size: 26px; margin: 0; } h2 { font-size: 17px; margin: 36px 0 12px; } .dim { color: var(--dim); }
+:root { --good: #067647; --bad: #b42318; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; background: var(--paper); border: 1px solid var(--line); width: 100%; }
-th, td { text-align: right; padding: 4px 12px; white-space: nowrap; font-variant-numeric: tabular-nums; }
-th { color: var(--dim); font-weight: normal; } td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left; }
+th, td { text-align: right; padding: 4px 12px; white-space: nowrap; }
+td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left; }
 tbody tr:first-child td { border-top: 1px solid var(--line); }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 """
-_READING = (
-    "Medians of interleaved rounds. “vs peer” is the best peer's time over this row's: above 1 is faster. Peers are "
-    "eager torch, torch.compile of the reference, and other packages; a wrong result gets no ratio. “limit” is the "
-    "time that the ceilings below allow over the time taken: the bytes that must move at the copy's rate, or the "
-    "operations at the arithmetic's. “floor”, of whole networks, is the time of their convolutions by themselves "
-    "over the time taken."
+_CAPTION = (
+    "Medians of interleaved rounds. “vs best” is the time of the best baseline over this row's: above 1 is faster. "
+    "Baselines are eager torch, torch.compile of the reference, and other packages; incorrect results get no ratio. "
+    "“limit” is the time that the ceilings below allow over the time taken: moving the bytes at the rate of a copy, or "
+    "computing the operations at the peak rate. “floor”, of whole networks, is the time of their convolutions by "
+    "themselves over the time taken."
 )
 
 
@@ -35,8 +32,8 @@ def page(result: Result, comparison: Table | None = None) -> str:
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>fastgan benchmark</title><style>{_STYLE}</style><main><h1>Benchmark</h1>",
-        f"<div class='dim'>{html.escape(header['machine'])}</div><p>{_READING}</p>",
+        f"<title>fastgan benchmark</title><style>{STYLE}{_STYLE}</style><main><h1>Benchmark</h1>",
+        f"<div class='dim'>{html.escape(header['machine'])}</div><p>{_CAPTION}</p>",
         *(_table(table) for table in [*tables(result), *([comparison] if comparison else [])]),
         _facts("Ceilings", header["ceilings"]),
         _facts("Versions", header["versions"]),
@@ -59,7 +56,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    mark = f" class='{cell.news}'" if cell.news else ""
+    mark = f" class='{cell.style}'" if cell.style else ""
     return f"<td{mark}>{html.escape(cell.text)}</td>"
 
 

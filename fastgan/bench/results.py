@@ -1,25 +1,22 @@
-"""A result: header and rows, as ``bench --json`` writes them, and reading one back."""
+"""Results of benchmarks: header and rows, as ``bench --json`` writes them."""
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
-import os
-import platform
-import subprocess
 import time
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fastgan.bench.ops.op_benchmark import TOLERANCES
+from fastgan.bench.ops.providers import is_fastgan
 from fastgan.bench.ops.third_party import PACKAGES
 from fastgan.errors import InputError
-from fastgan.ops import _native, report
-from fastgan.version import __version__
+from fastgan.profiling.environment import describe_environment
+from fastgan.utils.format import dtype_name, round_significant
 
 ROW_KEYS = (
     "suite",
@@ -38,101 +35,66 @@ ROW_KEYS = (
 )
 Row = dict[str, Any]
 Result = dict[str, Any]
+#: Takes lines about the progress.
+Log = Callable[[str], None]
 
 
 def header(device: str) -> dict[str, Any]:
-    """Where and with what a result is made; the ceilings come in as they are measured."""
-    packages = ("triton", "numpy", "onnxruntime", *PACKAGES)
-    versions = {"fastgan": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    """The header of a new result; the ceilings are added as they are measured."""
     return {
-        "machine": machine(device),
-        "platform": platform.platform(),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        **describe_environment(torch.device(device), PACKAGES),
         "ceilings": {},
-        "versions": {**versions, **{name: found for name in packages if (found := installed_version(name))}},
-        "extension": _native.build_info(),
-        "backend_forced": report((device,))["forced"],
-        "commit": commit(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "tolerances": {str(dtype).removeprefix("torch."): value for dtype, value in TOLERANCES.items()},
+        "tolerances": {dtype_name(dtype): value for dtype, value in TOLERANCES.items()},
         "skipped": [],
         "complete": False,
     }
 
 
-def machine(device: str) -> str:
-    """The name of the GPU or of the CPU."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def commit() -> str | None:
-    """The checkout's commit, `-dirty` where files differ from it; of an installed package the extension's commit."""
-    root = Path(__file__).resolve().parents[2]
-    if (root / ".git").exists():
-        try:
-            told = subprocess.run(
-                ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-                cwd=root,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            return told.stdout.strip() or None
-        except (OSError, subprocess.CalledProcessError):
-            pass
-    return _native.build_info().get("commit") or None
-
-
 def read(path: Path, option: str) -> Result:
-    """A result written before. Raises InputError, naming the option, for anything else."""
+    """Read a result. Raises InputError, naming the option, for anything else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{option} {path}: no such file") from None
     except (OSError, ValueError):
         raise InputError(f"{option} {path}: cannot be read as JSON; give what fastgan bench --json wrote") from None
-    rows = found.get("rows") if isinstance(found, dict) else None
+    rows = result.get("rows") if isinstance(result, dict) else None
     if not isinstance(rows, list) or not rows or not all(_is_row(row) for row in rows):
         raise InputError(f"{option} {path}: is no result of a benchmark; give what fastgan bench --json wrote")
-    return found
+    return result
 
 
 def finish(result: Result, begin: float) -> None:
-    """What a header says once a suite is done that began at ``begin`` of ``time.monotonic()``."""
+    """Add the time since ``begin`` (of ``time.monotonic()``) to a header, and mark it as complete."""
     header = result["header"]
     header["seconds"] = round(header.get("seconds", 0.0) + time.monotonic() - begin, 1)
     header["complete"] = True
 
 
 def key(row: Row) -> tuple[str, str, str, str, str]:
-    """What tells rows apart."""
+    """The identity of a row."""
     return row["suite"], row["case"], row["dtype"], row["device"], row["provider"]
+
+
+def correct_baselines(rows: Sequence[Row]) -> list[Row]:
+    """The rows that fastgan is compared with: other providers whose results are correct."""
+    return [row for row in rows if row["correct"] and not is_fastgan(row["provider"])]
+
+
+def add_ratios(rows: Sequence[Row]) -> None:
+    """Add ``ratio_to_best_peer`` to the rows of a case: the time of the fastest baseline over the row's.
+
+    Baselines are those in the same dtype or in float32. Incorrect results get no ratio and are not used as a baseline.
+    """
+    baselines = correct_baselines(rows)
+    for row in rows:
+        times = [baseline["ms_median"] for baseline in baselines if baseline["dtype"] in (row["dtype"], "float32")]
+        if row["correct"] and times:
+            row["ratio_to_best_peer"] = round_significant(min(times) / row["ms_median"], 4)
 
 
 def to_text(result: Result) -> str:
     return json.dumps(result, indent=1, allow_nan=False) + "\n"
-
-
-def rounded(value: float, digits: int = 5) -> float:
-    """With that many significant digits."""
-    return 0.0 if value == 0 else round(value, digits - 1 - math.floor(math.log10(abs(value))))
-
-
-def installed_version(name: str) -> str | None:
-    """Of a package; None where it is not there."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _is_row(row: object) -> bool:

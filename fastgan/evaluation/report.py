@@ -13,6 +13,7 @@ from typing import Any
 
 from fastgan.evaluation.evaluator import TITLES
 from fastgan.utils.files import write_text, write_whole
+from fastgan.utils.html import STYLE
 
 #: File of a plot: its title and the curves in it, each a name of ``metrics.jsonl``; what a run does not have is left
 #: out.
@@ -110,6 +111,7 @@ def _page(report: dict[str, Any], caption: str, baseline: str, plots: list[Path]
         facts["broken images"] = f"{len(report['content']['broken'])}, skipped"
     page = Template(_template())
     return page.substitute(
+        style=STYLE,
         version=html.escape(report["fastgan"]),
         state=_notes(report),
         tiles=_tiles(report, baseline),

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from fastgan.errors import InputError
+from fastgan.utils.format import dtype_name
 
 logger = logging.getLogger("fastgan")
 
@@ -109,7 +110,7 @@ class Backend:
             return f"runs on {', '.join(self.devices)}, not on {device}"
         for dtype in dtypes:
             if dtype not in self.takes(device):
-                return f"takes {', '.join(map(_short, self.takes(device)))}, not {_short(dtype)}"
+                return f"takes {', '.join(map(dtype_name, self.takes(device)))}, not {dtype_name(dtype)}"
         if self.gradient_order is not None and order > self.gradient_order:
             if self.gradient_order == 0:
                 return "has no gradient; use torch.no_grad() or backend='reference'"
@@ -274,7 +275,7 @@ def report(devices: tuple[str, ...] = ("cpu", "cuda")) -> dict[str, Any]:
                     if _FORCED_TEXT:
                         reason += ", or passed over by FASTGAN_BACKEND"
                 limits = [] if candidate.gradient_order is None else [_LIMITS[candidate.gradient_order]]
-                dtypes = [_short(dtype) for dtype in candidate.takes(device)]
+                dtypes = [dtype_name(dtype) for dtype in candidate.takes(device)]
                 least = candidate.least.get(device, Least())._asdict()
                 backends.append(
                     {"name": candidate.name, "reason": reason, "dtypes": dtypes, "limits": limits, "least": least}
@@ -300,7 +301,3 @@ def _default(op: str, device: str, order: int) -> str:
         if name in entry.backends and entry.backends[name].refusal(device, (), order) is None:
             return name
     return "none"
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

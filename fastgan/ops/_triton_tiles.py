@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _checks, _triton
+from fastgan.utils.format import dtype_name
 
 #: By the names that the public functions take; the kernels compare with these numbers.
 ACTIVATIONS: dict[str | None, int] = {name: code for code, name in enumerate(_checks.ACTIVATIONS)}
@@ -180,4 +181,4 @@ def size_key(x: Tensor, channels_last: bool) -> tuple[object, ...]:
     """What the best configuration for `x` (N, C, H, W) depends on: layout, sizes by powers of two, dtype."""
     _, c, h, w = x.shape
     layout = "channels_last" if channels_last else "nchw"
-    return layout, _triton.next_power_of_2(c), _triton.next_power_of_2(h * w), str(x.dtype).removeprefix("torch.")
+    return layout, _triton.next_power_of_2(c), _triton.next_power_of_2(h * w), dtype_name(x.dtype)

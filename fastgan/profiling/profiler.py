@@ -1,6 +1,6 @@
-"""What ``fastgan profile`` measures: where a training step's time goes, and what of it is its convolutions'.
+"""Where a training step spends its time, and how much of that is convolution: ``fastgan profile``.
 
-Times come from steps without a profiler. Some more under ``torch.profiler`` tell how each phase divides between the
+Times come from steps without a profiler. Further steps under ``torch.profiler`` show how each phase divides between the
 networks, since a profiler makes small ops look larger than they are.
 """
 
@@ -25,33 +25,34 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, record_function, schedule
 
-from fastgan.bench.networks import conv_floor
-from fastgan.bench.results import header
-from fastgan.bench.timing import peak_bytes, quantile
 from fastgan.errors import InputError
 from fastgan.profiling import attribution
-from fastgan.profiling.convolutions import Needed, recorded
+from fastgan.profiling.convolutions import ConvolutionCounts, count_convolutions, floor_seconds, total_operations
+from fastgan.profiling.environment import describe_environment
 from fastgan.training import Trainer
 from fastgan.training.compilation import Compiler
 from fastgan.training.setup import read_ahead
+from fastgan.utils.format import dtype_name
+from fastgan.utils.statistics import quantile
+from fastgan.utils.system import peak_memory_bytes, reset_peak_memory
 
 if TYPE_CHECKING:
     from fastgan.config import Config
 
-#: Steps before all else: the first allocates, the second shows its convolutions.
-_FIRST = 2
-#: A trace of more bytes than this is written as gzip, which Perfetto opens too.
+#: Initial steps: the first allocates, in the second convolutions are counted.
+_INITIAL_STEPS = 2
+#: A trace of more bytes than this is compressed; Perfetto opens that too.
 _LARGE_TRACE = 16 << 20
-_TOP = 40
-#: Phase of what a step does outside of its phases, and of waiting for its batch.
-_REST, _WAIT = "", "wait"
+_NUM_OPS = 40
+#: The phases of work outside of all phases, and of waiting for a batch.
+_OUTSIDE, _WAIT = "", "wait"
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Effort:
-    """How many steps warm up, are measured without a profiler, and are profiled."""
+class ProfileSteps:
+    """Numbers of steps that warm up, are measured without a profiler, and are profiled."""
 
     warmup: int = 2
     measured: int = 10
@@ -60,7 +61,7 @@ class Effort:
 
 @dataclasses.dataclass
 class Profile:
-    """``report`` is what ``profile.json`` holds; ``profiler`` is done and has the trace."""
+    """``report`` is the content of ``profile.json``; ``profiler`` is finished and has the trace."""
 
     report: dict[str, Any]
     profiler: Any
@@ -68,14 +69,14 @@ class Profile:
 
 @dataclasses.dataclass
 class _Steps:
-    """Steps without a profiler: seconds of each with its wait for data, seconds by phase of all, peak memory."""
+    """Steps without a profiler: seconds of each with its wait for data, total seconds by phase, peak memory."""
 
     seconds: list[float]
     phases: dict[str, float]
     peak_bytes: int
 
 
-def run(config: Config, effort: Effort, tell: Tell = lambda line: None) -> Profile:
+def run(config: Config, counts: ProfileSteps, log: Log = lambda line: None) -> Profile:
     """Profile training by ``config``; ``tell`` takes lines that say what is being done.
 
     Raises:
@@ -83,32 +84,33 @@ def run(config: Config, effort: Effort, tell: Tell = lambda line: None) -> Profi
     """
     trainer = Trainer(config)
     assert trainer.photographs is not None
-    # A replayed graph has no phases: what is profiled is the step as it is recorded.
+    # A replayed graph has no phases, so the step is profiled without graphs.
     trainer.stepper.graph_runner = None
     source = read_ahead(config, trainer.photographs.batches, 0, trainer.device)
     try:
-        tell(f"{_FIRST + effort.warmup} steps to warm up, {effort.measured} to measure, {effort.profiled} to profile")
-        for _ in range(_FIRST - 1):
+        warmup = _INITIAL_STEPS + counts.warmup
+        log(f"{warmup} steps to warm up, {counts.measured} to measure, {counts.profiled} to profile")
+        for _ in range(_INITIAL_STEPS - 1):
             trainer.train_step(next(source))
-        with recorded(_networks(trainer)) as needed:
+        with count_convolutions(_networks(trainer)) as convolutions:
             trainer.train_step(next(source))
         if config.train.compile is True:
             networks = partial(trainer.task.networks, trainer.state)
-            Compiler(True, trainer.state, networks, trainer.device, trainer.dtype, tell).start()
-        for _ in range(effort.warmup):
+            Compiler(True, trainer.state, networks, trainer.device, trainer.dtype, log).start()
+        for _ in range(counts.warmup):
             trainer.train_step(next(source))
-        steps = _measure(trainer, source, effort.measured)
-        profiler = _profile(trainer, source, effort.profiled)
+        steps = _measure(trainer, source, counts.measured)
+        profiler = _profile(trainer, source, counts.profiled)
     finally:
         source.close()
     attributed = attribution.attribute(attribution.events_of(profiler))
-    tell(f"{sum(map(len, needed.values()))} passes of convolutions, one by one")
-    least = {name: conv_floor.seconds(of, trainer.dtype, trainer.device.type) for name, of in needed.items()}
-    return Profile(_report(trainer, effort, steps, attributed, needed, least), profiler)
+    log(f"{sum(map(len, convolutions.values()))} passes of convolutions, one by one")
+    floor = {name: floor_seconds(of, trainer.dtype, trainer.device.type) for name, of in convolutions.items()}
+    return Profile(_report(trainer, counts, steps, attributed, convolutions, floor), profiler)
 
 
 def check_out(out: Path) -> None:
-    """Raise InputError unless ``out`` is a folder that can be made and is not there yet."""
+    """Raise InputError unless ``out`` does not exist and can be created."""
     try:
         if os.path.lexists(out):
             raise InputError(f"--out {out}: already exists; give a new folder")
@@ -126,7 +128,7 @@ def save(profile: Profile, out: Path) -> list[Path]:
     """Write ``profile.json`` and the trace to the new folder ``out``, all or nothing; the files.
 
     Raises:
-        InputError: ``out`` cannot be written, or has come to be meanwhile.
+        InputError: ``out`` cannot be written, or exists by now.
     """
     parent = out.absolute().parent
     missing = [path for path in (parent, *parent.parents) if not path.exists()]
@@ -161,7 +163,7 @@ def _write_trace(profiler: Any, folder: Path) -> str:
 
 
 def _networks(trainer: Trainer) -> dict[str, nn.Module]:
-    """By the owner that their work is attributed to."""
+    """The networks, by the owner that their work is attributed to."""
     networks = {"generator": trainer.state.generator, "discriminator": trainer.state.discriminator}
     encoder = getattr(trainer.task, "encoder", None)
     return networks if encoder is None else {**networks, "features": encoder}
@@ -169,20 +171,20 @@ def _networks(trainer: Trainer) -> dict[str, nn.Module]:
 
 @contextmanager
 def _ranges(trainer: Trainer) -> Iterator[None]:
-    """Around every call of a network, and of the optimisers' ``zero_grad``, a range that says whose the work is."""
+    """Enclose every call of a network, and of the optimizers' ``zero_grad``, in a range that names the owner."""
     networks = _networks(trainer)
-    before = {name: network._compiled_call_impl for name, network in networks.items()}
+    original = {name: network._compiled_call_impl for name, network in networks.items()}
     optimizers = (trainer.state.optimizer_g, trainer.state.optimizer_d)
     try:
         for name, network in networks.items():
-            # A forward hook would be compiled with the network; this is what calls it, compiled or not.
-            network._compiled_call_impl = _in_range(name, before[name] or network._call_impl)  # type: ignore[assignment]
+            # A forward hook would be compiled with the network; this calls it, compiled or not.
+            network._compiled_call_impl = _in_range(name, original[name] or network._call_impl)  # type: ignore[assignment]
         for optimizer in optimizers:
             optimizer.zero_grad = _in_range("optimizer", optimizer.zero_grad)  # type: ignore[method-assign]
         yield
     finally:
         for name, network in networks.items():
-            network._compiled_call_impl = before[name]
+            network._compiled_call_impl = original[name]
         for optimizer in optimizers:
             optimizer.__dict__.pop("zero_grad", None)
 
@@ -197,7 +199,7 @@ def _in_range(owner: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _measure(trainer: Trainer, source: Generator[Tensor, None, None], count: int) -> _Steps:
     steps = _Steps([], {}, 0)
-    _reset_peak(trainer.device)
+    reset_peak_memory(trainer.device)
     for _ in range(count):
         begin = time.perf_counter()
         batch = next(source)
@@ -209,18 +211,18 @@ def _measure(trainer: Trainer, source: Generator[Tensor, None, None], count: int
         prefix = "time/phase/"
         phases = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
         phases[_WAIT] = waited
-        phases[_REST] = max(0.0, spent - sum(phases.values()))
+        phases[_OUTSIDE] = max(0.0, spent - sum(phases.values()))
         for name, seconds in phases.items():
             steps.phases[name] = steps.phases.get(name, 0.0) + seconds
         steps.seconds.append(spent)
-    steps.peak_bytes = peak_bytes(trainer.device.type == "cuda")
+    steps.peak_bytes = peak_memory_bytes(trainer.device)
     return steps
 
 
 def _profile(trainer: Trainer, source: Generator[Tensor, None, None], count: int) -> Any:
     cuda = trainer.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    # The first step under a profiler pays for its start.
+    # The first step under a profiler includes its start.
     plan = schedule(wait=0, warmup=1, active=count, repeat=1)
     with (
         _ranges(trainer),
@@ -241,19 +243,63 @@ def _profile(trainer: Trainer, source: Generator[Tensor, None, None], count: int
 
 def _report(
     trainer: Trainer,
-    effort: Effort,
+    counts: ProfileSteps,
     steps: _Steps,
     attributed: attribution.Attribution,
-    needed: Needed,
-    least: Mapping[str, float],
+    convolutions: Mapping[str, ConvolutionCounts],
+    floor: Mapping[str, float],
 ) -> dict[str, Any]:
     median = statistics.median(steps.seconds)
-    # Shares of all steps, of the median: the phases add up to it exactly.
+    # The shares of all steps, scaled to the median, so that the phases add up to it exactly.
     scale = median / sum(steps.phases.values())
-    honest = {name: seconds * scale for name, seconds in steps.phases.items()}
+    unprofiled = {name: seconds * scale for name, seconds in steps.phases.items()}
     on_gpu = trainer.device.type == "cuda"
-    parts = _gpu_parts(median, honest[_WAIT], attributed) if on_gpu else attribution.split(honest, attributed)
-    flop = {name: conv_floor.operations(needed.get(name, Counter())) for name in parts}
+    if on_gpu:
+        parts = _gpu_parts(median, unprofiled[_WAIT], attributed)
+    else:
+        parts = attribution.scale_to_unprofiled(unprofiled, attributed)
+    flop = {name: total_operations(convolutions.get(name, Counter())) for name in parts}
+    work = attributed.kernel_ops if on_gpu else attributed.ops
+    total = attributed.seconds or 1.0
+    return {
+        "header": {
+            **describe_environment(trainer.device),
+            "dtype": dtype_name(trainer.dtype),
+        },
+        "config": trainer.config.model_dump(mode="json"),
+        "step": {
+            "seconds_median": median,
+            "seconds_p20": quantile(steps.seconds, 0.2),
+            "seconds_p80": quantile(steps.seconds, 0.8),
+            "img_per_s": trainer.config.data.batch / median,
+            "steps_measured": counts.measured,
+            "steps_profiled": attributed.steps,
+            "profiled_seconds": attributed.seconds / max(1, attributed.steps),
+        },
+        "phases": _phases(parts, flop, floor, median),
+        "ranges": {name or "outside": seconds for name, seconds in unprofiled.items()},
+        "ops": [
+            {
+                "name": name,
+                "self_seconds": entry.seconds / attributed.steps,
+                "share": entry.seconds / total,
+                "calls": entry.calls / attributed.steps,
+            }
+            for name, entry in attribution.top(work, _NUM_OPS)
+        ],
+        "memory": {"peak_bytes": steps.peak_bytes},
+        "floor": {
+            "seconds": sum(floor.values()),
+            "fraction": sum(floor.values()) / median,
+            "gflop": sum(flop.values()) / 1e9,
+            "passes": sum(sum(of.values()) for of in convolutions.values()),
+        },
+    }
+
+
+def _phases(
+    parts: Mapping[str, Mapping[str, float]], flop: Mapping[str, float], floor: Mapping[str, float], median: float
+) -> dict[str, dict[str, float]]:
     phases = {}
     for name, directions in parts.items():
         seconds = sum(directions.values())
@@ -263,67 +309,22 @@ def _report(
             **{f"{direction}_seconds": value for direction, value in directions.items()},
             "conv_gflop": flop[name] / 1e9,
             "conv_gflop_per_s": flop[name] / seconds / 1e9 if seconds else 0.0,
-            "floor_seconds": least.get(name, 0.0),
+            "floor_seconds": floor.get(name, 0.0),
         }
-    work = attributed.kernel_ops if on_gpu else attributed.ops
-    total = attributed.seconds or 1.0
-    told = header(trainer.device.type)
-    return {
-        "header": {
-            **{name: told[name] for name in ("machine", "platform", "device", "threads", "cpus", "versions")},
-            **{name: told[name] for name in ("extension", "backend_forced", "commit", "date")},
-            "dtype": str(trainer.dtype).removeprefix("torch."),
-        },
-        "config": trainer.config.model_dump(mode="json"),
-        "step": {
-            "seconds_median": median,
-            "seconds_p20": quantile(steps.seconds, 0.2),
-            "seconds_p80": quantile(steps.seconds, 0.8),
-            "img_per_s": trainer.config.data.batch / median,
-            "steps_measured": effort.measured,
-            "steps_profiled": attributed.steps,
-            "profiled_seconds": attributed.seconds / max(1, attributed.steps),
-        },
-        "phases": phases,
-        "ranges": {name or "outside": seconds for name, seconds in honest.items()},
-        "ops": [
-            {
-                "name": name,
-                "self_seconds": each.seconds / attributed.steps,
-                "share": each.seconds / total,
-                "calls": each.calls / attributed.steps,
-            }
-            for name, each in attribution.top(work, _TOP)
-        ],
-        "memory": {"peak_bytes": steps.peak_bytes},
-        "floor": {
-            "seconds": sum(least.values()),
-            "fraction": sum(least.values()) / median,
-            "gflop": sum(flop.values()) / 1e9,
-            "passes": sum(sum(of.values()) for of in needed.values()),
-        },
-    }
+    return phases
 
 
 def _gpu_parts(median: float, waited: float, attributed: attribution.Attribution) -> dict[str, dict[str, float]]:
-    """Time of kernels by whose they are; what is left of the step, in which the GPU waits, is ``other``'s."""
+    """Kernel time by owner and direction; the rest of the step, in which the GPU waits, goes to ``other``."""
     parts = {owner: dict.fromkeys(attribution.DIRECTIONS, 0.0) for owner in attribution.OWNERS}
     for (owner, direction), seconds in attributed.kernels.items():
         parts[owner][direction] += seconds / attributed.steps
-    busy = sum(sum(each.values()) for each in parts.values())
-    if busy > median - waited > 0:  # streams side by side
-        for each in parts.values():
-            for direction in each:
-                each[direction] *= (median - waited) / busy
+    busy = sum(sum(directions.values()) for directions in parts.values())
+    if busy > median - waited > 0:  # streams in parallel
+        for directions in parts.values():
+            for direction in directions:
+                directions[direction] *= (median - waited) / busy
         busy = median - waited
     parts["data"]["forward"] += waited
     parts["other"]["forward"] += max(0.0, median - waited - busy)
     return parts
-
-
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with suppress(OSError):  # Linux's way to let the high-water mark fall to what is resident
-            Path("/proc/self/clear_refs").write_text("5")

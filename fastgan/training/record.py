@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from fastgan.evaluation import Measures
 from fastgan.training.callbacks import Run
+from fastgan.utils.format import dtype_name
+from fastgan.utils.system import machine_name
 from fastgan.version import __version__
 
 
@@ -30,10 +30,10 @@ def run_record(
         "seconds": round(seconds, 2),
         "img_per_s": sorted(rates)[len(rates) // 2] if rates else None,
         "device": str(run.device),
-        "dtype": str(run.dtype).removeprefix("torch."),
+        "dtype": dtype_name(run.dtype),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "machine": _machine(run.device),
+        "machine": machine_name(run.device),
         "content": {
             "source": config.data.content if photographs is not None else "an iterable",
             "train": len(photographs.batches.folder) if photographs is not None else None,
@@ -55,14 +55,3 @@ def run_record(
 
 def _measured(measures: Measures | None) -> dict[str, Any] | None:
     return measures.to_json() if measures is not None and measures.n else None
-
-
-def _machine(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

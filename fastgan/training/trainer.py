@@ -29,7 +29,7 @@ from fastgan.training.run_folder import RunFolder
 from fastgan.training.run_length import RunLength
 from fastgan.training.tasks import task_of
 from fastgan.training.train_step import TrainStep
-from fastgan.utils.system import peak_bytes
+from fastgan.utils.system import peak_memory_bytes
 
 if TYPE_CHECKING:
     from fastgan.config import Config
@@ -119,7 +119,7 @@ class Trainer:
         metrics["progress"] = progress
         metrics["time/step"] = seconds
         metrics["time/img_per_s"] = batch.shape[0] / seconds
-        metrics["memory/peak_bytes"] = float(peak_bytes(self.device))
+        metrics["memory/peak_bytes"] = float(peak_memory_bytes(self.device))
         return metrics
 
     def fit(self) -> dict[str, Any]:

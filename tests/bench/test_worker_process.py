@@ -1,5 +1,6 @@
 """Providers in processes of their own, and the rows that come of them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from helpers import providers_to_test
 from torch import Tensor
 
 from fastgan.bench import harness, results, tables
-from fastgan.bench.harness import Plan, Provider, Verdict
+from fastgan.bench.harness import BenchmarkPlan, Check, Provider
 from fastgan.bench.timing import QUICK
 from fastgan.bench.worker_process import Worker, WorkerError
 
@@ -48,32 +49,32 @@ def test_what_cannot_be_opened_says_why(kind: str, says: str, worker: Callable[.
         worker(kind=kind)
 
 
-def judge(have: dict[str, Tensor], truth: dict[str, Tensor], dtype: str) -> Verdict:
-    return Verdict(torch.equal(have["value"], truth["value"]), {"off": (have["value"] - truth["value"]).item()})
+def check_result(result: dict[str, Tensor], reference: dict[str, Tensor], dtype: str) -> Check:
+    error = (result["value"] - reference["value"]).item()
+    return Check(torch.equal(result["value"], reference["value"]), {"off": error})
 
 
-def plan(*providers: tuple[str, str, dict[str, Any]]) -> Plan:
-    dtypes = {dtype for _, dtype, _ in providers}
-    return Plan(
+def plan(*providers: tuple[str, str, dict[str, Any]]) -> BenchmarkPlan:
+    return BenchmarkPlan(
         "train",
         "step-8-b2",
         "cpu",
         MODULE,
         [Provider(*provider) for provider in providers],
         images=2,
-        operations=1e6,
-        floor=dict.fromkeys(dtypes, 5e-4),
-        judge=judge,
+        convolutions=Counter(),
+        check=check_result,
     )
 
 
 def rows_of(*providers: tuple[str, str, dict[str, Any]], skipped: list[str] | None = None) -> dict[str, results.Row]:
-    rows = harness.measured(plan(*providers), QUICK, lambda line: None, [] if skipped is None else skipped)
+    floor = {dtype: 5e-4 for _, dtype, _ in providers}
+    rows = harness.measure(plan(*providers), floor, QUICK, lambda line: None, [] if skipped is None else skipped)
     assert all(set(results.ROW_KEYS) <= row.keys() for row in rows)
     return {f"{row['provider']}-{row['dtype']}": row for row in rows}
 
 
-def test_a_wrong_provider_gets_no_ratio_and_is_nobodys_peer() -> None:
+def test_an_incorrect_provider_gets_no_ratio_and_is_no_baseline() -> None:
     rows = rows_of(
         ("fastgan", "bfloat16", {"ms": 10}),
         ("fastgan", "float32", {"value": 1.5}),
@@ -89,11 +90,11 @@ def test_a_wrong_provider_gets_no_ratio_and_is_nobodys_peer() -> None:
     assert right["img_per_s"] == 200 and right["fraction_of_limit"] == 0.05
     assert right["gb_per_s"] is None and right["peak_mb"] > 30
     (table,) = tables.tables({"header": {"machine": ""}, "rows": list(rows.values())})
-    verdicts = {line[1].text: line[2].text for line in table.sections[0]}
-    assert verdicts["fastgan float32"] == verdicts["eager bfloat16"] == "wrong"
+    checks = {line[1].text: line[2].text for line in table.sections[0]}
+    assert checks["fastgan float32"] == checks["eager bfloat16"] == "wrong"
 
 
-def test_peers_in_less_arithmetic_do_not_count_for_the_best() -> None:
+def test_baselines_in_less_precision_do_not_count_for_the_best() -> None:
     rows = rows_of(
         ("fastgan", "float32", {"ms": 20}), ("eager", "float32", {"ms": 40}), ("eager", "bfloat16", {"ms": 1})
     )
@@ -102,7 +103,7 @@ def test_peers_in_less_arithmetic_do_not_count_for_the_best() -> None:
     assert ours["ratio_to"]["eager-bfloat16"] == 0.05
 
 
-def test_without_the_truth_nothing_is_right() -> None:
+def test_without_the_reference_nothing_is_correct() -> None:
     skipped: list[str] = []
     rows = rows_of(("fastgan", "float32", {}), ("eager", "float32", {"kind": "fails"}), skipped=skipped)
     assert [row["correct"] for row in rows.values()] == [False]

@@ -42,7 +42,7 @@ def test_without_files(fastgan: Command) -> None:
     assert "from_pixels" in done.out and "to_pixels" in done.out
 
 
-@pytest.mark.parametrize("what,case", [("train", "step-64-b2"), ("infer", "stylise-64-b1")])
+@pytest.mark.parametrize("what,case", [("train", "step-64-b2"), ("infer", "stylize-64-b1")])
 def test_whole_networks(what: str, case: str, fastgan: Command, tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     done = fastgan("bench", what, "--quick", "--json", file)
@@ -60,7 +60,7 @@ def test_whole_networks(what: str, case: str, fastgan: Command, tmp_path: Path) 
         assert row["gflop_per_s"] > 0 and row["fraction_of_limit"] > 0
         assert row["img_per_s"] > 0 and row["peak_mb"] > 100
         assert ("ratio_to" in row) == (row["provider"] == "fastgan")
-    assert "fastgan float32" in done.out and max(map(len, done.out.split("vs peer:")[0].splitlines())) <= 100
+    assert "fastgan float32" in done.out and max(map(len, done.out.split("vs best:")[0].splitlines())) <= 100
     assert f"{case}: opening eager float32" in done.err
 
 

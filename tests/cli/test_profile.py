@@ -61,7 +61,7 @@ def test_profile(fastgan: Command, given: list[object], tmp_path: Path) -> None:
 
     lines = done.out.splitlines()
     assert max(len(line) for line in lines[:-1]) <= 80  # the last names files
-    for told in ("VGG-19", "optimiser", "img/s", "floor", "aten::convolution_backward", "ui.perfetto.dev"):
+    for told in ("VGG-19", "optimizer", "img/s", "floor", "aten::convolution_backward", "ui.perfetto.dev"):
         assert told in done.out
     assert str(out / "trace.json") in lines[-1]
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from fastgan.bench import worker_process
-from fastgan.bench.worker_process import Opened
+from fastgan.bench.worker_process import ReadyProvider
 
 
-def open_provider(options: dict[str, Any]) -> Opened:
+def make_provider(options: dict[str, Any]) -> ReadyProvider:
     print("noise on standard output")
     kind = options.get("kind", "number")
     if kind == "missing":
@@ -29,4 +29,4 @@ def open_provider(options: dict[str, Any]) -> Opened:
             raise RuntimeError("not today")
         now += 0.001 * options.get("ms", 1)
 
-    return Opened({"value": torch.tensor(options.get("value", 1.0))}, call)
+    return ReadyProvider({"value": torch.tensor(options.get("value", 1.0))}, call)

@@ -9,13 +9,13 @@ import torch
 
 from fastgan import ops
 from fastgan.bench.ops import op_benchmarks
-from fastgan.bench.ops.op_benchmark import Case
+from fastgan.bench.ops.op_benchmark import OpCase
 from fastgan.bench.triton import tune
 from fastgan.ops import _triton
 from fastgan.ops.bias_act import triton as kernels
 
 
-def case() -> Case:
+def case() -> OpCase:
     return next(each for each in op_benchmarks.cases("bias_act", "cpu", quick=True) if each.gradient)
 
 
@@ -38,7 +38,7 @@ def test_the_fastest_is_kept_and_taken(tmp_path: Path, monkeypatch: pytest.Monke
 
     path = tmp_path / "deep" / "some-gpu.json"
     lines: list[str] = []
-    chosen = tune.tune([case(), case()], timer=timer, path=path, tell=lines.append)
+    chosen = tune.tune([case(), case()], timer=timer, path=path, log=lines.append)
     assert len(chosen) == 2
     for key, best in chosen.items():
         name = key.partition(":")[0]

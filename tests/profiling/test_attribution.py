@@ -1,4 +1,4 @@
-"""Whose work a profile's time is: on events made up, and on those of a real profiler."""
+"""Attribution of profiled time: on synthetic events, and on those of a real profiler."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from fastgan.profiling.attribution import (
     Work,
     attribute,
     events_of,
-    split,
+    scale_to_unprofiled,
     top,
 )
 
@@ -26,8 +26,8 @@ def range_(name: str, start: float, end: float) -> Event:
     return Event(name, start, end, annotation=True)
 
 
-def made_up() -> list[Event]:
-    """A step of 100 us: VGG 2, G forward 10, losses 12 of which D has 8, backward 60, the optimiser 5."""
+def synthetic_step() -> list[Event]:
+    """A step of 100 us: VGG 2, G forward 10, losses 12 of which D has 8, backward 60, the optimizer 5."""
     return [
         range_(STEP, 0, 100),
         range_("fastgan/features", 0, 2),
@@ -52,7 +52,7 @@ def made_up() -> list[Event]:
 
 
 def test_backward_work_goes_to_the_network_of_its_forward() -> None:
-    found = attribute(made_up())
+    found = attribute(synthetic_step())
     assert found.steps == 1 and found.seconds == pytest.approx(100e-6)
     micro = {(phase, *share): round(1e6 * s, 6) for phase, of in found.host.items() for share, s in of.items() if s}
     assert micro == {
@@ -72,7 +72,7 @@ def test_backward_work_goes_to_the_network_of_its_forward() -> None:
 
 def test_ops_count_their_own_time() -> None:
     events = [
-        *made_up(),
+        *synthetic_step(),
         Event("fastgan::ssim", 95, 99, sequence=20),
         Event("GeneratedBackwardFor_fastgan_ssim_default", 96, 99, sequence=20),  # the kernel runs in it
     ]
@@ -88,7 +88,7 @@ def test_ops_count_their_own_time() -> None:
 
 def test_phases_divide_as_the_profile_does() -> None:
     # Without a profiler all is half as long, and there is a phase that it has not seen.
-    honest = {
+    unprofiled = {
         "": 3.5,
         "features": 1.0,
         "generator": 5.0,
@@ -97,13 +97,13 @@ def test_phases_divide_as_the_profile_does() -> None:
         "optimizer": 2.5,
         "wait": 1.0,
     }
-    made = split(honest, attribute(made_up()))
-    assert made["generator"] == {"forward": pytest.approx(5.0), "backward": pytest.approx(17.5)}
-    assert made["discriminator"] == {"forward": pytest.approx(4.0), "backward": pytest.approx(10.0)}
-    assert made["losses"] == {"forward": pytest.approx(2.0), "backward": pytest.approx(2.5)}
-    assert made["data"]["forward"] == 1.0
-    assert sum(sum(each.values()) for each in made.values()) == pytest.approx(sum(honest.values()))
-    assert split({"features": 2.0, "new": 1.0}, Attribution())["features"]["forward"] == 2.0
+    seconds = scale_to_unprofiled(unprofiled, attribute(synthetic_step()))
+    assert seconds["generator"] == {"forward": pytest.approx(5.0), "backward": pytest.approx(17.5)}
+    assert seconds["discriminator"] == {"forward": pytest.approx(4.0), "backward": pytest.approx(10.0)}
+    assert seconds["losses"] == {"forward": pytest.approx(2.0), "backward": pytest.approx(2.5)}
+    assert seconds["data"]["forward"] == 1.0
+    assert sum(sum(each.values()) for each in seconds.values()) == pytest.approx(sum(unprofiled.values()))
+    assert scale_to_unprofiled({"features": 2.0, "new": 1.0}, Attribution())["features"]["forward"] == 2.0
 
 
 def test_kernels_of_another_thread() -> None:

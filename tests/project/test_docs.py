@@ -31,10 +31,10 @@ def rows_of(page: str) -> list[str]:
     if page == "docs/article.md":
         return [row for table in script("article.py")["tables"](RESULTS) for row in table.splitlines()]
     if page == "docs/performance.md":
-        measured = script("ops/table.py")["table"](read("ops-cpu.json"))
+        measured = script("tables/ops.py")["table"](read("ops-cpu.json"))
         compiled = json.loads((RESULTS.parent / "triton-kernels.json").read_text(encoding="utf-8"))
-        loader = script("loader.py")["table"](read("loader.json"))
-        kernels = script("ops/triton_kernels.py")["table"](compiled)
+        loader = script("tables/loader.py")["table"](read("loader.json"))
+        kernels = script("tables/triton_kernels.py")["table"](compiled)
         quality = script("time_to_quality.py")["table"](read("time-to-quality.json"))
         tables = measured, kernels, loader, quality
         return [line for table in tables for line in table.splitlines()] + whole_networks()
@@ -43,7 +43,7 @@ def rows_of(page: str) -> list[str]:
 
 def whole_networks() -> list[str]:
     """The training step and the picture."""
-    table = script("train/table.py")["table"]
+    table = script("tables/networks.py")["table"]
     return [line for name in ("train", "infer") for line in table(read(f"{name}-cpu.json")).splitlines()]
 
 

@@ -1,6 +1,6 @@
-"""The networks of the step as people write them in plain torch: what the peers ``eager`` and ``compiled`` run.
+"""The networks of the step in plain PyTorch, which the baselines ``eager`` and ``compiled`` run.
 
-Parameters come in the order of fastgan's own networks, so that weights and gradients can be laid side by side.
+Parameters are in the order of fastgan's own networks, so that weights and gradients can be compared.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Convolutions of VGG-19 up to relu4_1, with what is asked of each; a max-pool comes before the first of a block.
+#: Convolutions of VGG-19 up to relu4_1: layer, input and output channels; a max-pool comes before each block.
 _VGG = (
     ("relu1_1", 3, 64),
     ("relu1_2", 64, 64),
@@ -23,24 +23,24 @@ _VGG = (
 )
 
 
-def _reflecting(inputs: int, outputs: int, kernel: int, stride: int = 1, *, bias: bool = False) -> nn.Conv2d:
+def _reflect_conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, bias: bool = False) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode="reflect")
 
 
-def _normed(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def _conv_norm_relu(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        _reflecting(inputs, outputs, kernel, stride), nn.InstanceNorm2d(outputs, affine=True), nn.ReLU()
+        _reflect_conv(inputs, outputs, kernel, stride), nn.InstanceNorm2d(outputs, affine=True), nn.ReLU()
     )
 
 
-class PlainResidual(nn.Module):
+class BaselineResidualBlock(nn.Module):
     """Two 3x3 convolutions with instance norm, added to the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = _reflecting(channels, channels, 3)
+        self.conv1 = _reflect_conv(channels, channels, 3)
         self.norm1 = nn.InstanceNorm2d(channels, affine=True)
-        self.conv2 = _reflecting(channels, channels, 3)
+        self.conv2 = _reflect_conv(channels, channels, 3)
         self.norm2 = nn.InstanceNorm2d(channels, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,16 +48,18 @@ class PlainResidual(nn.Module):
         return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
 
 
-class PlainGenerator(nn.Module):
+class BaselineGenerator(nn.Module):
     """Johnson et al. 2016 with instance norm: ``FastGenerator(width, depth, stem="conv9")``."""
 
     def __init__(self, width: int = 32, depth: int = 5) -> None:
         super().__init__()
         half, quarter = 2 * width, 4 * width
-        self.down = nn.Sequential(_normed(3, width, 9), _normed(width, half, 3, 2), _normed(half, quarter, 3, 2))
-        self.blocks = nn.Sequential(*(PlainResidual(quarter) for _ in range(depth)))
-        self.up1, self.up2 = _normed(quarter, half, 3), _normed(half, width, 3)
-        self.to_rgb = _reflecting(width, 3, 9, bias=True)
+        self.down = nn.Sequential(
+            _conv_norm_relu(3, width, 9), _conv_norm_relu(width, half, 3, 2), _conv_norm_relu(half, quarter, 3, 2)
+        )
+        self.blocks = nn.Sequential(*(BaselineResidualBlock(quarter) for _ in range(depth)))
+        self.up1, self.up2 = _conv_norm_relu(quarter, half, 3), _conv_norm_relu(half, width, 3)
+        self.to_rgb = _reflect_conv(width, 3, 9, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1], H and W multiples of 4, to the same shape, float32."""
@@ -67,7 +69,7 @@ class PlainGenerator(nn.Module):
         return torch.tanh(self.to_rgb(h).float())
 
 
-class PlainDiscriminator(nn.Module):
+class BaselineDiscriminator(nn.Module):
     """PatchGAN (Isola et al. 2017) with three halvings: ``PatchGAN(width, 3)``."""
 
     def __init__(self, width: int = 64) -> None:
@@ -83,8 +85,8 @@ class PlainDiscriminator(nn.Module):
         return self.layers(x).float()
 
 
-class PlainEncoder(nn.Module):
-    """VGG-19 to relu4_1, frozen; ``scale`` and ``shift`` (1, 3, 1, 1) take [-1, 1] to what the weights expect."""
+class BaselineEncoder(nn.Module):
+    """VGG-19 to relu4_1, frozen; ``scale`` and ``shift`` (1, 3, 1, 1) map [-1, 1] to the input range of the weights."""
 
     scale: Tensor
     shift: Tensor
@@ -113,9 +115,9 @@ class PlainEncoder(nn.Module):
 
 @torch.no_grad()
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Parameters of ``source`` into ``target``, one after another. Raises ValueError where shapes differ."""
-    theirs, own = list(source.parameters()), list(target.parameters())
-    if [p.shape for p in theirs] != [p.shape for p in own]:
+    """Copy the parameters of ``source`` into ``target`` in order. Raises ValueError where shapes differ."""
+    sources, targets = list(source.parameters()), list(target.parameters())
+    if [p.shape for p in sources] != [p.shape for p in targets]:
         raise ValueError(f"{type(target).__name__} has other parameters than {type(source).__name__}")
-    for mine, given in zip(own, theirs, strict=True):
-        mine.copy_(given)
+    for target_parameter, source_parameter in zip(targets, sources, strict=True):
+        target_parameter.copy_(source_parameter)

@@ -1,4 +1,4 @@
-"""The ops as people write them in plain torch: what the provider ``eager`` runs."""
+"""The ops in plain PyTorch, as they are usually written, which the provider ``eager`` runs."""
 
 from __future__ import annotations
 

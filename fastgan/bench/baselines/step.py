@@ -1,4 +1,4 @@
-"""The training step as an expert writes it in plain torch: no fastgan op runs in it."""
+"""The training step in plain PyTorch, as an expert writes it; no fastgan op runs in it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan.bench.baselines import ops as eager_ops
-from fastgan.bench.baselines.networks import PlainDiscriminator, PlainEncoder, PlainGenerator
+from fastgan.bench.baselines.networks import BaselineDiscriminator, BaselineEncoder, BaselineGenerator
 
 CONTENT_LAYER = "relu4_1"
 
 
 @dataclass(frozen=True)
-class Rates:
-    """Adam's for one network."""
+class AdamSettings:
+    """Learning rate and betas of one network."""
 
     lr: float
     betas: tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Weights:
-    """What each loss of the generator weighs."""
+class LossWeights:
+    """The weight of each generator loss."""
 
     adversarial: float
     content: float
@@ -36,58 +36,58 @@ class Weights:
     ssim: float
 
 
-class PlainStep:
-    """One alternating update, D first, of the networks given; Adam for both.
+class BaselineStep:
+    """One alternating update of two networks by Adam, D first.
 
     Args:
         generator, discriminator, encoder: on one device, with their initial weights.
-        style: (1, 3, H, W) in [-1, 1]; its Gram matrices are the target, and crops of it what D takes for real.
-        weights: of the losses.
-        rates_g, rates_d: of the optimisers.
+        style: (1, 3, H, W) in [-1, 1]; its Gram matrices are the target, and crops of it are D's real images.
+        loss_weights: of the generator.
+        adam_g, adam_d: of the optimizers.
         dtype: float32, or bfloat16: autocast and channels_last, the losses in float32.
         compiled: torch.compile for the three networks and for the losses.
         seed: of the crops.
-        content_layer: whose features are the content; VGG-19 sees the photographs no further than there.
-        ema: the most that an average of the generator keeps of itself in a step; None takes no average.
+        content_layer: whose features are the content; VGG-19 stops there for photographs.
+        ema_decay: the largest decay of the generator's moving average; None keeps no average.
     """
 
     def __init__(
         self,
-        generator: PlainGenerator,
-        discriminator: PlainDiscriminator,
-        encoder: PlainEncoder,
+        generator: BaselineGenerator,
+        discriminator: BaselineDiscriminator,
+        encoder: BaselineEncoder,
         style: Tensor,
         *,
-        weights: Weights,
-        rates_g: Rates,
-        rates_d: Rates,
+        loss_weights: LossWeights,
+        adam_g: AdamSettings,
+        adam_d: AdamSettings,
         dtype: torch.dtype = torch.float32,
         compiled: bool = False,
         seed: int = 0,
         content_layer: str = CONTENT_LAYER,
-        ema: float | None = None,
+        ema_decay: float | None = None,
     ) -> None:
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
-        self.style, self.weights, self.dtype = style, weights, dtype
-        self.content_layer, self.ema, self.steps = content_layer, ema, 0
-        self.average = copy.deepcopy(generator).requires_grad_(False) if ema is not None else None
+        self.style, self.loss_weights, self.dtype = style, loss_weights, dtype
+        self.content_layer, self.ema_decay, self.steps = content_layer, ema_decay, 0
+        self.ema_generator = copy.deepcopy(generator).requires_grad_(False) if ema_decay is not None else None
         with torch.no_grad():
             self.targets = {name: eager_ops.gram(features)[0] for name, features in encoder(style).items()}
         self.layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
         for network in (generator, discriminator, encoder):
             network.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=rates_g.lr, betas=rates_g.betas)
-        self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=rates_d.lr, betas=rates_d.betas)
+        self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=adam_g.lr, betas=adam_g.betas)
+        self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=adam_d.lr, betas=adam_d.betas)
         self.rng = torch.Generator().manual_seed(seed)
-        self._g, self._d, self._vgg = _made(compiled, generator, discriminator, encoder)
-        (self._losses,) = _made(compiled, self._perceptual)
+        self._g, self._d, self._vgg = _maybe_compile(compiled, generator, discriminator, encoder)
+        (self._losses,) = _maybe_compile(compiled, self._perceptual)
 
     def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
         """Update both networks by a batch, uint8 (N, H, W, 3); scalars by the names of ``metrics.jsonl``."""
         content = eager_ops.from_pixels(pixels.to(self.style.device), torch.float32, self.layout is torch.channels_last)
         real = self._crops(content)
         with torch.no_grad(), self._autocast():
-            wanted = self._vgg(content, self.content_layer)[self.content_layer]
+            content_features = self._vgg(content, self.content_layer)[self.content_layer]
         with self._autocast():
             result = self._g(content)
 
@@ -102,8 +102,8 @@ class PlainStep:
         with self._autocast():
             logits, features = self._d(result), self._vgg(result)
         adversarial = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-        content_loss, style_loss, ssim = self._losses(features, wanted, result, content)
-        weights = self.weights
+        content_loss, style_loss, ssim = self._losses(features, content_features, result, content)
+        weights = self.loss_weights
         loss_g = (
             weights.adversarial * adversarial
             + weights.content * content_loss
@@ -113,7 +113,7 @@ class PlainStep:
         self.optimizer_g.zero_grad()
         loss_g.backward()
         self.optimizer_g.step()
-        self._take_average()
+        self._update_ema()
         self.discriminator.requires_grad_(True)
         values = {
             "loss/g": loss_g,
@@ -126,24 +126,27 @@ class PlainStep:
         return {name: value.detach() for name, value in values.items()}
 
     @torch.no_grad()
-    def _take_average(self) -> None:
+    def _update_ema(self) -> None:
         self.steps += 1
-        if self.average is not None and self.ema is not None:
-            decay = min(self.ema, self.steps / (9 + self.steps))  # as fastgan's: the first weights are soon forgotten
-            averages: list[Tensor] = list(self.average.parameters())
+        if self.ema_generator is not None and self.ema_decay is not None:
+            decay = min(
+                self.ema_decay, self.steps / (9 + self.steps)
+            )  # warm-up as in fastgan, written twice on purpose
+            averages: list[Tensor] = list(self.ema_generator.parameters())
             current: list[Tensor] = list(self.generator.parameters())
             torch._foreach_lerp_(averages, current, 1 - decay)
 
     def _perceptual(
-        self, features: Mapping[str, Tensor], wanted: Tensor, result: Tensor, content: Tensor
+        self, features: Mapping[str, Tensor], content_features: Tensor, result: Tensor, content: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        have, want = features[self.content_layer].float(), wanted.float()
-        off = (have - want).square().mean((1, 2, 3)) / want.square().mean((1, 2, 3))
+        result_features, target_features = features[self.content_layer].float(), content_features.float()
+        difference = (result_features - target_features).square().mean((1, 2, 3))
+        content_loss = difference / target_features.square().mean((1, 2, 3))
         distances = []
         for name, target in self.targets.items():
             gram = eager_ops.gram(features[name].float())
             distances.append((gram - target).square().mean((1, 2)) / target.square().mean())
-        return off.mean(), torch.stack(distances).mean(), eager_ops.ssim((result + 1) / 2, (content + 1) / 2)
+        return content_loss.mean(), torch.stack(distances).mean(), eager_ops.ssim((result + 1) / 2, (content + 1) / 2)
 
     def _crops(self, like: Tensor) -> Tensor:
         (height, width), (n, _, h, w) = self.style.shape[-2:], like.shape
@@ -159,5 +162,5 @@ class PlainStep:
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.style.device.type, self.dtype)
 
 
-def _made(compiled: bool, *parts: Callable[..., Any] | nn.Module) -> list[Callable[..., Any]]:
+def _maybe_compile(compiled: bool, *parts: Callable[..., Any] | nn.Module) -> list[Callable[..., Any]]:
     return [torch.compile(part, dynamic=False) if compiled else part for part in parts]

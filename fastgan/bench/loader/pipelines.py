@@ -1,8 +1,8 @@
 """The pipelines that ``fastgan bench loader`` measures, and the photographs that they read.
 
 Each yields batches of ``BATCH`` uint8 crops of ``SIZE`` x ``SIZE`` from photographs reduced to a short side of
-``SHORT_SIDE``, half of them flipped, for ever. The peers' are what their own documentation shows; their crops stay
-uint8, as ours do, though most training loops make them float there.
+``SHORT_SIDE``, half of them flipped, without end. The baselines are what their own documentation shows; their crops
+stay uint8, as fastgan's do, though most training loops convert them to float there.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from fastgan.data import Batches, ImageFolder, demo_content, demo_held_out, iterate, jpeg, read_image
 
 SIZE, SHORT_SIDE, BATCH = 256, 384, 16
-#: COCO's usual photograph.
+#: The usual size of a COCO photograph.
 WIDTH, HEIGHT, QUALITY = 640, 480, 90
 _SHARDS = 16
 
-#: A pipeline with so many worker processes; with 0 all is done where batches are asked for.
+#: Makes batches from a folder by a number of worker processes; 0 loads them in the calling thread.
 Pipeline = Callable[[Path, int], Generator[Tensor, None, None]]
 
 
 def write_photographs(folder: Path, count: int) -> int:
-    """``count`` JPEGs of 640 x 480, cut out of the demo's photographs, and the same in 16 shards; bytes of all.
+    """Write ``count`` JPEGs of 640 x 480 cut out of the demo photographs, and the same in 16 shards; their total bytes.
 
     Raises:
-        InputError: the demo's photographs are not there.
+        InputError: the demo photographs are missing.
     """
     rng = random.Random(0)
     photographs = [Image.fromarray(read_image(path)) for path in [*demo_content(), *demo_held_out()]]
@@ -69,25 +69,25 @@ def write_photographs(folder: Path, count: int) -> int:
 
 
 def fastgan(folder: Path, workers: int) -> Generator[Tensor, None, None]:
-    """Worker processes; with 0 where batches are asked for."""
-    return _ours(folder, workers, prefetch=2 if workers else 0)
+    """fastgan with worker processes; 0 loads in the calling thread."""
+    return _fastgan(folder, workers, prefetch=2 if workers else 0)
 
 
 def fastgan_thread(folder: Path, workers: int) -> Generator[Tensor, None, None]:
-    """What training on a CPU takes: one thread of the process, however many workers the others have."""
-    return _ours(folder, 0, prefetch=2 if workers else 0)
+    """fastgan as in training on a CPU: one background thread, whatever the number of workers."""
+    return _fastgan(folder, 0, prefetch=2 if workers else 0)
 
 
 def fastgan_pillow(folder: Path, workers: int) -> Generator[Tensor, None, None]:
-    """As ``fastgan``, where simplejpeg is not installed."""
-    kept, jpeg.AVAILABLE = jpeg.AVAILABLE, False  # the processes are started from here
+    """fastgan without simplejpeg."""
+    available, jpeg.AVAILABLE = jpeg.AVAILABLE, False  # the processes are started from here
     try:
         yield from fastgan(folder, workers)
     finally:
-        jpeg.AVAILABLE = kept
+        jpeg.AVAILABLE = available
 
 
-def _ours(folder: Path, workers: int, *, prefetch: int) -> Generator[Tensor, None, None]:
+def _fastgan(folder: Path, workers: int, *, prefetch: int) -> Generator[Tensor, None, None]:
     images = ImageFolder(folder / "photographs", size=SIZE, short_side=SHORT_SIDE, cache_bytes=0)
     return iterate(Batches(images, batch=BATCH, seed=0), prefetch=prefetch, workers=workers)
 
@@ -138,7 +138,7 @@ def webdataset(folder: Path, workers: int) -> Generator[Tensor, None, None]:
     return _endless(wds.WebLoader(batches, **_options(workers, batch_size=None)))
 
 
-#: Ours, and peers by their packages' names.
+#: fastgan, and the baselines by their packages' names.
 PIPELINES: dict[str, Pipeline] = {
     "fastgan": fastgan,
     "fastgan-thread": fastgan_thread,
@@ -149,8 +149,8 @@ PIPELINES: dict[str, Pipeline] = {
 }
 
 
-def right(batch: Tensor) -> bool:
-    """Whether a batch is one of crops that are photographs, in either layout."""
+def looks_valid(batch: Tensor) -> bool:
+    """Whether a batch has the shape and contrast of crops of photographs, in either layout."""
     shapes = ((BATCH, SIZE, SIZE, 3), (BATCH, 3, SIZE, SIZE))
     return batch.dtype == torch.uint8 and tuple(batch.shape) in shapes and bool(np.ptp(batch.numpy()) > 100)
 
@@ -174,7 +174,7 @@ def _pil_transform() -> Callable[[Any], Tensor]:
 
 
 def _map_style(files: Dataset[Tensor], workers: int) -> Generator[Tensor, None, None]:
-    # Drawn with replacement for ever: so no epoch's end stops the workers.
+    # Drawn with replacement without end, so that no end of an epoch stops the workers.
     sampler = RandomSampler(files, replacement=True, num_samples=1 << 30)  # type: ignore[arg-type]
     return _endless(DataLoader(files, sampler=sampler, **_options(workers, batch_size=BATCH)))
 

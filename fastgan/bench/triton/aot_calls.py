@@ -1,6 +1,6 @@
-"""Calls that launch every Triton kernel of an op in every form that training and stylising take.
+"""Calls that launch every Triton kernel of an op in every form that training and stylizing use.
 
-Tensors are uninitialised, and recorded launches touch none of them.
+Tensors are uninitialized, and recorded launches do not touch them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
 def _features() -> Iterator[Tensor]:
-    """Planes that fit one program, planes that none holds, odd sizes. The two kinds of half load alike."""
+    """Planes that fit one program, larger planes, odd sizes. bfloat16 and float16 load alike."""
     for layout in _LAYOUTS:
         yield _empty(4, 64, 64, 64, memory_format=layout)
         yield _empty(4, 64, 64, 64, dtype=torch.bfloat16, memory_format=layout)
@@ -33,11 +33,11 @@ def _empty(*shape: int, **options: Any) -> Tensor:
 
 
 def _call(op: Callable[..., Tensor], *inputs: Tensor | None, **options: Any) -> Call:
-    """Value and gradients, on Triton."""
+    """A call of value and gradients on Triton."""
 
     def run() -> None:
         output = op(*inputs, **options, backend="triton")
-        torch.autograd.grad(output, [each for each in inputs if each is not None], torch.empty_like(output))
+        torch.autograd.grad(output, [tensor for tensor in inputs if tensor is not None], torch.empty_like(output))
 
     return run
 
@@ -112,13 +112,13 @@ def _optim_step() -> Iterator[Call]:
         for dtype in (torch.float32, torch.bfloat16):
             flat = [torch.empty(1 << 20) for _ in range(states + 2)]
             grad = torch.empty(1 << 20, dtype=dtype)
-            given = {"kind": kind, "beta1": 0.5 if states else 0.0, "beta2": 0.9, "backend": "triton"}
+            options = {"kind": kind, "beta1": 0.5 if states else 0.0, "beta2": 0.9, "backend": "triton"}
             yield (
-                lambda f=flat, g=grad, o=given: ops.optim_step(  # type: ignore[misc]
+                lambda f=flat, g=grad, o=options: ops.optim_step(  # type: ignore[misc]
                     f[0], g, tuple(f[2:]), ema=f[1], ema_decay=0.99, weight_clip=0.01, **numbers, **o
                 )
             )
-        yield lambda f=flat, o=given: ops.optim_step(f[0], f[1], tuple(f[2:]), step=3, lr=1e-3, **o)  # type: ignore[misc]
+        yield lambda f=flat, o=options: ops.optim_step(f[0], f[1], tuple(f[2:]), step=3, lr=1e-3, **o)  # type: ignore[misc]
 
 
 def _check_finite() -> Iterator[Call]:
@@ -127,7 +127,7 @@ def _check_finite() -> Iterator[Call]:
         yield lambda g=grad: ops.check_finite(g, torch.empty(()), torch.empty(()), backend="triton")  # type: ignore[misc]
 
 
-#: By op.
+#: Calls by op.
 CALLS: dict[str, Callable[[], Iterator[Call]]] = {
     "bias_act": _bias_act,
     "check_finite": _check_finite,

@@ -1,6 +1,6 @@
-"""Triton kernels compiled ahead of time for GPUs that are not here, and what each takes of them.
+"""Ahead-of-time compilation of Triton kernels for GPUs that are not present, and the resources of each kernel.
 
-A launch is recorded in place of being run, and compiled as it would be then: the same constants, and integers that
+A launch is recorded instead of run, and compiled as it would be then: with the same constants, and with integers that
 are 1 or divisible by 16 treated as such.
 """
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from fastgan.errors import InputError
 from fastgan.ops import _triton
 
-#: Compute capabilities without the point: Ampere, Hopper, and Blackwell in the data centre and at home.
+#: Compute capabilities without the point: Ampere, Hopper, data-center and consumer Blackwell.
 ARCHS = (80, 90, 100, 120)
 
 _POINTERS = {
@@ -41,7 +41,7 @@ _POINTERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What one compiled kernel takes: registers a thread, bytes of shared memory a block, bytes spilled a thread."""
+    """Resources of a compiled kernel: registers a thread, bytes of shared memory a block, bytes spilled a thread."""
 
     registers: int
     shared: int
@@ -50,7 +50,7 @@ class Resources:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A kernel as one launch and one configuration of it ask for."""
+    """A kernel specialized for one launch and one configuration."""
 
     launch: _triton.Launch
     config: _triton.Config
@@ -70,7 +70,7 @@ class Variant:
         )
 
     def compile(self, arch: int) -> Any:
-        """Triton's compiled kernel for sm_`arch`."""
+        """Compile for sm_`arch`; Triton's compiled kernel."""
         from triton.backends.compiler import GPUTarget
         from triton.compiler import ASTSource
         from triton.compiler import compile as triton_compile
@@ -86,17 +86,17 @@ class Variant:
         return triton_compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
     def resources(self, arch: int) -> Resources:
-        """Compiles for sm_`arch` and reads what the machine code takes."""
+        """Compile for sm_`arch` and read the resources of the machine code."""
         compiled = self.compile(arch)
         with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
             file.write(compiled.asm["cubin"])
             file.flush()
-            told = subprocess.run(
+            output = subprocess.run(
                 [_cuobjdump(), "-res-usage", file.name], capture_output=True, text=True, check=True
             ).stdout
-        found = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", told)}
-        # STACK holds what is spilled; kernels here have no arrays of their own that would lie there.
-        return Resources(found["REG"], int(compiled.metadata.shared), found["STACK"] + found.get("LOCAL", 0))
+        usage = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", output)}
+        # STACK holds the spilled bytes; kernels here have no local arrays.
+        return Resources(usage["REG"], int(compiled.metadata.shared), usage["STACK"] + usage.get("LOCAL", 0))
 
 
 def _cuobjdump() -> str:
@@ -108,15 +108,15 @@ def _cuobjdump() -> str:
 
 
 def variants(launch: _triton.Launch) -> Iterator[Variant]:
-    """What a launch compiles, in each of its configurations."""
+    """The kernels that a launch compiles, one for each of its configurations."""
     for config in launch.choices:
         signature: list[tuple[str, str]] = []
         constants: list[tuple[str, Any]] = []
         divisible: list[str] = []
-        given = dict(zip(launch.kernel.arg_names, launch.arguments, strict=False))
-        given |= launch.constants | dict(config.blocks)
+        values = dict(zip(launch.kernel.arg_names, launch.arguments, strict=False))
+        values |= launch.constants | dict(config.blocks)
         for name in launch.kernel.arg_names:
-            value = given[name]
+            value = values[name]
             if name in launch.constants or name in dict(config.blocks) or value is None:
                 kind = "constexpr"
             elif isinstance(value, Tensor):
@@ -135,13 +135,13 @@ def variants(launch: _triton.Launch) -> Iterator[Variant]:
 
 
 def unique(launches: Iterable[_triton.Launch]) -> list[Variant]:
-    """Every different kernel among all configurations of the launches, in order."""
-    found = {each.identity: each for each in itertools.chain.from_iterable(map(variants, launches))}
-    return list(found.values())
+    """The distinct kernels among all configurations of the launches, in order."""
+    by_identity = {variant.identity: variant for variant in itertools.chain.from_iterable(map(variants, launches))}
+    return list(by_identity.values())
 
 
 def table(op: str, archs: Sequence[int] = ARCHS) -> list[dict[str, Any]]:
-    """A row for each kernel of an op, in each configuration, by architecture; `chosen` are the default ones."""
+    """A row for each kernel of an op, configuration and architecture; `chosen` marks the default configurations."""
     from fastgan.bench.triton.aot_calls import CALLS
 
     with _triton.recorded() as launches:
@@ -164,13 +164,13 @@ def table(op: str, archs: Sequence[int] = ARCHS) -> list[dict[str, Any]]:
 
 
 def tables(ops: Sequence[str], archs: Sequence[int] = ARCHS) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """``table`` of ops, each for one architecture at a time, by as many processes as there are processors."""
+    """``table`` of each op for one architecture at a time, in one process a processor."""
     jobs = [(op, arch) for op in ops for arch in archs]
-    # Not forked: torch's threads would not be there.
+    # Not forked: a forked process would lack torch's threads.
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from zip((op for op, _ in jobs), pool.map(_one, jobs), strict=True)
+        yield from zip((op for op, _ in jobs), pool.map(_table_of_job, jobs), strict=True)
 
 
-def _one(job: tuple[str, int]) -> list[dict[str, Any]]:
+def _table_of_job(job: tuple[str, int]) -> list[dict[str, Any]]:
     op, arch = job
     return table(op, (arch,))

@@ -14,6 +14,7 @@ from torch import Tensor
 from fastgan.ops import _triton
 from fastgan.ops._triton_tiles import addresses, arrange, pointer, row_and_column, tile
 from fastgan.ops.fuse import native
+from fastgan.utils.format import dtype_name
 
 NCHW = (
     _triton.config(BLOCK_C=1, BLOCK_P=2048, num_warps=4),
@@ -56,7 +57,7 @@ def tiles(way: str) -> tuple[_triton.Config, ...]:
 def key(way: str, x: Tensor, *others: Any) -> tuple[object, ...]:
     _, c, h, w = x.shape
     sizes = _triton.next_power_of_2(c), _triton.next_power_of_2(h * w)
-    return way, *sizes, str(x.dtype).removeprefix("torch."), *others
+    return way, *sizes, dtype_name(x.dtype), *others
 
 
 @triton.jit

@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _triton
+from fastgan.utils.format import dtype_name
 
 CHOICES = (
     _triton.config(BLOCK=1024, num_warps=4),
@@ -314,4 +315,4 @@ def _code(kinds: dict[str, int], kind: str) -> int:
 
 
 def _key(logits: Tensor, count: int) -> tuple[object, ...]:
-    return _triton.next_power_of_2(count), str(logits.dtype).removeprefix("torch.")
+    return _triton.next_power_of_2(count), dtype_name(logits.dtype)

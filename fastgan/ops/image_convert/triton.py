@@ -11,6 +11,7 @@ from torch import Tensor
 from fastgan.ops import _triton
 from fastgan.ops._triton_tiles import MOST_PIXELS, check_plane
 from fastgan.ops.image_convert import native
+from fastgan.utils.format import dtype_name
 
 #: One image after another in rows of pixels, or each image as one row where its rows follow on from one another.
 ROWS = (
@@ -243,4 +244,4 @@ def _packed(channels: int, channel_stride: int, pixel_stride: int) -> bool:
 
 
 def _key(whole: bool, layout: str, values: int, dtype: torch.dtype) -> tuple[object, ...]:
-    return "whole" if whole else "rows", layout, _triton.next_power_of_2(values), str(dtype).removeprefix("torch.")
+    return "whole" if whole else "rows", layout, _triton.next_power_of_2(values), dtype_name(dtype)

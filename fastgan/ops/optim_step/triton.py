@@ -16,6 +16,7 @@ from torch import Tensor
 from fastgan.ops import _triton
 from fastgan.ops._triton_tiles import pointer
 from fastgan.ops.optim_step import _validation
+from fastgan.utils.format import dtype_name
 
 #: Up to six tiles live at once. 2 values a thread: with 4, Triton 3.6's ptxas spills Adam's divisions for float32, and
 #: with 8, Triton 3.8's for bfloat16, to fit one more program on a multiprocessor.
@@ -203,7 +204,7 @@ def forward(*given: Any) -> None:
             1 - u.ema_decay,
         ),
         choices=FLAT,
-        key=(u.kind, len(u.state), u.ema is not None, _dtype(u.grad), _triton.next_power_of_2(size)),
+        key=(u.kind, len(u.state), u.ema is not None, dtype_name(u.grad.dtype), _triton.next_power_of_2(size)),
         KIND=_validation.KINDS.index(u.kind),
         HAS_MOMENTUM=u.kind != "adam" and u.beta1 > 0,
         HAS_STEP=u.step is not None,
@@ -227,14 +228,10 @@ def check_finite(grad: Tensor, found_inf: Tensor, scale: Tensor | None) -> None:
         lambda chosen: (_triton.cdiv(size, chosen["BLOCK"]),),
         (grad, found_inf, pointer(scale, found_inf), size),
         choices=CHECKED,
-        key=(_dtype(grad), _triton.next_power_of_2(size)),
+        key=(dtype_name(grad.dtype), _triton.next_power_of_2(size)),
         HAS_SCALE=scale is not None,
     )
 
 
 def _log(beta: float) -> float:
     return math.log(beta) if beta > 0 else -math.inf
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""The loader's benchmark: rows for ours and for the peers that are installed, and nothing left behind."""
+"""The loader's benchmark: rows for fastgan and for the baselines that are installed, and nothing left behind."""
 
 import json
 import multiprocessing

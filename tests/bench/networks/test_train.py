@@ -1,4 +1,4 @@
-"""The whole step: plain PyTorch's is the same function as fastgan's, and what is counted of it."""
+"""The whole step: the baseline is the same function as fastgan's step, and its convolutions are counted."""
 
 import dataclasses
 import math
@@ -13,23 +13,24 @@ from torch import Tensor, nn
 
 import fastgan.bench
 from fastgan.bench.baselines import networks
-from fastgan.bench.baselines.step import PlainStep
+from fastgan.bench.baselines.step import BaselineStep
 from fastgan.bench.networks import conv_floor, step_setup, train
-from fastgan.bench.networks.step_setup import Setting
+from fastgan.bench.networks.step_setup import StepSetup
 from fastgan.errors import InputError
+from fastgan.profiling.convolutions import floor_seconds, total_operations
 
-TINY = Setting(32, 2, "cpu", "random")
+TINY = StepSetup(32, 2, "cpu", "random")
 
 
 @pytest.fixture(scope="module")
-def ours() -> dict[str, Tensor]:
+def fastgan_result() -> dict[str, Tensor]:
     run = step_setup.trainer(TINY, "fp32")
     losses = run.train_step(next(step_setup.batches(TINY)))
     return train.outcome(losses, run.state.generator, run.state.discriminator)
 
 
-def theirs(change: Any = None, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    step = step_setup.plain_step(TINY, dtype)
+def baseline_result(change: Any = None, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    step = step_setup.baseline_step(TINY, dtype)
     if change is not None:
         change(step)
     losses = step(next(step_setup.batches(TINY)))
@@ -37,35 +38,37 @@ def theirs(change: Any = None, dtype: torch.dtype = torch.float32) -> dict[str, 
 
 
 @pytest.fixture(scope="module")
-def truth() -> dict[str, Tensor]:
-    return theirs()
+def reference() -> dict[str, Tensor]:
+    return baseline_result()
 
 
-def test_losses_and_gradients_are_those_of_the_plain_step(ours: dict[str, Tensor], truth: dict[str, Tensor]) -> None:
-    verdict = train.judge(ours, truth, "float32")
-    assert verdict.correct, verdict
-    assert {*train.LOSSES, "loss/ssim", "generator", "discriminator"} == set(truth)
-    assert all(truth[name].abs() > 1e-3 for name in (*train.LOSSES, "loss/ssim"))
-    assert truth["generator"].numel() > 1e6 and truth["discriminator"].numel() > 1e6
+def test_losses_and_gradients_are_those_of_the_baseline_step(
+    fastgan_result: dict[str, Tensor], reference: dict[str, Tensor]
+) -> None:
+    check = train.check_result(fastgan_result, reference, "float32")
+    assert check.correct, check
+    assert {*train.LOSSES, "loss/ssim", "generator", "discriminator"} == set(reference)
+    assert all(reference[name].abs() > 1e-3 for name in (*train.LOSSES, "loss/ssim"))
+    assert reference["generator"].numel() > 1e6 and reference["discriminator"].numel() > 1e6
 
 
 @pytest.mark.parametrize("name", ["adversarial", "content", "style", "ssim"])
-def test_a_weight_that_is_off_is_seen(name: str, ours: dict[str, Tensor]) -> None:
-    def change(step: PlainStep) -> None:
-        step.weights = dataclasses.replace(step.weights, **{name: 1.02})
+def test_a_weight_that_is_off_is_seen(name: str, fastgan_result: dict[str, Tensor]) -> None:
+    def change(step: BaselineStep) -> None:
+        step.loss_weights = dataclasses.replace(step.loss_weights, **{name: 1.02})
 
-    assert not train.judge(ours, theirs(change), "float32").correct
+    assert not train.check_result(fastgan_result, baseline_result(change), "float32").correct
 
 
 def test_the_second_step_agrees_too() -> None:
     """Each step from the same weights: what one rounds otherwise must not grow in the next."""
-    run, plain, source = step_setup.trainer(TINY, "fp32"), step_setup.plain_step(TINY), step_setup.batches(TINY)
-    networks = ((run.state.generator, plain.generator), (run.state.discriminator, plain.discriminator))
-    before = [[p.detach().clone() for p in have.parameters()] for have, _ in networks]
+    run, baseline, source = step_setup.trainer(TINY, "fp32"), step_setup.baseline_step(TINY), step_setup.batches(TINY)
+    pairs = ((run.state.generator, baseline.generator), (run.state.discriminator, baseline.discriminator))
+    before = [[p.detach().clone() for p in have.parameters()] for have, _ in pairs]
     first = next(source)
     run.train_step(first)
-    plain(first)
-    for (have, want), start in zip(networks, before, strict=True):
+    baseline(first)
+    for (have, want), start in zip(pairs, before, strict=True):
         gradients = torch.cat([p.grad.flatten() for p in want.parameters() if p.grad is not None])
         moved, wanted = (
             torch.cat([(p.detach() - old).flatten() for p, old in zip(network.parameters(), start, strict=True)])
@@ -78,26 +81,26 @@ def test_the_second_step_agrees_too() -> None:
         with torch.no_grad():
             networks.copy_weights(have, want)
     second = next(source)
-    losses, wanted_losses = run.train_step(second), plain(second)
-    verdict = train.judge(
+    losses, wanted_losses = run.train_step(second), baseline(second)
+    check = train.check_result(
         train.outcome(losses, run.state.generator, run.state.discriminator),
-        train.outcome(wanted_losses, plain.generator, plain.discriminator),
+        train.outcome(wanted_losses, baseline.generator, baseline.discriminator),
         "float32",
     )
-    assert verdict.correct, verdict
+    assert check.correct, check
 
 
-def test_one_without_the_gradient_of_d_is_wrong(truth: dict[str, Tensor]) -> None:
-    frozen = {**truth, "discriminator": torch.zeros_like(truth["discriminator"])}
-    verdict = train.judge(frozen, truth, "bfloat16")
-    assert not verdict.correct and verdict.measures["gradient_error_discriminator"] == pytest.approx(1)
-    broken = {**truth, "loss/g": torch.tensor(float("nan"))}
-    assert train.judge(broken, truth, "bfloat16").correct is False
+def test_one_without_the_gradient_of_d_is_wrong(reference: dict[str, Tensor]) -> None:
+    frozen = {**reference, "discriminator": torch.zeros_like(reference["discriminator"])}
+    check = train.check_result(frozen, reference, "bfloat16")
+    assert not check.correct and check.measures["gradient_error_discriminator"] == pytest.approx(1)
+    broken = {**reference, "loss/g": torch.tensor(float("nan"))}
+    assert train.check_result(broken, reference, "bfloat16").correct is False
 
 
-def test_autocast_is_within_its_tolerance(truth: dict[str, Tensor]) -> None:
-    verdict = train.judge(theirs(dtype=torch.bfloat16), truth, "bfloat16")
-    assert verdict.correct and verdict.measures["loss_error"] != 0, verdict
+def test_autocast_is_within_its_tolerance(reference: dict[str, Tensor]) -> None:
+    check = train.check_result(baseline_result(dtype=torch.bfloat16), reference, "bfloat16")
+    assert check.correct and check.measures["loss_error"] != 0, check
 
 
 def test_every_crop_of_the_style_is_the_same_picture() -> None:
@@ -149,11 +152,9 @@ def test_convolutions_of_the_step() -> None:
     last = [found for found in needed if found.weight == (3, 32, 9, 9)]
     assert sorted(found.kind for found in last) == ["forward", "input", "weight"]
     assert all(found.operations == 2 * 4 * 256 * 256 * 3 * 32 * 81 for found in last)
-    assert conv_floor.operations(needed) == pytest.approx(818e9, rel=0, abs=0.5e9)  # as docs/performance.md has it
+    assert total_operations(needed) == pytest.approx(818e9, rel=0, abs=0.5e9)  # as docs/performance.md has it
     # By area, but for D's last convolutions, which make 31 and 30 pixels of 32 there and 15 and 14 of 16 here.
-    assert (
-        1 <= conv_floor.operations(needed) / (4 * conv_floor.operations(conv_floor.of_step(128, 4))) <= (30 / 28) ** 2
-    )
+    assert 1 <= total_operations(needed) / (4 * total_operations(conv_floor.of_step(128, 4))) <= (30 / 28) ** 2
     # No gradient of photographs, nor of VGG-19's weights.
     first = [found for found in needed if found.weight == (32, 3, 9, 9)]
     assert sorted(found.kind for found in first) == ["forward", "weight"]
@@ -170,4 +171,4 @@ def test_output_shapes_are_torchs() -> None:
 def test_the_floor_is_a_sum_of_times() -> None:
     needed = conv_floor.of_picture(16)
     assert {found.kind for found in needed} == {"forward"}
-    assert 0 < conv_floor.seconds(needed, torch.float32, "cpu", quick=True) < math.inf
+    assert 0 < floor_seconds(needed, torch.float32, "cpu", quick=True) < math.inf

@@ -38,15 +38,15 @@ def test_rows_and_header(result: results.Result) -> None:
     json.loads(results.to_text(result))
 
 
-def test_ratios_are_to_the_best_peer(result: results.Result) -> None:
+def test_ratios_are_to_the_best_baseline(result: results.Result) -> None:
     by_case: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in result["rows"]:
         by_case.setdefault(results.key(row)[:4], []).append(row)
     for rows in by_case.values():
-        peers = [row["ms_median"] for row in rows if not row["provider"].startswith("fastgan")]
+        baselines = [row["ms_median"] for row in rows if not row["provider"].startswith("fastgan")]
         for row in rows:
             # Of four digits: half of the last is at most 5e-4 of it.
-            assert row["ratio_to_best_peer"] == pytest.approx(min(peers) / row["ms_median"], rel=5.001e-4)
+            assert row["ratio_to_best_peer"] == pytest.approx(min(baselines) / row["ms_median"], rel=5.001e-4)
         assert max(r["ratio_to_best_peer"] for r in rows if not r["provider"].startswith("fastgan")) == 1
 
 
@@ -55,7 +55,7 @@ def test_a_wrong_result_gets_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = suite.run(only=["to_pixels"], quick=True)["rows"]
     wrong = [row for row in rows if row["provider"] == "eager"]
     assert wrong and all(row["correct"] is False and row["ratio_to_best_peer"] is None for row in wrong)
-    assert all(row["ratio_to_best_peer"] is None for row in rows)  # and it is nobody's best peer
+    assert all(row["ratio_to_best_peer"] is None for row in rows)  # nor is it used as a baseline
     (table,) = tables.tables({"header": {"machine": ""}, "rows": rows})
     assert "wrong" in [line[2].text for line in table.sections[0]]
 
@@ -94,7 +94,7 @@ def test_unfinished_results_are_kept() -> None:
         assert all(row["fraction_of_limit"] is not None for row in result["rows"])
 
     told: list[str] = []
-    suite.run(only=["from_pixels", "to_pixels"], quick=True, keep=keep, tell=told.append)
+    suite.run(only=["from_pixels", "to_pixels"], quick=True, keep=keep, log=told.append)
     assert [complete for _, complete in seen] == [False, True] and 0 < seen[0][0] < seen[1][0]
     assert "copy_gb_per_s" in told[0] and "to_pixels" in told[-1]
 
@@ -138,15 +138,15 @@ def test_comparison(result: results.Result) -> None:
     for row in older["rows"]:
         row["ms_median"] *= 2 if row["provider"].startswith("fastgan") else 1
     older["rows"].pop()
-    table = tables.compared(result, older)
+    table = tables.compare(result, older)
     ratios = [line[4] for section in table.sections for line in section if line[4].text]
     assert len(ratios) == len(result["rows"]) - 1
     assert {cell.text for cell in ratios} == {"0.50x", "1.00x"}
-    assert all(cell.news == ("good" if cell.text == "0.50x" else "") for cell in ratios)
-    assert "0.50x fastgan" in table.caption and "1.00x peers" in table.caption
+    assert all(cell.style == ("good" if cell.text == "0.50x" else "") for cell in ratios)
+    assert "0.50x fastgan" in table.caption and "1.00x baselines" in table.caption
 
 
 def test_page(result: results.Result) -> None:
-    text = html.page(result, tables.compared(result, result))
+    text = html.page(result, tables.compare(result, result))
     assert "http" not in text and "<script" not in text
     assert all(word in text for word in ("to_pixels", "psnr", "copy_gb_per_s", "fastgan-reference", "now / then"))

@@ -1,4 +1,7 @@
-"""The table of docs/performance.md from a file of `fastgan bench loader --json`: python benchmarks/loader.py FILE."""
+"""The table of docs/performance.md from a result of ``fastgan bench loader``.
+
+python benchmarks/tables/loader.py benchmarks/results/MACHINE/loader.json
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ HEAD = "| | images a second | processor's ms an image | cores for 1,000 images a
 
 
 def table(result: dict[str, Any]) -> str:
-    """A line for each provider, the least work first."""
+    """One line for each provider, the least CPU time first."""
     rows = sorted(result["rows"], key=lambda row: row["cpu_ms_per_image"])
     lines = [
         f"| {row['provider']} | {row['img_per_s']:.0f} | {row['cpu_ms_per_image']:.2f} "

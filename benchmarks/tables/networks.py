@@ -1,6 +1,6 @@
-"""Results of ``fastgan bench train`` and ``fastgan bench infer`` as a table for docs/performance.md.
+"""The table of docs/performance.md from results of ``fastgan bench train`` and ``fastgan bench infer``.
 
-python benchmarks/train/table.py benchmarks/results/MACHINE/train-cpu.json [infer-cpu.json ...]
+python benchmarks/tables/networks.py benchmarks/results/MACHINE/train-cpu.json [infer-cpu.json ...]
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 
 def table(result: dict[str, Any]) -> str:
-    """A line a provider of every case, the fastest first: how many times as long each takes as fastgan, and the rest.
+    """One line a provider of every case, the fastest first, with its time over that of fastgan.
 
-    A provider whose result is wrong gets no figure for its speed.
+    A provider whose result is incorrect gets no figure for its speed.
     """
     rows = [row for row in result["rows"] if row["suite"] in ("train", "infer")]
     lines = [
@@ -23,18 +23,18 @@ def table(result: dict[str, Any]) -> str:
     ]
     for case in dict.fromkeys(row["case"] for row in rows):
         of_case = sorted((row for row in rows if row["case"] == case), key=lambda row: row["ms_median"])
-        ours = next((row for row in of_case if row["provider"] == "fastgan" and row["correct"]), None)
+        fastgan = next((row for row in of_case if row["provider"] == "fastgan" and row["correct"]), None)
         for row in of_case:
-            right = row["correct"]
+            correct = row["correct"]
             cells = [
                 case,
                 row["provider"],
                 row["dtype"],
-                f"{row['ms_median']:.0f}" if right else "wrong",
-                f"{row['ms_median'] / ours['ms_median']:.2f}x" if right and ours else "",
-                f"{row['img_per_s']:.3g}" if right else "",
+                f"{row['ms_median']:.0f}" if correct else "wrong",
+                f"{row['ms_median'] / fastgan['ms_median']:.2f}x" if correct and fastgan else "",
+                f"{row['img_per_s']:.3g}" if correct else "",
                 f"{row['peak_mb']:.0f}",
-                f"{row['fraction_of_limit']:.2f}" if right else "",
+                f"{row['fraction_of_limit']:.2f}" if correct else "",
             ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

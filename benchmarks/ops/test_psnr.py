@@ -1,7 +1,0 @@
-"""PSNR."""
-
-from typing import Any
-
-
-def test_psnr(run: Any, benchmark: Any) -> None:
-    run(benchmark)
