@@ -72,5 +72,5 @@ def _registered(
 
 native_fuse = _registered("fuse", native.forward, native.backward, ("CPU",))
 triton_fuse = _registered(
-    "triton_fuse", _triton.lazy("fusion", "forward"), _triton.lazy("fusion", "backward"), ("CPU", "CUDA")
+    "triton_fuse", _triton.lazy("fuse", "forward"), _triton.lazy("fuse", "backward"), ("CPU", "CUDA")
 )

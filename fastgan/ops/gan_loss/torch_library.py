@@ -15,20 +15,20 @@ from fastgan.ops._library import define, refuse
 _discriminator_loss = define(
     "triton_discriminator_loss(Tensor real, Tensor fake, str kind, float temperature, float real_label,"
     " float fake_label, bool needs_real, bool needs_fake) -> (Tensor, Tensor, Tensor)",
-    _triton.lazy("adversarial", "discriminator_loss"),
+    _triton.lazy("gan_loss", "discriminator_loss"),
 )
 _discriminator_loss_backward = define(
     "triton_discriminator_loss_backward(Tensor grad, Tensor of_real, Tensor of_fake, ScalarType real_dtype,"
     " ScalarType fake_dtype) -> (Tensor, Tensor)",
-    _triton.lazy("adversarial", "discriminator_scaled"),
+    _triton.lazy("gan_loss", "discriminator_loss_backward"),
 )
 _generator_loss = define(
     "triton_generator_loss(Tensor fake, str kind, float temperature, bool needs_fake) -> (Tensor, Tensor)",
-    _triton.lazy("adversarial", "generator_loss"),
+    _triton.lazy("gan_loss", "generator_loss"),
 )
 _generator_loss_backward = define(
     "triton_generator_loss_backward(Tensor grad, Tensor of_fake, ScalarType dtype) -> Tensor",
-    _triton.lazy("adversarial", "generator_scaled"),
+    _triton.lazy("gan_loss", "generator_loss_backward"),
 )
 
 

@@ -242,11 +242,11 @@ def generator_loss(fake: Tensor, kind: str, temperature: float, needs_fake: bool
     return parts if programs == 1 else parts.sum(), gradient
 
 
-def discriminator_scaled(
+def discriminator_loss_backward(
     grad: Tensor, of_real: Tensor, of_fake: Tensor, real_dtype: torch.dtype, fake_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """The gradients times that of the loss, each in the dtype of its logits."""
-    _check_scaled(grad, of_real, of_fake)
+    _check_gradients(grad, of_real, of_fake)
     grad_real, grad_fake = torch.empty_like(of_real, dtype=real_dtype), torch.empty_like(of_fake, dtype=fake_dtype)
     most = max(of_real.numel(), of_fake.numel())
     _triton.launch(
@@ -259,9 +259,9 @@ def discriminator_scaled(
     return grad_real, grad_fake
 
 
-def generator_scaled(grad: Tensor, of_fake: Tensor, dtype: torch.dtype) -> Tensor:
+def generator_loss_backward(grad: Tensor, of_fake: Tensor, dtype: torch.dtype) -> Tensor:
     """The gradient times that of the loss, in the dtype of the logits."""
-    _check_scaled(grad, of_fake)
+    _check_gradients(grad, of_fake)
     grad_fake = torch.empty_like(of_fake, dtype=dtype)
     _triton.launch(
         generator_loss_bwd_kernel,
@@ -296,7 +296,7 @@ def _counts(*logits: Tensor) -> list[int]:
     return [each.numel() for each in logits]
 
 
-def _check_scaled(grad: Tensor, *gradients: Tensor) -> None:
+def _check_gradients(grad: Tensor, *gradients: Tensor) -> None:
     if grad.numel() != 1:
         raise ValueError(f"grad must be the gradient of one number, got {tuple(grad.shape)}")
     for each in gradients:

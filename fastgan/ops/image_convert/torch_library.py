@@ -66,5 +66,5 @@ def _to(name: str, forward: Callable[..., Tensor], devices: tuple[str, ...]) -> 
 _BOTH = ("CPU", "CUDA")
 native_from_pixels = _from("from_pixels", native.from_pixels, ("CPU",))
 native_to_pixels = _to("to_pixels", native.to_pixels, ("CPU",))
-triton_from_pixels = _from("triton_from_pixels", _triton.lazy("pixels", "from_pixels"), _BOTH)
-triton_to_pixels = _to("triton_to_pixels", _triton.lazy("pixels", "to_pixels"), _BOTH)
+triton_from_pixels = _from("triton_from_pixels", _triton.lazy("image_convert", "from_pixels"), _BOTH)
+triton_to_pixels = _to("triton_to_pixels", _triton.lazy("image_convert", "to_pixels"), _BOTH)
