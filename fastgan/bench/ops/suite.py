@@ -16,7 +16,7 @@ from fastgan.bench.results import Result, Row, rounded
 from fastgan.bench.roofline import Ceilings
 from fastgan.bench.timing import Effort, Function, InputSet, Sample
 from fastgan.errors import InputError, first_line
-from fastgan.ops._registry import observed
+from fastgan.ops._registry import record_backends
 
 Tell = Callable[[str], None]
 
@@ -107,7 +107,7 @@ def _measure(
 
 def _backend(case: Case, given: InputSet) -> str:
     """What a call takes by default."""
-    with observed() as names:
+    with record_backends() as names:
         case.output(given.inputs)
     return names[0]
 
