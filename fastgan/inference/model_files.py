@@ -17,7 +17,7 @@ from fastgan.inference.sampler import Sampler
 from fastgan.inference.stylizer import Stylizer
 from fastgan.models import GENERATORS, DCGANGenerator, FusionGenerator, VGGEncoder
 from fastgan.precision import select_device, select_dtype
-from fastgan.utils.files import write_text, write_whole
+from fastgan.utils.files import atomic_write, write_text
 
 FORMAT = 1
 
@@ -28,7 +28,7 @@ def save_model(folder: Path, generator: nn.Module, extra: dict[str, Any]) -> Non
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
-    write_whole(folder / "generator.safetensors", lambda file: file.write(save(tensors)))
+    atomic_write(folder / "generator.safetensors", lambda file: file.write(save(tensors)))
     name = next(name for name, network in GENERATORS.items() if isinstance(generator, network))
     description = {"format": FORMAT, "model": name, "generator": generator.config, **extra}
     write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")

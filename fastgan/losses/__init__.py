@@ -1,4 +1,4 @@
-"""What the networks minimise, as modules over ``fastgan.ops``. torch alone."""
+"""Training losses as modules over ``fastgan.ops``; imports torch alone."""
 
 from fastgan.losses.adversarial import AdversarialLoss
 from fastgan.losses.perceptual import ContentLoss, StyleLoss, style_distance, style_grams

@@ -8,7 +8,7 @@ from fastgan.models.layers import spectral_norm
 from fastgan.models.patchgan import PatchGAN
 from fastgan.models.vgg import LAYERS, STYLE_LAYERS, VGGEncoder
 
-#: By the names that configs and saved models have.
+#: Networks by their names in configs and saved models.
 GENERATORS = {"fast": FastGenerator, "fusion": FusionGenerator, "article": ArticleGenerator, "dcgan": DCGANGenerator}
 DISCRIMINATORS = {"patch": PatchGAN, "article": ArticleDiscriminator, "dcgan": DCGANDiscriminator}
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fastgan.errors import first_line
-from fastgan.utils.files import write_whole
+from fastgan.utils.files import atomic_write
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 
@@ -28,7 +28,7 @@ def save_checkpoint(folder: Path, step: int, values: dict[str, Any], keep: int) 
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.pt"
-    write_whole(path, lambda file: torch.save(values, file))
+    atomic_write(path, lambda file: torch.save(values, file))
     found = list_checkpoints(folder)
     kept = [old for number, old in found if number <= step][-keep:]
     for _, old in found:

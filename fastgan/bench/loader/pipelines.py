@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from fastgan.data import Batches, ImageFolder, demo_content, demo_held_out, iterate, jpeg, read_image
+from fastgan.data import CropBatches, ImageFolder, demo_content, demo_val, jpeg, prefetch, read_image
 
 SIZE, SHORT_SIDE, BATCH = 256, 384, 16
 #: COCO's usual photograph.
@@ -39,7 +39,7 @@ def write_photographs(folder: Path, count: int) -> int:
         InputError: the demo's photographs are not there.
     """
     rng = random.Random(0)
-    photographs = [Image.fromarray(read_image(path)) for path in [*demo_content(), *demo_held_out()]]
+    photographs = [Image.fromarray(read_image(path)) for path in [*demo_content(), *demo_val()]]
     loose, shards = folder / "photographs", folder / "shards"
     loose.mkdir()
     shards.mkdir()
@@ -70,12 +70,12 @@ def write_photographs(folder: Path, count: int) -> int:
 
 def fastgan(folder: Path, workers: int) -> Generator[Tensor, None, None]:
     """Worker processes; with 0 where batches are asked for."""
-    return _ours(folder, workers, prefetch=2 if workers else 0)
+    return _ours(folder, workers, depth=2 if workers else 0)
 
 
 def fastgan_thread(folder: Path, workers: int) -> Generator[Tensor, None, None]:
     """What training on a CPU takes: one thread of the process, however many workers the others have."""
-    return _ours(folder, 0, prefetch=2 if workers else 0)
+    return _ours(folder, 0, depth=2 if workers else 0)
 
 
 def fastgan_pillow(folder: Path, workers: int) -> Generator[Tensor, None, None]:
@@ -87,9 +87,9 @@ def fastgan_pillow(folder: Path, workers: int) -> Generator[Tensor, None, None]:
         jpeg.AVAILABLE = kept
 
 
-def _ours(folder: Path, workers: int, *, prefetch: int) -> Generator[Tensor, None, None]:
+def _ours(folder: Path, workers: int, *, depth: int) -> Generator[Tensor, None, None]:
     images = ImageFolder(folder / "photographs", size=SIZE, short_side=SHORT_SIDE, cache_bytes=0)
-    return iterate(Batches(images, batch=BATCH, seed=0), prefetch=prefetch, workers=workers)
+    return prefetch(CropBatches(images, batch=BATCH, seed=0), depth=depth, workers=workers)
 
 
 class _Files(Dataset[Tensor]):

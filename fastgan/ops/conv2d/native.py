@@ -128,7 +128,7 @@ def backward(
     out_ptr = 0 if out is None else out.data_ptr()
     outputs = weight.shape[0]
     grad_x, grad_weight, grad_bias = grad.new_empty(0), weight.new_empty(0), weight.new_empty(0)
-    # The last tile of an odd side holds one output, whose reflection falls on a neighbour tile's.
+    # The last tile of an odd side holds one output, whose reflection falls on a neighbor tile's.
     odd = padding == "reflect" and not upsample and (h % 2 or w % 2)
     inputs = weight.shape[1]
     x_by_torch = odd or outputs == _FEW or (inputs == _FEW and padding == "reflect")

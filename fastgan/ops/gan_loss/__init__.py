@@ -10,7 +10,7 @@ from fastgan.ops.gan_loss import reference, torch_library
 
 KINDS = ("bce", "hinge", "lsgan", "wgan")
 #: The kinds that hold the discriminator to labels.
-LABELLED = ("bce", "lsgan")
+LABELED = ("bce", "lsgan")
 
 register(
     Backend("discriminator_loss", "reference", reference.discriminator_loss),
@@ -59,7 +59,7 @@ def discriminator_loss(
     _check("fake_logits", fake_logits, kind, temperature)
     if not 0 <= fake_label < real_label <= 1:
         raise ValueError(f"labels must be 0 <= fake_label < real_label <= 1, got {fake_label!r} and {real_label!r}")
-    if kind not in LABELLED and (real_label, fake_label) != (1, 0):
+    if kind not in LABELED and (real_label, fake_label) != (1, 0):
         raise ValueError(
             f"{kind} has no labels: real_label and fake_label must be 1 and 0, got {real_label!r} and {fake_label!r}"
         )

@@ -1,4 +1,4 @@
-"""Instance normalisation with parameters, activation and residual in one call."""
+"""Instance normalization with parameters, activation and residual in one call."""
 
 from torch import Tensor
 

@@ -51,7 +51,7 @@ def instance_norm_stats_kernel(
     of = addresses(x, image, c, begin + lane, width, x_n, x_c, x_h, x_w, MERGED)
     value = tl.load(of, mask=inside, other=0.0).to(tl.float32)
     near = tl.sum(value, axis=1) / tl.minimum(count, BLOCK_P)
-    # Each lane has a mean of its own that moves with it (Welford): one centre for all, taken from the first tile, would
+    # Each lane has a mean of its own that moves with it (Welford): one center for all, taken from the first tile, would
     # cancel the variance where that tile is unlike the rest.
     mean = tl.where(inside, value - near[:, None], 0.0)
     squares = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)

@@ -1,4 +1,4 @@
-"""Instance normalisation in plain torch, by the batch-norm kernels.
+"""Instance normalization in plain torch, by the batch-norm kernels.
 
 Measured on (4, 32, 128, 128) bfloat16, one thread, forward and backward: var_mean and addcmul 22 ms NCHW and 25 ms
 channels_last; F.instance_norm 2.1 and 17 (it copies channels_last to NCHW); group_norm 2.0 and 63 (and in channels_last

@@ -390,7 +390,7 @@ class _Sweep:
         target_chunks = min(_triton.cdiv(PROGRAMS, planes), MAX_CHUNKS, max(1, math.isqrt(pixels) // 2))
         self.chunk_pixels = _triton.cdiv(_triton.cdiv(pixels, target_chunks), tile) * tile
         self.chunks = _triton.cdiv(pixels, self.chunk_pixels)
-        # Neighbouring lanes have neighbouring channels in channels_last, and chunks otherwise.
+        # Neighboring lanes have neighboring channels in channels_last, and chunks otherwise.
         inner = (self.chunks, c) if channels_last else (c, self.chunks)
         work = x.new_empty((3, n, *inner), dtype=torch.float32)
         self.work = work.transpose(2, 3) if channels_last else work

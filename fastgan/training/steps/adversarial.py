@@ -16,7 +16,7 @@ from torch.profiler import record_function
 from fastgan import ops
 from fastgan.data import MIN_SIDE, augment
 from fastgan.losses import AdversarialLoss
-from fastgan.metrics import batch_spread
+from fastgan.metrics import batch_diversity
 from fastgan.precision import autocast
 from fastgan.training.compilation import Use
 from fastgan.training.cuda_graphs import Graphs, Inputs
@@ -164,7 +164,7 @@ class AdversarialStep:
         with torch.no_grad():
             for average, buffer in zip(state.ema.buffers(), state.generator.buffers(), strict=True):
                 average.copy_(buffer)
-            values["quality/spread"] = batch_spread(made[0] if whole else torch.cat(made), inputs["images"])
+            values["quality/spread"] = batch_diversity(made[0] if whole else torch.cat(made), inputs["images"])
         values["loss/total"] = self.adversarial.total(values["loss/adversarial"], values["loss/d"])
         for name, scaler in (("scale/g", state.scaler_g), ("scale/d", state.scaler_d)):
             if scaler.is_enabled():
