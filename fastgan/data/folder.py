@@ -27,7 +27,7 @@ class ImageFolder:
 
     Each is read as (H, W, 3) uint8 with its short side reduced to at most ``short_side`` pixels and enlarged to at
     least ``size``, so that a ``size`` x ``size`` crop always fits. Decoded pictures stay in memory until they fill
-    ``cache_bytes``; what comes later is decoded each time (dropping old ones would help nobody: an epoch visits
+    ``cache_bytes``; what comes later is decoded each time (evicting old ones would not help: an epoch visits
     every picture once). Safe to use from several threads.
 
     A file that cannot be read is recorded in ``broken`` (path to reason) and reported to ``on_broken(path, reason)``

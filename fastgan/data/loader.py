@@ -260,11 +260,11 @@ def _start_worker(hangup: int, lifeline: int, _: int) -> None:
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # in the place of torch's handler, which exits
     os.close(lifeline)  # the trainer alone holds that end
-    threading.Thread(target=_exit_on_signal, args=(hangup,), daemon=True).start()
+    threading.Thread(target=_exit_on_hangup, args=(hangup,), daemon=True).start()
 
 
-def _exit_on_signal(hangup: int) -> None:
-    """Exit once the trainer says so by a byte, or is gone, however it went, and nobody holds the pipe's other end."""
+def _exit_on_hangup(hangup: int) -> None:
+    """Exit when the trainer sends a byte, or when it is gone and the other end of the pipe is closed."""
     os.read(hangup, 1)
     os._exit(0)
 

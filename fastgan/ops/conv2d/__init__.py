@@ -32,7 +32,7 @@ def conv2d(
     16 channels, in the transform domain (Winograd 1980; Lavin and Gray 2016): for an output and an input channel 4
     products in place of 9, 2.25 of 9 behind `upsample`, 9 of 16. In bfloat16 the transformed values are rounded once
     more: the error is up to twice that of a direct convolution, 2.4 times in a weight's gradient. It also has odd
-    kernels of stride 1 from 3 channels and, without activation, to 3, computed directly. Other convolutions go by
+    kernels of stride 1 from 3 channels and, without activation, to 3, computed directly. Other convolutions use
     `reference`.
 
     Args:
