@@ -13,7 +13,7 @@ demo's photographs are written there. ``fusion`` trains each of the four fusions
 styles that it was trained on and, with ``--unseen DIR``, in others; its sheets show styles that it was not trained on.
 ``adversarial`` trains with the default weight and without, at equal time and the same SSIM held by the controller, and
 compares beside the style distance what no loss has seen: patches of the results with patches of the style
-(``patch_distance``: ``fastgan.metrics.KernelDistance`` of VGG-19 features). ``table`` prints what docs/article.md has
+(``patch_distance``: ``fastgan.metrics.KID`` of VGG-19 features). ``table`` prints what docs/article.md has
 of the results.
 """
 
@@ -34,8 +34,8 @@ from torch import Tensor
 import fastgan
 from fastgan.data import (
     demo_content,
-    demo_held_out,
     demo_style,
+    demo_val,
     is_readable,
     list_images,
     read_image,
@@ -47,7 +47,7 @@ from fastgan.evaluation.evaluator import Evaluator, stylizer_run
 from fastgan.evaluation.image_grid import STRENGTHS, comparison_sheet, strength_sheet
 from fastgan.inference.stylizer import Stylizer
 from fastgan.losses import style_grams
-from fastgan.metrics import KernelDistance, pooled_features
+from fastgan.metrics import KID, pooled_features
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
 from fastgan.precision import select_dtype
@@ -69,13 +69,11 @@ class Judge:
         )
         # Targets are in float32; what they are compared with is in the precision of training, three times as fast.
         self.encoder.to_compute(select_dtype("auto", torch.device("cpu")), torch.channels_last)
-        self._distance = KernelDistance(
-            self._pooled([image_to_tensor(style) for style in styles], 256 // len(styles) + 1)
-        )
+        self._distance = KID(self._pooled([image_to_tensor(style) for style in styles], 256 // len(styles) + 1))
 
     def measure(self, stylizer: Stylizer, strength: float = 1.0, *, patches: bool = False) -> dict[str, float]:
         """Means of SSIM, PSNR and style distance; with ``patches`` also the patch distance."""
-        codes = [stylizer.code(style) for style in self.styles] if stylizer.fuses else None
+        codes = [stylizer.code(style) for style in self.styles] if stylizer.takes_any_style else None
         results: list[Tensor] = []
 
         def make(content: Tensor, number: int) -> Tensor:
@@ -266,7 +264,7 @@ _TABLES = {
 def held_out(args: argparse.Namespace) -> list[np.ndarray]:
     """The first photographs of ``--held-out``, or of ``--content`` where none is args."""
     if args.held_out is None and args.content == "demo":
-        return images_of(demo_held_out())
+        return images_of(demo_val())
     return images_of(
         [path for path in list_images(args.held_out or args.content, shards=False) if is_readable(path)][:HELD_OUT]
     )
@@ -280,7 +278,7 @@ def images_of(source: str | Path | list[Path]) -> list[np.ndarray]:
 
 def demo_photographs() -> list[np.ndarray]:
     """Three photographs to show."""
-    return images_of([*demo_held_out(), demo_content()[0]])
+    return images_of([*demo_val(), demo_content()[0]])
 
 
 def demo_styles() -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The errors that fastgan raises for what its user can mend."""
+"""Errors that the user can fix."""
 
 
 class FastganError(Exception):

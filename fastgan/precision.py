@@ -1,4 +1,4 @@
-"""Which device and arithmetic a run uses."""
+"""Choice of device and dtype, and autocast."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def select_dtype(precision: str, device: torch.device) -> torch.dtype:
     return _DTYPES[precision]
 
 
-def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network, in place, with its weights in the layout that the device's convolutions read: channels_last on a
-    GPU; on CPU as they come, since ``ops.conv2d`` transforms them anyway."""
+def to_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device, in place, with weights in the layout of the device's convolutions: channels_last on a
+    GPU, unchanged on a CPU, where ``ops.conv2d`` transforms them anyway."""
     layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
     return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 

@@ -219,7 +219,7 @@ def module_itself(case: Case) -> None:
     if module.vector_lanes() not in (4, 8, 16):
         raise Finding("vector_lanes is no vector's width")
     module.set_idle_limit(case.random.choice((0, 1, 5 << 20, 1 << 40)))
-    rooms = [_native.room_like(torch.zeros(case.random.randrange(1, 4), 3, 300, 305)).fill_(1) for _ in range(3)]
+    rooms = [_native.empty_like(torch.zeros(case.random.randrange(1, 4), 3, 300, 305)).fill_(1) for _ in range(3)]
     if module.buffer_bytes()["used"] < sum(room.numel() * 4 for room in rooms):
         raise Finding("buffer_bytes does not count what is used")
     must_raise("a negative limit", module.set_idle_limit, -1)

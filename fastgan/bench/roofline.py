@@ -40,7 +40,7 @@ class Ceilings:
             out = torch.empty_like(a)
             seconds = self._best_seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out))  # type: ignore[misc]
             self._update(f"gemm_{dtype_name(dtype)}_gflop_per_s", 2 * a.shape[0] ** 3 / seconds / 1e9)
-        if self.device == "cpu" and _native.unavailable() is None and hasattr(_native.extension(), "fma_loop"):
+        if self.device == "cpu" and _native.unavailable_reason() is None and hasattr(_native.extension(), "fma_loop"):
             rate = _native.extension().fma_loop(torch.get_num_threads(), 2 if self._quick else 50)
             self._update("fma_loop_float32_gflop_per_s", rate)
         source, target = self._copy_buffers

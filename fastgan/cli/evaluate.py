@@ -12,7 +12,7 @@ import typer
 from fastgan.errors import InputError
 
 if TYPE_CHECKING:
-    from fastgan.data import Photo
+    from fastgan.data import ImagePath
     from fastgan.evaluation import Measures
     from fastgan.inference import Sampler, Stylizer
 
@@ -67,7 +67,7 @@ def evaluate(
 
 
 def _pictures(
-    stylizer: Stylizer, model: Path, paths: list[Photo], style: Path | None, features: str | None, broken: list[str]
+    stylizer: Stylizer, model: Path, paths: list[ImagePath], style: Path | None, features: str | None, broken: list[str]
 ) -> Measures:
     import torch
     from rich.console import Console
@@ -88,7 +88,7 @@ def _pictures(
         images = [read_image(path, reduce_to=SHORT_SIDE) for path in list_images(style)]
     tensors = [image_to_tensor(image).to(stylizer.device) for image in images]
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features or stylizer.features).to(stylizer.device)
-    if stylizer.fuses:
+    if stylizer.takes_any_style:
         codes = [stylizer.code(image) for image in images]
         evaluator = Evaluator(encoder, [style_grams(encoder, [tensor]) for tensor in tensors])
         run = stylizer_run(stylizer, lambda number: codes[number % len(codes)])
@@ -114,10 +114,10 @@ def _pictures(
     return measures
 
 
-def _noise(sampler: Sampler, paths: list[Photo], features: str | None, broken: list[str]) -> Measures:
+def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, broken: list[str]) -> Measures:
     import torch
 
-    from fastgan.data import Batches, ImageFolder
+    from fastgan.data import CropBatches, ImageFolder
     from fastgan.evaluation.evaluator import MEASURED, NoiseEvaluator
     from fastgan.models import STYLE_LAYERS, VGGEncoder
     from fastgan.training.setup import noise_short_side
@@ -126,7 +126,7 @@ def _noise(sampler: Sampler, paths: list[Photo], features: str | None, broken: l
     folder = ImageFolder(
         paths, size=size, short_side=noise_short_side(size), max_broken=1.0, on_broken=lambda _, why: broken.append(why)
     )
-    crops = Batches(folder, batch=MEASURED, seed=0).batch_at(0)
+    crops = CropBatches(folder, batch=MEASURED, seed=0).batch_at(0)
     encoder = VGGEncoder(STYLE_LAYERS, features or sampler.features).to(sampler.device)
     encoder.to_compute(sampler.dtype, torch.channels_last)
     return NoiseEvaluator(encoder, crops).measure(sampler.run(sampler.noise(MEASURED, seed=1)))

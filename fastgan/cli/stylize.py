@@ -44,7 +44,7 @@ def stylize(
         raise InputError(f"{model}: makes images from noise and takes no pictures; use fastgan generate {model}")
     code = None
     if style is not None:
-        if not stylizer.fuses:
+        if not stylizer.takes_any_style:
             raise InputError(
                 f"--style {style}: this model holds the one style that it was trained on; train with --model fusion"
             )

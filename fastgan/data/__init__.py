@@ -1,8 +1,8 @@
-"""Pictures in and out: files, folders, batches for training, augmentation, the demo's own photographs."""
+"""Image data: files, folders, batches for training, augmentation, demo photographs."""
 
 from fastgan.data.augment import AUGMENTATIONS, augment
-from fastgan.data.demo import demo_content, demo_held_out, demo_style
-from fastgan.data.folder import Batches, ImageFolder
+from fastgan.data.demo import demo_content, demo_style, demo_val
+from fastgan.data.folder import CropBatches, ImageFolder
 from fastgan.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -17,35 +17,35 @@ from fastgan.data.images import (
     reduce_short_side,
     write_image,
 )
-from fastgan.data.loader import LoaderError, default_workers, iterate
-from fastgan.data.shards import Photo, ShardImage
-from fastgan.data.split import Split, hold_out
+from fastgan.data.loader import LoaderError, default_workers, prefetch
+from fastgan.data.shards import ImagePath, ShardImage
+from fastgan.data.split import Split, split_train_val
 
 __all__ = [
     "AUGMENTATIONS",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "MIN_SIDE",
-    "Batches",
+    "CropBatches",
     "ImageFolder",
+    "ImagePath",
     "LoaderError",
-    "Photo",
     "ShardImage",
     "Split",
     "augment",
     "default_workers",
     "demo_content",
-    "demo_held_out",
     "demo_style",
+    "demo_val",
     "enlarge_to",
     "fit_short_side",
     "from_pil",
-    "hold_out",
     "is_readable",
-    "iterate",
     "list_images",
+    "prefetch",
     "read_image",
     "read_picture",
     "reduce_short_side",
+    "split_train_val",
     "write_image",
 ]

@@ -16,8 +16,8 @@ def augment(images: Tensor, kinds: Sequence[str], rng: torch.Generator) -> Tenso
     In the order given, with parameters drawn uniformly for each image:
 
     - `color`: brightness shifted by -0.5 to 0.5, saturation times 0 to 2, contrast times 0.5 to 1.5
-    - `translation`: by whole pixels, up to 1/8 of a side; what comes in is 0, the mid grey
-    - `cutout`: a patch of half of each side set to 0, its centre anywhere, so that the edge may cut it
+    - `translation`: by whole pixels, up to 1/8 of a side; what comes in is 0, the mid gray
+    - `cutout`: a patch of half of each side set to 0, its center anywhere, so that the edge may cut it
 
     Args:
         images: floating (N, C, H, W) in [-1, 1]; results may leave that range.
@@ -45,8 +45,8 @@ def augment(images: Tensor, kinds: Sequence[str], rng: torch.Generator) -> Tenso
 def _color(images: Tensor, drawn: Tensor) -> Tensor:
     shift, saturation, contrast = drawn.to(images.device, images.dtype)[:, :, None, None, None]
     images = images + (shift - 0.5)
-    grey = images.mean(1, keepdim=True)
-    images = grey + (images - grey) * (2 * saturation)
+    gray = images.mean(1, keepdim=True)
+    images = gray + (images - gray) * (2 * saturation)
     mean = images.mean((1, 2, 3), keepdim=True)
     return mean + (images - mean) * (contrast + 0.5)
 
@@ -69,10 +69,10 @@ def _cutout(images: Tensor, drawn: Tensor) -> Tensor:
     within = []
     for side, uniform in zip(images.shape[2:], drawn, strict=True):
         patch = side // 2
-        # An even patch has its centre between pixels, of which there is one place more.
+        # An even patch has its center between pixels, of which there is one place more.
         start = (_integers(uniform, side + 1 - patch % 2) - patch // 2).to(images.device)[:, None]
-        place = torch.arange(side, device=images.device)
-        within.append((place >= start) & (place < start + patch))
+        position = torch.arange(side, device=images.device)
+        within.append((position >= start) & (position < start + patch))
     down, across = within
     return images * ~(down[:, None, :, None] & across[:, None, None, :])
 

@@ -1,4 +1,4 @@
-"""The pictures behind ``--content demo`` and ``--style demo``: nothing is downloaded.
+"""The images of ``--content demo`` and ``--style demo``, without a download.
 
 The photographs are those that every scikit-image wheel from 0.22 to 0.26 carries; its folder is found without
 importing the package, which would take a second and needs SciPy.
@@ -26,17 +26,17 @@ _TRAIN = (
     "gravel.png",
 )
 # A face in soft focus and a still life with hard edges; nothing like either is trained on.
-_HELD_OUT = ("chelsea.png", "coffee.png")
+_VAL = ("chelsea.png", "coffee.png")
 
 
 def demo_content() -> list[Path]:
-    """The photographs to train on. Raises InputError where scikit-image is not installed or has none of them."""
+    """The photographs for training. Raises InputError where scikit-image is not installed or has none of them."""
     return _photographs(_TRAIN)
 
 
-def demo_held_out() -> list[Path]:
-    """Two colour photographs that ``demo_content`` does not have. Raises InputError as it does."""
-    return _photographs(_HELD_OUT)
+def demo_val() -> list[Path]:
+    """Two color photographs for validation, not in ``demo_content``. Raises InputError as it does."""
+    return _photographs(_VAL)
 
 
 def demo_style() -> Path:
@@ -55,7 +55,7 @@ def _photographs(names: tuple[str, ...]) -> list[Path]:
             "run 'pip install scikit-image' or give --content DIR"
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "data"
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if not found:
+    paths = [folder / name for name in names if (folder / name).is_file()]
+    if not paths:
         raise InputError(f"{folder}: this scikit-image has none of the demo photographs; give --content DIR")
-    return found
+    return paths

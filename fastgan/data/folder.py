@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from fastgan.data.images import PathLike, enlarge_to, list_images, read_image
-from fastgan.data.shards import Photo, ShardImage
+from fastgan.data.shards import ImagePath, ShardImage
 from fastgan.errors import InputError
 
 _log = logging.getLogger("fastgan")
 
-# What the random numbers are for: each purpose has a stream of its own under one seed.
+# Purposes of random numbers: each has a stream of its own under one seed.
 _ORDER, _CROP = 0, 1
 
 
@@ -27,11 +27,11 @@ class ImageFolder:
 
     Each is read as (H, W, 3) uint8 with its short side reduced to at most ``short_side`` pixels and enlarged to at
     least ``size``, so that a ``size`` x ``size`` crop always fits. Decoded pictures stay in memory until they fill
-    ``cache_bytes``; what comes later is decoded each time (dropping old ones would help nobody: an epoch visits
+    ``cache_bytes``; what comes later is decoded each time (evicting old ones would not help: an epoch visits
     every picture once). Safe to use from several threads.
 
-    A file that cannot be read is recorded in ``broken`` (path to reason) and told to ``on_broken(path, reason)``
-    once, in the thread that met it, or to the ``fastgan`` logger where no callback is given.
+    A file that cannot be read is recorded in ``broken`` (path to reason) and reported to ``on_broken(path, reason)``
+    once, in the thread that read it, or to the ``fastgan`` logger where no callback is given.
 
     Raises:
         InputError: the folder is missing or has no images; later, when more than the share ``max_broken`` of the
@@ -46,7 +46,7 @@ class ImageFolder:
         short_side: int = 384,
         max_broken: float = 0.5,
         cache_bytes: int = 1 << 30,
-        on_broken: Callable[[Photo, str], None] | None = None,
+        on_broken: Callable[[ImagePath, str], None] | None = None,
     ) -> None:
         if size < 1:
             raise ValueError(f"size must be at least 1 pixel, got {size}")
@@ -58,10 +58,10 @@ class ImageFolder:
             raise InputError("no images were given")
         self.size = size
         self.short_side = max(short_side, size)
-        self.broken: dict[Photo, str] = {}
+        self.broken: dict[ImagePath, str] = {}
         self._max_broken = max_broken
         self._on_broken = on_broken
-        self._room = cache_bytes
+        self._cache_left = cache_bytes
         self._cache: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
@@ -84,25 +84,25 @@ class ImageFolder:
             return None
         image.flags.writeable = False
         with self._lock:
-            if index not in self._cache and image.nbytes <= self._room:
+            if index not in self._cache and image.nbytes <= self._cache_left:
                 self._cache[index] = image
-                self._room -= image.nbytes
+                self._cache_left -= image.nbytes
         return image
 
-    def readable(self) -> Iterator[tuple[Photo, np.ndarray]]:
+    def readable(self) -> Iterator[tuple[ImagePath, np.ndarray]]:
         """Every picture that can be read, with its path, in order."""
         for index, path in enumerate(self.paths):
             image = self.get(index)
             if image is not None:
                 yield path, image
 
-    def move_to_worker(self, workers: int, on_broken: Callable[[Photo, str], None]) -> None:
-        """In a process forked to work for this folder: report there, and keep to a share of the memory."""
+    def move_to_worker(self, workers: int, on_broken: Callable[[ImagePath, str], None]) -> None:
+        """Prepare for use in a forked worker process: report to ``on_broken``, and cache a share of ``cache_bytes``."""
         self._on_broken = on_broken
-        self._room //= workers
+        self._cache_left //= workers
 
-    def note_broken(self, path: Photo, reason: str) -> None:
-        """Record that an image is broken, and tell it where that is news."""
+    def note_broken(self, path: ImagePath, reason: str) -> None:
+        """Record that an image is broken, and report it the first time."""
         with self._lock:
             if path in self.broken:
                 return
@@ -113,7 +113,7 @@ class ImageFolder:
             _log.warning("skipped a broken image: %s", reason)
 
     def stop_if_too_many(self) -> None:
-        """Raises InputError where more images are broken than may be."""
+        """Raise InputError if more images are broken than ``max_broken`` allows."""
         count, total = len(self.broken), len(self.paths)
         if count == total or count > self._max_broken * total:
             raise InputError(
@@ -122,7 +122,7 @@ class ImageFolder:
             )
 
 
-class Batches:
+class CropBatches:
     """Random square crops of an ``ImageFolder``, flipped left to right half of the time (``flip``).
 
     ``batch_at(step)`` depends on the folder's files, ``seed``, ``batch`` and ``step`` alone: not on which batches
@@ -159,9 +159,9 @@ class Batches:
         batch = torch.empty((self.batch, self.size, self.size, 3), dtype=torch.uint8)
         crops, planes = batch.numpy(), batch.permute(0, 3, 1, 2)
         for slot in range(self.batch):
-            place = step * self.batch + slot
-            image = self._image_at(place)
-            across, down, mirror = (int(value) for value in _random(self.seed, _CROP, place, 3))
+            index = step * self.batch + slot
+            image = self._image_at(index)
+            across, down, mirror = (int(value) for value in _random(self.seed, _CROP, index, 3))
             left = across % (image.shape[1] - self.size + 1)
             top = down % (image.shape[0] - self.size + 1)
             crops[slot] = image[top : top + self.size, left : left + self.size]
@@ -171,9 +171,9 @@ class Batches:
                 crop.copy_(crop.flip(3))
         return batch
 
-    def _image_at(self, place: int) -> np.ndarray:
+    def _image_at(self, index: int) -> np.ndarray:
         count = len(self.folder)
-        epoch, start = divmod(place, count)
+        epoch, start = divmod(index, count)
         order = self._order_of(epoch)
         for ahead in range(count):
             image = self.folder.get(int(order[(start + ahead) % count]))
@@ -182,12 +182,12 @@ class Batches:
         raise InputError(f"none of the {count} images can be read")
 
     def _order_of(self, epoch: int) -> np.ndarray:
-        kept = self._order  # read once: another thread may replace it
-        if kept is None or kept[0] != epoch:
+        cached = self._order  # read once: another thread may replace it
+        if cached is None or cached[0] != epoch:
             # Sorting raw bits, because NumPy keeps bit streams for ever but not what its shuffles make of them.
-            kept = epoch, np.argsort(_random(self.seed, _ORDER, epoch, len(self.folder)), kind="stable")
-            self._order = kept
-        return kept[1]
+            cached = epoch, np.argsort(_random(self.seed, _ORDER, epoch, len(self.folder)), kind="stable")
+            self._order = cached
+        return cached[1]
 
 
 def _random(seed: int, purpose: int, index: int, count: int) -> np.ndarray:

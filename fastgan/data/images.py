@@ -1,6 +1,6 @@
-"""Single pictures: found, read as RGB arrays whatever the file holds, resized, and written whole or not at all.
+"""Image files: listing, decoding to RGB arrays, resizing, and atomic writing.
 
-Everything here works on NumPy arrays of shape (H, W, 3), uint8, sRGB as stored (colour profiles are not applied).
+Everything here works on NumPy arrays of shape (H, W, 3), uint8, sRGB as stored (color profiles are not applied).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from PIL import Image
 
 from fastgan.data import jpeg
 from fastgan.data.resize import reduced_size, resized, scaled_size
-from fastgan.data.shards import SHARD_SUFFIX, Photo, ShardImage, index_shard, is_compressed_tar
+from fastgan.data.shards import SHARD_SUFFIX, ImagePath, ShardImage, index_shard, is_compressed_tar
 from fastgan.errors import InputError
-from fastgan.utils.files import write_whole
+from fastgan.utils.files import atomic_write
 
 # The file formats read and written. Others that Pillow knows stay out on purpose: EPS starts Ghostscript, for one.
 _FORMATS = {
@@ -64,7 +64,7 @@ PathLike = str | os.PathLike[str]
 def read_image(path: PathLike | ShardImage, *, reduce_to: int | None = None) -> np.ndarray:
     """Read one picture as (H, W, 3) uint8 RGB, upright.
 
-    EXIF orientation is applied, transparency is laid on white, grey, palette and CMYK pictures become RGB, and deeper
+    EXIF orientation is applied, transparency is laid on white, gray, palette and CMYK pictures become RGB, and deeper
     pictures are scaled (not clipped) to 8 bits. With ``reduce_to``, in pixels, the short side comes out at most that
     long; smaller pictures are left alone.
 
@@ -82,7 +82,7 @@ def read_image(path: PathLike | ShardImage, *, reduce_to: int | None = None) -> 
 def read_picture(path: PathLike | ShardImage) -> tuple[np.ndarray, np.ndarray | None]:
     """Read one picture at full size with its transparency: (H, W, 3) and (H, W) uint8, None where the file has none.
 
-    Colours are those stored, not laid on anything, except under fully transparent pixels: what lies there is
+    Colors are those stored, not laid on anything, except under fully transparent pixels: what lies there is
     arbitrary, so it is made white. Errors as ``read_image``.
     """
     rgb, alpha = _read(path, None)
@@ -126,14 +126,14 @@ def fit_short_side(image: np.ndarray, side: int) -> np.ndarray:
 
 
 @overload
-def list_images(path: PathLike, *, shards: Literal[True] = True) -> list[Photo]: ...
+def list_images(path: PathLike, *, shards: Literal[True] = True) -> list[ImagePath]: ...
 
 
 @overload
 def list_images(path: PathLike, *, shards: Literal[False]) -> list[Path]: ...
 
 
-def list_images(path: PathLike, *, shards: bool = True) -> list[Photo] | list[Path]:
+def list_images(path: PathLike, *, shards: bool = True) -> list[ImagePath] | list[Path]:
     """The images that ``path`` stands for: itself if it is a file, else all in the folder tree, sorted.
 
     In a folder, files count by their suffix (``IMAGE_SUFFIXES``, any case); hidden files and folders are skipped,
@@ -152,21 +152,21 @@ def list_images(path: PathLike, *, shards: bool = True) -> list[Photo] | list[Pa
     suffixes = " ".join(sorted(IMAGE_SUFFIXES))
     if stat.S_ISDIR(mode):
         files = list(_walk(root, set()))
-        found: list[Photo] = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        images: list[ImagePath] = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         if shards:
-            found += _in_shards(files, alone=not found)
-        if not found:
+            images += _in_shards(files, alone=not images)
+        if not images:
             raise InputError(f"{_name(root)}: the folder holds no images (looked for {suffixes})")
-        return sorted(found, key=lambda file: file.parts)
+        return sorted(images, key=lambda file: file.parts)
     is_shard = stat.S_ISREG(mode) and (root.suffix.lower() == SHARD_SUFFIX or is_compressed_tar(root))
     if not is_shard:
         return [root]
     if not shards:
         raise InputError(f"{_name(root)}: shards are for training; give pictures or a folder of them")
-    found = _in_shards([root], alone=True)
-    if not found:
+    images = _in_shards([root], alone=True)
+    if not images:
         raise InputError(f"{_name(root)}: the shard holds no images (looked for {suffixes})")
-    return sorted(found, key=lambda file: file.parts)
+    return sorted(images, key=lambda file: file.parts)
 
 
 def write_image(image: np.ndarray, path: PathLike, *, alpha: np.ndarray | None = None) -> None:
@@ -203,7 +203,7 @@ def write_image(image: np.ndarray, path: PathLike, *, alpha: np.ndarray | None =
     except (OSError, ValueError) as error:
         size = f"{picture.width} x {picture.height}"
         raise InputError(f"{_name(target)}: a picture of {size} px cannot be written as {kind} ({error})") from None
-    write_whole(target, lambda file: file.write(encoded.getbuffer()), durable=False)
+    atomic_write(target, lambda file: file.write(encoded.getbuffer()), durable=False)
 
 
 def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
@@ -225,22 +225,22 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
             yield Path(entry.path)
 
 
-def _in_shards(files: list[Path], *, alone: bool) -> list[Photo]:
+def _in_shards(files: list[Path], *, alone: bool) -> list[ImagePath]:
     """The images of the shards among ``files``. Compressed ones are refused beside these, or where ``alone``."""
-    found: list[Photo] = []
+    images: list[ImagePath] = []
     for shard in files:
         if shard.suffix.lower() != SHARD_SUFFIX:
             continue
         try:
-            found += index_shard(shard, IMAGE_SUFFIXES)
+            images += index_shard(shard, IMAGE_SUFFIXES)
         except OSError as error:
             raise InputError(f"{_name(shard)}: the shard cannot be read: {_reason(error, 'it is gone')}") from None
         except ValueError as error:
             raise InputError(f"{_name(shard)}: {error}") from None
     compressed = next(filter(is_compressed_tar, files), None)
-    if compressed is not None and (found or alone):
+    if compressed is not None and (images or alone):
         raise InputError(f"{_name(compressed)}: the shard is compressed; shards must be uncompressed tar archives")
-    return found
+    return images
 
 
 def _read_jpeg(path: PathLike | ShardImage, reduce_to: int | None) -> np.ndarray | None:
@@ -269,8 +269,8 @@ def _read(path: PathLike | ShardImage, reduce_to: int | None) -> tuple[Image.Ima
             _check_size(image.size, name)
             if reduce_to is not None:
                 # The JPEG decoder can halve for free; twice the wanted size leaves the fine work to the good filter.
-                wanted = reduced_size(image.size, reduce_to)
-                image.draft(None, (2 * wanted[0], 2 * wanted[1]))
+                target = reduced_size(image.size, reduce_to)
+                image.draft(None, (2 * target[0], 2 * target[1]))
             image.load()
             # Read after loading: some formats turn the picture themselves while they load, and drop the tag.
             turn = _TRANSPOSE.get(_orientation(image))
@@ -351,7 +351,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The colours as an RGB image and the opacity as an L image, or None."""
+    """The colors as an RGB image and the opacity as an L image, or None."""
     if image.mode == "I" or image.mode == "F" or image.mode.startswith("I;16"):
         return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB"), None
     if image.has_transparency_data:
@@ -389,7 +389,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _name(path: Photo) -> str:
+def _name(path: ImagePath) -> str:
     """The path as one printable line, whatever bytes the file's name has."""
     text = str(path)
     return text if text.isprintable() else repr(text)

@@ -1,4 +1,4 @@
-"""Reading ahead: the batches of one step after the other, made by a thread or by worker processes."""
+"""Prefetching: batches of consecutive steps, prepared by a thread or by worker processes."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fastgan.data.folder import Batches
-from fastgan.data.shards import Photo
+from fastgan.data.folder import CropBatches
+from fastgan.data.shards import ImagePath
 from fastgan.errors import FastganError, InputError, first_line
 
 MAX_WORKERS = 16
-#: Each worker makes this many batches at least before it waits for the training to take one.
-_AHEAD = 2
+#: Minimum number of batches that each worker prepares ahead of the training.
+_MIN_DEPTH = 2
 _SHARED_MEMORY = Path("/dev/shm")
-#: Seconds that workers get to finish a batch.
-_PATIENCE = 4.0
-_TOLD_TO_STOP = (signal.SIGINT, signal.SIGTERM)
+#: Seconds that workers have to finish a batch.
+_JOIN_TIMEOUT = 4.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class LoaderError(FastganError):
-    """A worker process is gone."""
+    """A worker process has died."""
 
 
-class HasBatches(Protocol):
-    """What is read ahead of: batches by their step."""
+class BatchSource(Protocol):
+    """Source of batches, addressed by step."""
 
     def batch_at(self, step: int) -> torch.Tensor: ...
 
 
 def default_workers(device: torch.device) -> int:
-    """Processes that decode: on a GPU one for each core but one, at most 16; on CPU 0, a thread.
+    """Default number of decoding processes: for a GPU the cores less one, at most 16; for a CPU 0, that is a thread.
 
-    Training on a CPU takes seconds for what is decoded in milliseconds, and has a better use for its cores.
+    A training step on a CPU takes seconds and decoding its batch milliseconds, so all cores are left to training.
     """
     if device.type == "cpu":
         return 0
@@ -52,60 +52,59 @@ def default_workers(device: torch.device) -> int:
     return min(MAX_WORKERS, cores - 1)
 
 
-def iterate(
-    batches: HasBatches, start_step: int = 0, *, prefetch: int = 2, workers: int = 0, pin: bool = False
+def prefetch(
+    batches: BatchSource, start_step: int = 0, *, depth: int = 2, workers: int = 0, pin: bool = False
 ) -> Generator[torch.Tensor, None, None]:
     """Yield ``batches.batch_at(start_step)``, the next step's batch, and so on without end.
 
-    ``prefetch`` batches are prepared ahead by one background thread, started at the first ``next``; 0 prepares each
-    when it is asked for. With ``workers``, that many processes prepare them, each two at least ahead; ``batches``
-    must be a ``Batches`` then. The batches are the same. An error met ahead is raised at the step it belongs to.
-    Closing the generator (``close()``, or ``with contextlib.closing(...)``) ends thread and processes. With ``pin``
-    the batches lie in page-locked memory, from which a GPU copies while it computes.
+    One background thread, started by the first ``next``, prepares ``depth`` batches ahead; 0 prepares each on demand.
+    With ``workers``, that many processes prepare them, each at least two ahead; ``batches`` must then be
+    ``CropBatches``. The batches are the same either way. An error is raised at the step of its batch. Closing the
+    generator (``close()``, or ``with contextlib.closing(...)``) ends thread and processes. With ``pin`` the batches are
+    in page-locked memory, which a GPU copies while it computes.
 
     Raises:
         LoaderError: later, when a worker process has died.
     """
-    if prefetch < 0:
-        raise ValueError(f"prefetch must not be negative, got {prefetch}")
+    if depth < 0:
+        raise ValueError(f"depth must not be negative, got {depth}")
     if workers < 0:
         raise ValueError(f"workers must not be negative, got {workers}")
     if workers == 0:
-        return _ahead(batches.batch_at, lambda: None, start_step, prefetch, pin)
-    if not isinstance(batches, Batches):
-        raise ValueError(f"workers need a Batches, got {type(batches).__name__}")
-    processes = _Processes(batches, start_step, workers, ahead=max(_AHEAD, -(-prefetch // workers)))
-    # A thread takes from the processes, whatever prefetch is: it waits in the training's place.
-    return _ahead(processes.batch_at, processes.close, start_step, max(1, prefetch), pin)
+        return _prefetch_with_thread(batches.batch_at, lambda: None, start_step, depth, pin)
+    if not isinstance(batches, CropBatches):
+        raise ValueError(f"workers need CropBatches, got {type(batches).__name__}")
+    processes = _WorkerPool(batches, start_step, workers, prefetch_factor=max(_MIN_DEPTH, -(-depth // workers)))
+    # A thread receives from the processes even for depth 0, so that the training does not wait for them.
+    return _prefetch_with_thread(processes.batch_at, processes.close, start_step, max(1, depth), pin)
 
 
-def _ahead(
-    batch_at: Callable[[int], torch.Tensor], close: Callable[[], None], step: int, prefetch: int, pin: bool
+def _prefetch_with_thread(
+    batch_at: Callable[[int], torch.Tensor], close: Callable[[], None], step: int, depth: int, pin: bool
 ) -> Generator[torch.Tensor, None, None]:
     def fetch(step: int) -> torch.Tensor:
         batch = batch_at(step)
         return batch.pin_memory() if pin else batch
 
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fastgan-data") if prefetch else None
-    waiting: deque[Future[torch.Tensor]] = deque()
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fastgan-data") if depth else None
+    pending: deque[Future[torch.Tensor]] = deque()
     try:
         while True:
             if pool is None:
                 yield fetch(step)
                 step += 1
                 continue
-            while len(waiting) < prefetch:
-                waiting.append(pool.submit(fetch, step))
+            while len(pending) < depth:
+                pending.append(pool.submit(fetch, step))
                 step += 1
             try:
-                result = waiting.popleft().result()
+                result = pending.popleft().result()
             except RuntimeError as problem:
-                # A program that has a DataLoader of its own in its main thread has torch's handler of SIGCHLD, which
-                # raises wherever that thread is.
+                # If the program itself uses a DataLoader, torch's SIGCHLD handler raises wherever the main thread is.
                 if "DataLoader worker" not in str(problem):
                     raise
-                raise _gone(first_line(problem)) from None
-            waiting.append(pool.submit(fetch, step))
+                raise _worker_error(first_line(problem)) from None
+            pending.append(pool.submit(fetch, step))
             step += 1
             yield result
     finally:
@@ -114,83 +113,83 @@ def _ahead(
         close()
 
 
-def _gone(reason: str) -> LoaderError:
+def _worker_error(reason: str) -> LoaderError:
     return LoaderError(
         f"a process that reads photographs failed ({reason}); memory may be short: "
         "try fewer data.workers, or 0 for none"
     )
 
 
-#: What a worker hands over of a step: the batch or why there is none, and the images that it found broken.
-_Made = tuple[torch.Tensor | Any, str | None, list[tuple[Photo, str]]]
+#: The result of a worker for a step: the batch or the error, and the broken images found.
+_WorkerResult = tuple[torch.Tensor | Any, str | None, list[tuple[ImagePath, str]]]
 
 
-class _Processes:
-    """The batches of consecutive steps, asked for in order and by one thread, from a ``DataLoader``'s processes.
+class _WorkerPool:
+    """Batches of consecutive steps, requested in order by one thread, from the processes of a ``DataLoader``.
 
-    They start at the first ``batch_at``, from a thread, while whoever waits for the first batch does
-    nothing that a fork could cut in two. In that thread torch also leaves the process's signal handlers alone, and a
-    dead worker is found by asking for its batch.
+    The processes are forked at the first ``batch_at``, from a thread, while the caller waits: nothing else is in
+    progress that a fork could interrupt. In that thread torch does not touch the signal handlers of the process; a
+    dead worker is detected when its batch is requested.
     """
 
-    def __init__(self, batches: Batches, start_step: int, workers: int, *, ahead: int) -> None:
+    def __init__(self, batches: CropBatches, start_step: int, workers: int, *, prefetch_factor: int) -> None:
         self._batches = batches
         self._start_step = start_step
         self._workers = workers
-        self._per_worker = ahead
-        self._made: Iterator[_Made] | None = None
+        self._prefetch_factor = prefetch_factor
+        self._results: Iterator[_WorkerResult] | None = None
         self._lifeline: int | None = None
-        self._refused = ""
+        self._start_error = ""
 
     def _try_to_start(self) -> None:
-        # What ends a training may reach its whole group of processes; it saves first, and then ends its workers. They
-        # are born with both signals blocked, so there is no moment at which they can be hit.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD_TO_STOP)
+        # A signal may reach the whole process group; the trainer saves first and then ends its workers. Workers are
+        # forked with both signals blocked, so that these can never kill them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         try:
             self._start()
-        except Exception as problem:  # OSError, or AssertionError in a process that may have none of its own
-            self._refused = first_line(problem) or type(problem).__name__
+        except Exception as problem:  # OSError, or AssertionError in a daemonic process, which may not have children
+            self._start_error = first_line(problem) or type(problem).__name__
 
     def _start(self) -> None:
-        ended, self._lifeline = os.pipe()
-        most = self._workers * self._per_worker + 2
-        shared = _has_room(3 * self._batches.size**2 * self._batches.batch * most)
+        hangup, self._lifeline = os.pipe()
+        buffered = self._workers * self._prefetch_factor + 2
+        shared = _fits_shared_memory(3 * self._batches.size**2 * self._batches.batch * buffered)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than cores
                 loader = DataLoader(
-                    _Steps(self._batches, self._workers, shared=shared),
+                    _StepDataset(self._batches, self._workers, shared=shared),
                     batch_size=None,
-                    sampler=_From(self._start_step),
+                    sampler=_CountFrom(self._start_step),
                     num_workers=self._workers,
-                    prefetch_factor=self._per_worker,
-                    worker_init_fn=functools.partial(_start_worker, ended, self._lifeline),
+                    prefetch_factor=self._prefetch_factor,
+                    worker_init_fn=functools.partial(_start_worker, hangup, self._lifeline),
                     # torch would draw a seed from its global generator; nothing here draws from either.
                     generator=torch.Generator(),
                     multiprocessing_context="fork",
                 )
-                self._made = iter(loader)
+                self._results = iter(loader)
         finally:
-            os.close(ended)
-            # Before what multiprocessing and torch have at exit: they send SIGTERM and wait.
-            atexit.register(self._let_go)
+            os.close(hangup)
+            # Runs before the exit handlers of multiprocessing and torch, which send SIGTERM and wait.
+            atexit.register(self._release_workers)
 
     def batch_at(self, step: int) -> torch.Tensor:
-        """The next batch; it is that of ``step`` where steps are asked for in order."""
-        if self._made is None and not self._refused:
-            # In a thread for this alone: the pool's would wait for itself in the processes that are forked from it.
-            starting = threading.Thread(target=self._try_to_start)
-            starting.start()
-            starting.join()
-        if self._made is None:
-            raise LoaderError(f"no processes to read photographs ({self._refused}); data.workers=0 takes none")
+        """The next batch, which is that of ``step`` if steps are requested in order."""
+        if self._results is None and not self._start_error:
+            # In a separate thread: forked from the pool's thread, the processes would wait for that thread at exit.
+            starter = threading.Thread(target=self._try_to_start)
+            starter.start()
+            starter.join()
+        if self._results is None:
+            raise LoaderError(f"no processes to read photographs ({self._start_error}); data.workers=0 takes none")
         reason = ""
         try:
-            batch, error, broken = next(self._made)
-        except (RuntimeError, OSError, EOFError) as problem:  # it may be gone in the middle of handing over
+            batch, error, broken = next(self._results)
+        except (RuntimeError, OSError, EOFError) as problem:  # the worker may die while it sends
             reason = first_line(problem)
         if reason:  # raised out here, or the error would keep the other workers alive
-            raise _gone(reason)
+            raise _worker_error(reason)
         for path, why in broken:
             self._batches.folder.note_broken(path, why)
         if broken or error:
@@ -200,77 +199,77 @@ class _Processes:
         return batch if isinstance(batch, torch.Tensor) else torch.from_numpy(batch)
 
     def close(self) -> None:
-        """End the processes; they finish the batch that they are at, if that takes less than seconds."""
+        """End the processes, which may finish their current batch within ``_JOIN_TIMEOUT`` seconds."""
         if self._lifeline is None:  # never started, or at exit, where no thread can be started
-            self._made = None
+            self._results = None
             return
-        # torch would wait 10 s for each that is stuck.
-        timer = threading.Timer(_PATIENCE, self._let_go)
+        # torch would wait 10 s for each stuck process.
+        timer = threading.Timer(_JOIN_TIMEOUT, self._release_workers)
         timer.daemon = True
         timer.start()
-        self._made = None  # the last reference: torch stops and joins them
+        self._results = None  # the last reference: torch stops and joins them
         timer.cancel()
-        self._let_go()
+        self._release_workers()
 
-    def _let_go(self) -> None:
-        atexit.unregister(self._let_go)
+    def _release_workers(self) -> None:
+        atexit.unregister(self._release_workers)
         lifeline, self._lifeline = self._lifeline, None
         if lifeline is not None:
-            # A byte for each: what has been forked since may hold a copy of this end, so closing it is not enough.
+            # One byte for each: processes forked since may hold a copy of this end, so closing it is not enough.
             with contextlib.suppress(OSError):  # all are gone
                 os.write(lifeline, bytes(self._workers))
             os.close(lifeline)
 
 
-class _From(Sampler[int]):
-    """Numbers from ``first`` on without end."""
+class _CountFrom(Sampler[int]):
+    """Numbers from ``start`` on without end."""
 
-    def __init__(self, first: int) -> None:
-        self.first = first
+    def __init__(self, start: int) -> None:
+        self.start = start
 
     def __iter__(self) -> Iterator[int]:
-        step = self.first
+        step = self.start
         while True:
             yield step
             step += 1
 
 
-class _Steps(Dataset[_Made]):
-    """In a worker: batches by step, and with each the broken images that this worker has met since the last."""
+class _StepDataset(Dataset[_WorkerResult]):
+    """In a worker: batches by step, each with the broken images found since the last one."""
 
-    def __init__(self, batches: Batches, workers: int, *, shared: bool) -> None:
+    def __init__(self, batches: CropBatches, workers: int, *, shared: bool) -> None:
         self.batches = batches
         self.workers = workers
         self.shared = shared
-        self._broken: list[tuple[Photo, str]] | None = None
+        self._broken: list[tuple[ImagePath, str]] | None = None
 
-    def __getitem__(self, step: int) -> _Made:
+    def __getitem__(self, step: int) -> _WorkerResult:
         if self._broken is None:
             self._broken = []
-            self.batches.folder.move_to_worker(self.workers, lambda *found: self._broken.append(found))  # type: ignore[union-attr]
+            self.batches.folder.move_to_worker(self.workers, lambda *image: self._broken.append(image))  # type: ignore[union-attr]
         batch, error = None, None
         try:
             batch = self.batches.batch_at(step)
         except InputError as problem:
             error = str(problem)
-        told, self._broken[:] = list(self._broken), []
-        return batch if batch is None or self.shared else batch.numpy(), error, told
+        broken, self._broken[:] = list(self._broken), []
+        return batch if batch is None or self.shared else batch.numpy(), error, broken
 
 
-def _start_worker(ended: int, lifeline: int, _: int) -> None:
-    for number in _TOLD_TO_STOP:
+def _start_worker(hangup: int, lifeline: int, _: int) -> None:
+    for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # in the place of torch's handler, which exits
     os.close(lifeline)  # the trainer alone holds that end
-    threading.Thread(target=_live_while, args=(ended,), daemon=True).start()
+    threading.Thread(target=_exit_on_hangup, args=(hangup,), daemon=True).start()
 
 
-def _live_while(ended: int) -> None:
-    """Exit once the trainer says so by a byte, or is gone, however it went, and nobody holds the pipe's other end."""
-    os.read(ended, 1)
+def _exit_on_hangup(hangup: int) -> None:
+    """Exit when the trainer sends a byte, or when it is gone and the other end of the pipe is closed."""
+    os.read(hangup, 1)
     os._exit(0)
 
 
-def _has_room(size: int) -> bool:
+def _fits_shared_memory(size: int) -> bool:
     """Whether shared memory holds batches of ``size`` bytes; in containers it may be small, and using more kills."""
     try:
         free = os.statvfs(_SHARED_MEMORY)

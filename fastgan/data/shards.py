@@ -1,7 +1,7 @@
-"""Pictures in tar archives, WebDataset's layout: the headers are read once, then any picture at any time.
+"""Images in tar archives (WebDataset's layout), with random access: headers are indexed once.
 
-Nothing is extracted and nothing is streamed: a picture is known by where its bytes lie, so that a batch stays a
-function of (seed, step) alone.
+Nothing is extracted or streamed: an image is addressed by its byte range, so that a batch stays a function of
+(seed, step) alone.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class ShardImage:
         return bytes(content)
 
 
-#: Where a picture lies: in a file of its own or in a shard.
-Photo = Path | ShardImage
+#: Location of an image: a file or a member of a shard.
+ImagePath = Path | ShardImage
 
 
 def is_compressed_tar(path: Path) -> bool:
@@ -83,7 +83,7 @@ def index_shard(path: Path, suffixes: Set[str]) -> list[ShardImage]:
         OSError: the file cannot be read.
         ValueError: it is compressed, not a tar archive, damaged or cut short; the message says which.
     """
-    found: dict[str, ShardImage] = {}
+    images: dict[str, ShardImage] = {}
     with open(path, "rb") as file:
         prefix = file.read(8)
         for magic, kind in _MAGIC.items():
@@ -91,18 +91,18 @@ def index_shard(path: Path, suffixes: Set[str]) -> list[ShardImage]:
                 raise ValueError(f"the shard is compressed ({kind}); shards must be uncompressed tar archives")
         end = file.seek(0, os.SEEK_END)
         file.seek(0)
-        place = 0
+        position = 0
         try:
             with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
                 while (member := tar.next()) is not None:
                     # A negative size would lead back to where the walk has been, for ever in some Pythons.
-                    if member.size < 0 or not place < tar.offset <= end:
+                    if member.size < 0 or not position < tar.offset <= end:
                         raise ValueError("a member reaches beyond the archive")
-                    place = tar.offset
+                    position = tar.offset
                     name = _picture_name(member, suffixes)
                     if name:
-                        found[name] = ShardImage(path, name, member.offset_data, member.size)
-                place = tar.offset
+                        images[name] = ShardImage(path, name, member.offset_data, member.size)
+                position = tar.offset
         except OSError:
             raise
         except Exception as error:
@@ -110,13 +110,13 @@ def index_shard(path: Path, suffixes: Set[str]) -> list[ShardImage]:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"not a tar archive, or damaged or cut short ({reason})") from None
         # tarfile takes a broken header, or the end of the file, for the end of the archive.
-        file.seek(place)
+        file.seek(position)
         if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise ValueError(f"the tar archive is damaged or cut short (no header and no end mark at byte {place})")
+            raise ValueError(f"the tar archive is damaged or cut short (no header and no end mark at byte {position})")
         while rest := file.read(_CHUNK):
             if rest.count(0) != len(rest):
                 raise ValueError("the tar archive is damaged, or several in one file (data behind its end mark)")
-    return list(found.values())
+    return list(images.values())
 
 
 def _picture_name(member: tarfile.TarInfo, suffixes: Set[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Holding photographs out of training, to measure on what the network has never seen."""
+"""Split of photographs into training and validation sets."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastgan.data.shards import Photo
+from fastgan.data.shards import ImagePath
 
 
 class Split(NamedTuple):
-    """Photographs to train on, photographs to measure on, and whether they are the same ones (``shared``)."""
+    """Photographs for training and for validation, and whether the two overlap (``shared``)."""
 
-    train: Sequence[Photo]
-    held: Sequence[Photo]
+    train: Sequence[ImagePath]
+    val: Sequence[ImagePath]
     shared: bool
 
 
-def hold_out(
-    paths: Sequence[Photo],
+def split_train_val(
+    paths: Sequence[ImagePath],
     *,
     seed: int = 0,
     fraction: float = 0.1,
     at_most: int = 8,
-    usable: Callable[[Photo], bool] | None = None,
+    usable: Callable[[ImagePath], bool] | None = None,
 ) -> Split:
-    """Choose ``ceil(fraction * n)`` of the n photographs, but no more than ``at_most``, to be held out of training.
+    """Hold out ``ceil(fraction * n)`` of the n photographs, at most ``at_most``, for validation.
 
     The choice depends on the order of ``paths``, on ``seed`` and on ``usable`` alone; both lists keep the given
-    order. ``usable`` (for instance ``is_readable``) is asked about the candidates only, so that a broken file does
-    not become a measure; those refused stay among the photographs to train on, where they are reported.
+    order. ``usable`` (for instance ``is_readable``) is called for candidates only, so that no broken file is
+    used for validation; rejected candidates stay in ``train``, where they are reported.
 
-    With fewer than four photographs, or none that is usable, nothing is held out: ``held`` then has the first
-    ``at_most`` photographs of ``train`` and ``shared`` is True, so that what is measured on them is not mistaken for
-    quality on unseen photographs.
+    With fewer than four photographs, or none that is usable, nothing is held out: ``val`` then has the first
+    ``at_most`` photographs of ``train`` and ``shared`` is True, so that results on them are not mistaken for quality
+    on unseen photographs.
 
     Raises:
         ValueError: ``fraction`` is not in [0, 1) or ``at_most`` is below 1.
@@ -43,15 +43,15 @@ def hold_out(
     if not 0 <= fraction < 1 or at_most < 1:
         raise ValueError(f"fraction must be in [0, 1) and at_most 1 or more, got {fraction} and {at_most}")
     everything = list(paths)
-    wanted = min(at_most, math.ceil(fraction * len(everything))) if len(everything) >= 4 else 0
+    count = min(at_most, math.ceil(fraction * len(everything))) if len(everything) >= 4 else 0
     order = np.argsort(np.random.Philox(np.random.SeedSequence(seed)).random_raw(len(everything)), kind="stable")
-    chosen: set[int] = set()
+    val_indices: set[int] = set()
     for candidate in order:
-        if len(chosen) == wanted:
+        if len(val_indices) == count:
             break
         if usable is None or usable(everything[candidate]):
-            chosen.add(int(candidate))
-    if not chosen:
+            val_indices.add(int(candidate))
+    if not val_indices:
         return Split(everything, everything[:at_most], True)
-    train = [path for index, path in enumerate(everything) if index not in chosen]
-    return Split(train, [everything[index] for index in sorted(chosen)], False)
+    train = [path for index, path in enumerate(everything) if index not in val_indices]
+    return Split(train, [everything[index] for index in sorted(val_indices)], False)

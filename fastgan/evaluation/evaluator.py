@@ -14,7 +14,7 @@ from fastgan import ops
 from fastgan.data.tensors import image_to_tensor
 from fastgan.errors import InputError
 from fastgan.inference.stylizer import Stylizer
-from fastgan.metrics import PSNR, SSIM, ContentDistance, KernelDistance, Spread, StyleDistance, pooled_features
+from fastgan.metrics import KID, PSNR, SSIM, ContentDistance, Diversity, StyleDistance, pooled_features
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 
 CONTENT_LAYER = "relu4_1"
@@ -133,7 +133,7 @@ class NoiseEvaluator:
         self.encoder = encoder
         pooled, self.grams = self._features(ops.from_pixels(photographs))
         try:
-            self._distance, self._spread = KernelDistance(pooled), Spread(pooled)
+            self._distance, self._spread = KID(pooled), Diversity(pooled)
         except ValueError as error:
             raise InputError(f"--content: these photographs cannot be compared with ({error})") from None
 

@@ -22,7 +22,7 @@ def comparison_sheet(pairs: Pairs, stylizer: Stylizer) -> np.ndarray:
     """A row a pair (content, style): content, style and result side by side."""
     rows = []
     for content, style in pairs[:_ROWS]:
-        result = stylizer(content, style=style if stylizer.fuses else None)
+        result = stylizer(content, style=style if stylizer.takes_any_style else None)
         rows.append(_row([content, style, result]))
     return _stack(rows)
 

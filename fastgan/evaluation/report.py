@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from fastgan.evaluation.evaluator import TITLES
-from fastgan.utils.files import write_text, write_whole
+from fastgan.utils.files import atomic_write, write_text
 from fastgan.utils.html import STYLE
 
 #: File of a plot: its title and the curves in it, each a name of ``metrics.jsonl``; what a run does not have is left
@@ -78,7 +78,7 @@ def _write_plots(folder: Path, lines: list[dict[str, Any]], report: dict[str, An
         path = folder / f"{name}.png"
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png")
-        write_whole(path, lambda file, drawn=drawn: file.write(drawn.getvalue()))  # type: ignore[misc]
+        atomic_write(path, lambda file, drawn=drawn: file.write(drawn.getvalue()))  # type: ignore[misc]
         written.append(path)
     return written
 

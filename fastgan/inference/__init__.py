@@ -1,4 +1,4 @@
-"""Trained models in use: load one, stylize with it, sample from it."""
+"""Inference: load a trained model, stylize with it, sample from it."""
 
 from fastgan.inference.model_files import load
 from fastgan.inference.sampler import Sampler

@@ -18,7 +18,7 @@ from fastgan.inference.stylizer import Stylizer
 from fastgan.models import GENERATORS, VGGEncoder
 from fastgan.models.registry import spec_of
 from fastgan.precision import select_device, select_dtype
-from fastgan.utils.files import write_text, write_whole
+from fastgan.utils.files import atomic_write, write_text
 
 FORMAT = 1
 
@@ -29,7 +29,7 @@ def save_model(folder: Path, generator: nn.Module, extra: dict[str, Any]) -> Non
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
-    write_whole(folder / "generator.safetensors", lambda file: file.write(save(tensors)))
+    atomic_write(folder / "generator.safetensors", lambda file: file.write(save(tensors)))
     description = {"format": FORMAT, "model": spec_of(generator).name, "generator": generator.config, **extra}
     write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")
 

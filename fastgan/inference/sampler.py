@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan import ops
-from fastgan.precision import autocast, place
+from fastgan.precision import autocast, to_device
 
 
 class Sampler:
@@ -24,7 +24,7 @@ class Sampler:
 
     def __init__(self, generator: nn.Module, device: torch.device, dtype: torch.dtype, features: str = "vgg19") -> None:
         self.features = features
-        self.generator: Any = place(generator, device).eval()
+        self.generator: Any = to_device(generator, device).eval()
         self.device = device
         self.dtype = dtype
 
@@ -48,10 +48,10 @@ class Sampler:
         """
         if steps < 2:
             raise ValueError(f"steps must be at least 2, got {steps}")
-        first, last = self.noise(2, seed=seed)
-        angle = torch.acos(torch.dot(first / first.norm(), last / last.norm()).clamp(-1, 1)).item()
-        ways = torch.linspace(0, 1, steps)[:, None]
-        z = (torch.sin((1 - ways) * angle) * first + torch.sin(ways * angle) * last) / math.sin(angle)
+        start, end = self.noise(2, seed=seed)
+        angle = torch.acos(torch.dot(start / start.norm(), end / end.norm()).clamp(-1, 1)).item()
+        shares = torch.linspace(0, 1, steps)[:, None]
+        z = (torch.sin((1 - shares) * angle) * start + torch.sin(shares * angle) * end) / math.sin(angle)
         return ops.to_pixels(self.run(z)).cpu().numpy()
 
     @torch.inference_mode()

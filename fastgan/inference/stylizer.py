@@ -1,4 +1,4 @@
-"""Trained models at work on pictures: ``fastgan.load(path)(image)``."""
+"""Inference of trained models on images: ``fastgan.load(path)(image)``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fastgan.data import MIN_SIDE, enlarge_to, from_pil, reduce_short_side
 from fastgan.data.tensors import image_to_tensor
 from fastgan.models import VGGEncoder
 from fastgan.models.fusion import Window
-from fastgan.models.layers import HoldsMoments
+from fastgan.models.layers import MomentRecorder
 from fastgan.models.registry import spec_of
 from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE, style_code
-from fastgan.precision import autocast, place
+from fastgan.precision import autocast, to_device
 
 _ONE_STYLE = "this model holds the one style that it was trained on; train with --model fusion for any"
 _Picture = TypeVar("_Picture", Image.Image, np.ndarray, Tensor)
@@ -47,7 +47,7 @@ class Stylizer:
         encoder: VGGEncoder | None = None,
         styles: Callable[[], Sequence[np.ndarray]] | None = None,
     ) -> None:
-        self.generator: Any = place(generator, device).eval()
+        self.generator: Any = to_device(generator, device).eval()
         self.device = device
         self.dtype = dtype
         self.features = features
@@ -56,13 +56,13 @@ class Stylizer:
         self._code: Tensor | None = None
 
     @property
-    def fuses(self) -> bool:
+    def takes_any_style(self) -> bool:
         """True for a model that takes any style; others hold the one that they were trained on."""
         return spec_of(self.generator).arbitrary_style
 
     @property
     def min_side(self) -> int:
-        """The least side of a picture, pixels."""
+        """The smallest side of a picture, in pixels."""
         return max(MIN_SIDE, getattr(self.generator, "min_side", 0))
 
     @property
@@ -73,14 +73,14 @@ class Stylizer:
     @property
     def _border(self) -> int:
         # So that every tile meets the network's strides where the whole picture would.
-        return -(-self.generator.reach // self._stride) * self._stride
+        return -(-self.generator.receptive_radius // self._stride) * self._stride
 
     @property
     def _stride(self) -> int:
         return self.generator.stride
 
     def code(self, style: Image.Image | np.ndarray | Tensor) -> Tensor:
-        """What the model fuses in for a style: take it once for many pictures of one style.
+        """Encode a style, once for many pictures.
 
         Args:
             style: PIL, NumPy (H, W, 3) uint8, or a float tensor (1, 3, H, W) or (3, H, W) in [0, 1]. Reduced to a
@@ -90,7 +90,7 @@ class Stylizer:
             ValueError: the model holds one style and takes no other.
             TypeError: another kind of image.
         """
-        if not self.fuses or self.encoder is None:
+        if not self.takes_any_style or self.encoder is None:
             raise ValueError(_ONE_STYLE)
         if isinstance(style, Image.Image):
             style = from_pil(style)
@@ -118,14 +118,14 @@ class Stylizer:
         code: Tensor | None = None,
         tile: int | None = None,
     ) -> _Picture:
-        """Stylise one picture, or a batch of tensors.
+        """Stylize one picture, or a batch of tensors.
 
         Args:
             image: PIL (any mode, used as RGB), NumPy (H, W, 3) uint8 or uint16, or a float tensor (N, 3, H, W) or
                 (3, H, W) in [0, 1].
-            strength: 0 is the picture, 1 the full style; a number or, for a batch, (N,). A model that fuses features
-                makes the way between (SPEC S6); one of a fixed style blends the two pictures.
-            style: for a model that fuses features, another than the first of its training; as ``code()`` takes it.
+            strength: 0 is the picture, 1 the full style; a number or, for a batch, (N,). Arbitrary-style models
+                interpolate in feature space (SPEC S6); single-style models blend pixels.
+            style: for arbitrary-style models, in place of the first style of their training; as ``code()`` accepts it.
             code: what ``code()`` gave for that style, instead of it.
             tile: at most this many pixels a side go through the network at once, ``min_tile`` or more; the moments of
                 the norms are taken from the whole picture reduced to that size, so that tiles meet without seams. None:
@@ -144,7 +144,7 @@ class Stylizer:
             raise ValueError(f"strength must be between 0 and 1, got {strength}")
         if style is not None:
             code = self.code(style)
-        elif code is not None and not self.fuses:
+        elif code is not None and not self.takes_any_style:
             raise ValueError(_ONE_STYLE)
         if tile is not None and tile < self.min_tile:
             raise ValueError(f"tile must be at least {self.min_tile} px for this network, got {tile}")
@@ -158,7 +158,7 @@ class Stylizer:
                     f"a tensor must be floating (N, 3, H, W) or (3, H, W), got {image.dtype} {tuple(image.shape)}"
                 )
             batch = image if image.ndim == 4 else image[None]
-            if not self.fuses and not any(values):
+            if not self.takes_any_style and not any(values):
                 return image.clone()  # to the bit, which the way to [-1, 1] and back is not
             out = (self.run(batch * 2 - 1, strength, tile, code) + 1) / 2
             return out.to(image.device, image.dtype).reshape(image.shape)  # type: ignore[return-value]
@@ -183,26 +183,26 @@ class Stylizer:
             size = f"{x.shape[-1]} x {x.shape[-2]}"
             raise ValueError(f"a picture must have at least {self.min_side} px a side, got {size}")
         x = x.to(self.device, torch.float32)
-        each = torch.as_tensor(strength, dtype=torch.float32, device=self.device).expand(x.shape[0])
-        if self.fuses:
+        strengths = torch.as_tensor(strength, dtype=torch.float32, device=self.device).expand(x.shape[0])
+        if self.takes_any_style:
             if code is None:
                 if self._code is None:
                     if self._styles is None:
                         raise ValueError("this model takes any style and knows none: give style or code")
                     self._code = self.code(self._styles()[0])
                 code = self._code
-        elif not each.any():
+        elif not strengths.any():
             return x
         if tile is not None and max(x.shape[-2:]) > tile:
             one = x.shape[0] != 1 and code is not None and code.shape[0] == x.shape[0]
             codes = code.split(1) if one and code is not None else [code] * x.shape[0]
-            parts = zip(x.split(1), each.split(1), codes, strict=True)
+            parts = zip(x.split(1), strengths.split(1), codes, strict=True)
             out = torch.cat([self._tiled(image, tile, own, strong) for image, strong, own in parts])
         else:
-            out = self._forward(x, code, each)
-        if self.fuses or bool((each == 1).all()):
+            out = self._forward(x, code, strengths)
+        if self.takes_any_style or bool((strengths == 1).all()):
             return out
-        return torch.lerp(x, out, each.view(-1, 1, 1, 1))
+        return torch.lerp(x, out, strengths.view(-1, 1, 1, 1))
 
     def _forward(self, x: Tensor, code: Tensor | None, strength: Tensor, window: Window | None = None) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -224,33 +224,33 @@ class Stylizer:
                 for left in range(0, width, core):
                     rows = slice(max(0, top - border), min(height, top + core + border))
                     columns = slice(max(0, left - border), min(width, left + core + border))
-                    done = self._forward(x[..., rows, columns], code, strength, (rows, columns, height, width))
+                    result = self._forward(x[..., rows, columns], code, strength, (rows, columns, height, width))
                     bottom, right = min(height, top + core), min(width, left + core)
-                    out[..., top:bottom, left:right] = done[
+                    out[..., top:bottom, left:right] = result[
                         ..., top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
                     ]
         return out
 
     @contextmanager
     def _frozen_norms(self, x: Tensor, tile: int, code: Tensor | None, strength: Tensor) -> Iterator[None]:
-        holders = [module for module in self.generator.modules() if isinstance(module, HoldsMoments)]
+        recorders = [module for module in self.generator.modules() if isinstance(module, MomentRecorder)]
         scale = tile / max(x.shape[-2:])
         size = [max(self.min_side, round(side * scale)) for side in x.shape[-2:]]
         try:
-            if not holders:
+            if not recorders:
                 yield
                 return
-            _set_recording(holders, True)
+            _set_recording(recorders, True)
             reduced = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
             self._forward(reduced, code, strength)
-            _set_recording(holders, False)
+            _set_recording(recorders, False)
             yield
         finally:
-            _set_recording(holders, False)
-            for holder in holders:
-                holder.frozen = None
+            _set_recording(recorders, False)
+            for recorder in recorders:
+                recorder.frozen = None
 
 
-def _set_recording(holders: list[HoldsMoments], on: bool) -> None:
-    for holder in holders:
-        holder.recording = on
+def _set_recording(recorders: list[MomentRecorder], on: bool) -> None:
+    for recorder in recorders:
+        recorder.recording = on

@@ -15,7 +15,7 @@ class AdversarialLoss(nn.Module):
         kind: ``"bce"`` (the article's, non-saturating), ``"hinge"``, ``"lsgan"`` or ``"wgan"``.
         temperature: divides the logits; may be set between steps (annealing, SPEC S14).
         lambda_d: the article's lambda.
-        real_label, fake_label: what the discriminator is held to, as ``fastgan.ops.discriminator_loss``.
+        real_label, fake_label: target labels of the discriminator, as ``fastgan.ops.discriminator_loss``.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class AdversarialLoss(nn.Module):
         return ops.generator_loss(fake_logits, kind=self.kind, temperature=self.temperature)
 
     def total(self, loss_g: Tensor, loss_d: Tensor) -> Tensor:
-        """L = L_G + lambda L_D (SPEC S3): reported, never minimised as a whole."""
+        """L = L_G + lambda L_D (SPEC S3): reported, never minimized as a whole."""
         return loss_g + self.lambda_d * loss_d
 
 

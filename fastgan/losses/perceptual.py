@@ -66,7 +66,7 @@ class ContentLoss(nn.Module):
 
     def forward(self, result: Tensor, content: Tensor, reduction: str = "mean") -> Tensor:
         """(N, C, H, W) features of the result and of the content; a scalar, or (N,) for ``reduction="none"``."""
-        wanted = content.float()
-        distance = (result.float() - wanted).square().mean((1, 2, 3))
-        ratio = distance / wanted.square().mean((1, 2, 3)).clamp_min(1e-12)
+        content32 = content.float()
+        distance = (result.float() - content32).square().mean((1, 2, 3))
+        ratio = distance / content32.square().mean((1, 2, 3)).clamp_min(1e-12)
         return ratio if reduction == "none" else ratio.mean()

@@ -1,4 +1,4 @@
-"""Losses on pixels that hold the structure of the content (SPEC S9): images in [-1, 1]."""
+"""Pixel losses that preserve the structure of the content (SPEC S9): images in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PSNRLoss(nn.Module):
 
 
 class TotalVariation(nn.Module):
-    """Mean squared difference of neighbouring pixels, down and across."""
+    """Mean squared difference of neighboring pixels, down and across."""
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, C, H, W); a scalar."""

@@ -1,15 +1,15 @@
-"""Image quality metrics with state, and measures of sets of generated images."""
+"""Image quality metrics with state, and metrics of sets of generated images."""
 
-from fastgan.metrics.generative import KernelDistance, Spread, batch_spread, pooled_features
+from fastgan.metrics.generative import KID, Diversity, batch_diversity, pooled_features
 from fastgan.metrics.image import PSNR, SSIM, ContentDistance, StyleDistance
 
 __all__ = [
+    "KID",
     "PSNR",
     "SSIM",
     "ContentDistance",
-    "KernelDistance",
-    "Spread",
+    "Diversity",
     "StyleDistance",
-    "batch_spread",
+    "batch_diversity",
     "pooled_features",
 ]

@@ -1,4 +1,4 @@
-"""How images made from noise compare with real ones (SPEC S1, S19), from features of both."""
+"""Metrics of images generated from noise, from VGG features of generated and real images (SPEC S1, S19)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: A dimension that hardly varies among real images is scaled by this share of the mean deviation, not by its own: a
-#: channel that is all but dead there would otherwise rule (it made one distance 10^9 where others made 10).
-_FLOOR = 0.1
-#: Side, in cells, that images are reduced to before their variety is taken.
+#: Smallest scale of a dimension, as a share of the mean deviation: otherwise a channel that is nearly dead on real
+#: images would dominate (one distance was 10^9 where others were 10).
+_MIN_SCALE_RATIO = 0.1
+#: Side, in cells, to which images are reduced for ``batch_diversity``.
 _CELLS = 8
 
 
@@ -33,32 +33,32 @@ def pooled_features(features: Mapping[str, Tensor]) -> Tensor:
     parts: list[Tensor] = []
     for layer, maps in features.items():
         if maps.dim() != 4 or maps.numel() == 0 or (parts and len(maps) != len(parts[0])):
-            wanted = f"({len(parts[0])}, C, H, W)" if parts else "a non-empty (N, C, H, W)"
-            raise ValueError(f"features of {layer!r} must be {wanted}, got shape {tuple(maps.shape)}")
-        wide = maps if maps.dtype == torch.float64 else maps.float()
-        variance, mean = torch.var_mean(wide, (2, 3), correction=0)
+            expected = f"({len(parts[0])}, C, H, W)" if parts else "a non-empty (N, C, H, W)"
+            raise ValueError(f"features of {layer!r} must be {expected}, got shape {tuple(maps.shape)}")
+        x32 = maps if maps.dtype == torch.float64 else maps.float()
+        variance, mean = torch.var_mean(x32, (2, 3), correction=0)
         parts += [mean, variance.sqrt()]
     return torch.cat([part.float() for part in parts], 1)
 
 
-class _Standardised:
-    """Features of generated images, standardised by those of real ones; float64 on the CPU."""
+class _StandardizedFeatures:
+    """Base of metrics on features of generated images, standardized by those of real images; float64 on the CPU."""
 
     def __init__(self, reference: Tensor) -> None:
         if reference.dim() != 2 or len(reference) < 2:
             raise ValueError(f"reference must be (M, D) of 2 or more images, got shape {tuple(reference.shape)}")
-        wide = reference.detach().cpu().double()
-        if not wide.isfinite().all():
+        real = reference.detach().cpu().double()
+        if not real.isfinite().all():
             raise ValueError("reference must be finite, got NaN or infinite features")
-        std = wide.std(0, correction=0)
-        self._mean, self._scale = wide.mean(0), std.clamp_min(_FLOOR * std.mean().item())
-        if not (self._scale > 1e-9 * wide.abs().amax()).all():
-            raise ValueError(f"reference must be of images that differ, got {len(wide)} times the same features")
-        self._reference = self._standardise(wide)
+        std = real.std(0, correction=0)
+        self._mean, self._scale = real.mean(0), std.clamp_min(_MIN_SCALE_RATIO * std.mean().item())
+        if not (self._scale > 1e-9 * real.abs().amax()).all():
+            raise ValueError(f"reference must be of images that differ, got {len(real)} times the same features")
+        self._reference = self._standardize(real)
         self._batches: list[Tensor] = []
 
-    def _standardise(self, wide: Tensor) -> Tensor:
-        return (wide - self._mean) / self._scale
+    def _standardize(self, features: Tensor) -> Tensor:
+        return (features - self._mean) / self._scale
 
     def reset(self) -> None:
         """Forget every generated image; the reference stays."""
@@ -68,7 +68,7 @@ class _Standardised:
         """Add generated images by their pooled features, (N, D). Raises ValueError for a D not the reference's."""
         if features.dim() != 2 or features.shape[1] != len(self._mean):
             raise ValueError(f"features must be (N, {len(self._mean)}), got shape {tuple(features.shape)}")
-        self._batches.append(self._standardise(features.detach().cpu().double()))
+        self._batches.append(self._standardize(features.detach().cpu().double()))
 
     def _generated(self) -> Tensor:
         count = sum(map(len, self._batches))
@@ -77,10 +77,11 @@ class _Standardised:
         return torch.cat(self._batches)
 
 
-class KernelDistance(_Standardised):
-    """Squared maximum mean discrepancy of generated and real images (Binkowski et al. 2018, "KID"), unbiased.
+class KID(_StandardizedFeatures):
+    """Kernel Inception distance (Binkowski et al. 2018) on VGG features in place of Inception features.
 
-    The kernel is (x.y / D + 1)^3 on features standardised by the mean and standard deviation of ``reference``, where
+    The unbiased squared maximum mean discrepancy of generated and real images. The kernel is (x.y / D + 1)^3 on pooled
+    features standardized by the mean and standard deviation of ``reference``, where
     a deviation counts as no less than a tenth of their mean. About 0, and by chance below it, for images of one
     distribution. Only values against the same reference can be compared.
 
@@ -99,11 +100,11 @@ class KernelDistance(_Standardised):
         )
 
 
-class Spread(_Standardised):
-    """How varied generated images are: 1 as real ones, 0 all the same.
+class Diversity(_StandardizedFeatures):
+    """Diversity of generated images: 1 for that of real images, 0 for identical images.
 
-    The mean Euclidean distance of two generated images over that of two of ``reference``, in features standardised as
-    in ``KernelDistance``.
+    The mean Euclidean distance of two generated images over that of two of ``reference``, in features standardized as
+    in ``KID``.
 
     Args:
         reference: (M, D) ``pooled_features`` of real images.
@@ -122,17 +123,17 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _mean_of_pairs(kernel: Tensor) -> Tensor:
-    # Without an image's kernel with itself: that is what makes the estimate unbiased.
+    # Excluding the kernel of an image with itself makes the estimate unbiased.
     count = len(kernel)
     return (kernel.sum() - kernel.trace()) / (count * (count - 1))
 
 
 @torch.no_grad()
-def batch_spread(images: Tensor, reference: Tensor) -> Tensor:
-    """How much the images of a batch differ from one another, over how much those of ``reference`` do.
+def batch_diversity(images: Tensor, reference: Tensor) -> Tensor:
+    """Diversity of a batch of images relative to ``reference``.
 
-    That is the standard deviation over the batch, averaged over the pixels, of images reduced to 8 x 8 by area:
-    1 as varied as the reference, 0 all the same.
+    The ratio of their standard deviations over the batch, averaged over the pixels of images reduced to 8 x 8 by area:
+    1 for the diversity of the reference, 0 for identical images.
 
     Args:
         images, reference: (N, C, H, W) on one device; N, H and W may differ.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastgan.models.layers import ConvAct, pad_to_multiple, wide
+from fastgan.models.layers import ConvAct, at_least_float32, pad_to_multiple
 from fastgan.models.registry import DiscriminatorSpec, GeneratorSpec, register_discriminator, register_generator
 
 
@@ -41,8 +41,8 @@ class ArticleGenerator(nn.Module):
         _init_as_keras(self)
 
     @property
-    def reach(self) -> int:
-        """Pixels to each side of an output pixel that it depends on."""
+    def receptive_radius(self) -> int:
+        """Largest distance, in pixels, of an input pixel that an output pixel depends on."""
         # To the left, where it is most: 1 of to_rgb, 2 of up2, 2 of middle, 4 of up1, 4 of each at a quarter.
         return 9 + self.stride * len(self.down)
 
@@ -58,7 +58,7 @@ class ArticleGenerator(nn.Module):
         h = F.relu(_same(self.up1(h)))
         h = self.middle(h)
         h = F.relu(_same(self.up2(h)))
-        return torch.tanh(wide(self.to_rgb(h)))[..., :height, :width]
+        return torch.tanh(at_least_float32(self.to_rgb(h)))[..., :height, :width]
 
 
 class ArticleDiscriminator(nn.Module):
@@ -102,11 +102,11 @@ class ArticleDiscriminator(nn.Module):
         """
         if x.shape[-2:] != (self.min_side, self.min_side):
             raise ValueError(f"images must be {self.min_side} x {self.min_side}, got {x.shape[-2]} x {x.shape[-1]}")
-        return wide(self.to_logit(self.convs(x).flatten(1)))
+        return at_least_float32(self.to_logit(self.convs(x).flatten(1)))
 
 
 def _same(x: Tensor) -> Tensor:
-    """Of a transposed convolution's full output, 2n + 1 a side, what Keras keeps under 'same'."""
+    """Crop a transposed convolution's full output, 2n + 1 a side, as Keras does for padding="same"."""
     return x[..., :-1, :-1]
 
 

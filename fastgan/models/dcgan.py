@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan.models.layers import Conv2d, InstanceNorm, wide
+from fastgan.models.layers import Conv2d, InstanceNorm, at_least_float32
 from fastgan.models.registry import DiscriminatorSpec, GeneratorSpec, register_discriminator, register_generator
 
 SIZES = tuple(2**power for power in range(3, 11))
@@ -63,7 +63,7 @@ class DCGANGenerator(nn.Module):
         h = self.head(self.project(z).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             h = stage(h)
-        return torch.tanh(wide(self.to_rgb(h)))
+        return torch.tanh(at_least_float32(self.to_rgb(h)))
 
 
 class DCGANDiscriminator(nn.Module):
@@ -90,8 +90,8 @@ class DCGANDiscriminator(nn.Module):
         self.stages = nn.Sequential()
         inputs = 3
         for outputs in reversed(_widths(width, size)):
-            first = "none" if inputs == 3 else norm
-            layers = _down_layer(Conv2d(inputs, outputs, 4, stride=2, bias=first == "none"), first)
+            down_norm = "none" if inputs == 3 else norm
+            layers = _down_layer(Conv2d(inputs, outputs, 4, stride=2, bias=down_norm == "none"), down_norm)
             for _ in range(depth - 1):
                 layers += _down_layer(Conv2d(outputs, outputs, 3, bias=norm == "none"), norm)
             self.stages.append(nn.Sequential(*layers))
@@ -107,7 +107,7 @@ class DCGANDiscriminator(nn.Module):
         """
         if x.shape[-2:] != (self.min_side, self.min_side):
             raise ValueError(f"images must be {self.min_side} x {self.min_side}, got {x.shape[-2]} x {x.shape[-1]}")
-        return wide(self.to_logit(self.stages(x))).flatten(1)
+        return at_least_float32(self.to_logit(self.stages(x))).flatten(1)
 
 
 def _check(width: int, depth: int, size: int) -> None:

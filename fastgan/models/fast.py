@@ -1,4 +1,4 @@
-"""The ``fast`` generator: one style, one pass from photograph to picture (SPEC S7)."""
+"""The ``fast`` generator: single-style, one forward pass (SPEC S7)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastgan.models.layers import InstanceNorm, conv
 from fastgan.models.registry import GeneratorSpec, register_generator
 
-#: What the network halves its input by in all; other sizes are padded.
+#: Total stride of the network; other sizes are padded to multiples.
 STRIDE = 4
 
 
@@ -70,13 +70,13 @@ class FastGenerator(nn.Module):
         self.to_rgb = conv(last, 3, kernel, bias=True)
 
     @property
-    def reach(self) -> int:
-        """Pixels to each side of an output pixel that it depends on, moments of the norms apart."""
+    def receptive_radius(self) -> int:
+        """Largest distance, in pixels, of an input pixel that an output pixel depends on, except through norms."""
         stem = 2 + 2 if self.unshuffle == 2 else 4 + 1 + 2
         return stem + 8 * len(self.blocks) + 2 + 4 + self.to_rgb.kernel_size[0] // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """Stylise.
+        """Stylize.
 
         Args:
             x: (N, 3, H, W) in [-1, 1], H and W at least 8. Sizes that are no multiple of 4 are padded by reflection and

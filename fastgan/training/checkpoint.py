@@ -11,7 +11,7 @@ import torch
 
 from fastgan.errors import InputError, first_line
 from fastgan.training.state import TrainState
-from fastgan.utils.files import write_whole
+from fastgan.utils.files import atomic_write
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 
@@ -29,7 +29,7 @@ def save_checkpoint(folder: Path, step: int, values: dict[str, Any], keep: int) 
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.pt"
-    write_whole(path, lambda file: torch.save(values, file))
+    atomic_write(path, lambda file: torch.save(values, file))
     found = list_checkpoints(folder)
     kept = [old for number, old in found if number <= step][-keep:]
     for _, old in found:

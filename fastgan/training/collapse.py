@@ -46,7 +46,7 @@ class CollapseAlarm:
     vanished, from which the generator learns nothing. Values that are not finite are ignored.
 
     Args:
-        spread: tell when the running ``batch_spread`` stays below this.
+        spread: tell when the running ``batch_diversity`` stays below this.
         loss_d: tell when the discriminator's running loss stays below this: for the losses that vanish when the
             discriminator has won, which ``wgan`` and smoothed labels do not.
         patience: for how many updates in a row.
@@ -78,7 +78,7 @@ class CollapseAlarm:
         self._loss_d = _Watch(loss_d, smoothing)
 
     def update(self, spread: float, loss_d: float | None) -> str | None:
-        """Take one step's ``batch_spread`` and the discriminator's loss, None where it has none.
+        """Take one step's ``batch_diversity`` and the discriminator's loss, None where it has none.
 
         Returns:
             One line, what was seen and what to turn, or None: nothing is wrong, or it has been said.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastgan.errors import InputError
-from fastgan.utils.files import remove_leftovers, write_text
+from fastgan.utils.files import remove_temp_files, write_text
 
 
 class RunFolder:
@@ -39,7 +39,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.samples.mkdir(exist_ok=True)
-            remove_leftovers(self.path)
+            remove_temp_files(self.path)
         except OSError as error:
             raise InputError(f"--out {self.path}: cannot be created ({error.strerror})") from None
         write_text(self.config, config)

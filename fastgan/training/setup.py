@@ -13,26 +13,26 @@ import torch
 from torch import nn
 
 from fastgan.data import (
-    Batches,
+    CropBatches,
     ImageFolder,
-    Photo,
+    ImagePath,
     Split,
     default_workers,
     demo_content,
-    demo_held_out,
     demo_style,
+    demo_val,
     enlarge_to,
-    hold_out,
     is_readable,
-    iterate,
     list_images,
+    prefetch,
     read_image,
+    split_train_val,
 )
 from fastgan.errors import InputError
 from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
 from fastgan.models.registry import options_of
 from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE
-from fastgan.precision import place
+from fastgan.precision import to_device
 from fastgan.training.activation_checkpointing import recompute_stages
 from fastgan.training.collapse import CollapseAlarm
 from fastgan.training.controller import Controller
@@ -63,9 +63,9 @@ def as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
 class Photographs:
     """What is trained on, what is held out for measuring, and whether those are the same."""
 
-    batches: Batches
+    batches: CropBatches
     val_images: list[np.ndarray]
-    val_paths: list[Photo]
+    val_paths: list[ImagePath]
     shared: bool
 
 
@@ -75,7 +75,7 @@ def noise_short_side(size: int) -> int:
     return round(1.125 * size)
 
 
-def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) -> Photographs:
+def open_photographs(config: Config, on_broken: Callable[[ImagePath, str], None]) -> Photographs:
     """The photographs of ``data.content``.
 
     Raises:
@@ -85,10 +85,10 @@ def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) ->
     if GENERATORS[config.model.name].takes == "noise":  # evaluated on sets of images: none is held out as content
         split = Split(demo_content() if data.content == "demo" else list_images(data.content), [], False)
     elif data.content == "demo":
-        split = Split(demo_content(), demo_held_out(), False)
+        split = Split(demo_content(), demo_val(), False)
     else:
         paths = list_images(data.content)
-        split = hold_out(paths, seed=config.train.seed, at_most=data.val_images, usable=is_readable)
+        split = split_train_val(paths, seed=config.train.seed, at_most=data.val_images, usable=is_readable)
     folder = ImageFolder(
         split.train,
         size=data.size,
@@ -96,10 +96,10 @@ def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) ->
         max_broken=data.max_broken,
         on_broken=on_broken,
     )
-    batches = Batches(folder, batch=data.batch, seed=config.train.seed)
+    batches = CropBatches(folder, batch=data.batch, seed=config.train.seed)
     batches.batch_at(0)  # a folder of nothing but broken images is told before anything is written
     held = []
-    for path in split.held:
+    for path in split.val:
         try:
             held.append((path, enlarge_to(read_image(path, reduce_to=SHORT_SIDE), MIN_FEATURES_SIDE)))
         except InputError:
@@ -108,13 +108,13 @@ def open_photographs(config: Config, on_broken: Callable[[Photo, str], None]) ->
 
 
 def read_ahead(
-    config: Config, batches: Batches, step: int, device: torch.device
+    config: Config, batches: CropBatches, step: int, device: torch.device
 ) -> Generator[torch.Tensor, None, None]:
     """The batches from ``step`` on, made ahead as ``data.prefetch`` and ``data.workers`` say."""
     workers = config.data.workers
     if workers is None:
         workers = default_workers(device)
-    return iterate(batches, step, prefetch=config.data.prefetch, workers=workers, pin=device.type == "cuda")
+    return prefetch(batches, step, depth=config.data.prefetch, workers=workers, pin=device.type == "cuda")
 
 
 def check_out_not_inside_content(out: Path, content: str) -> None:
@@ -123,7 +123,7 @@ def check_out_not_inside_content(out: Path, content: str) -> None:
         raise InputError(f"--out {out}: lies inside --content, and its pictures would be trained on; give another")
 
 
-def open_styles(style: str | None, on_broken: Callable[[Photo, str], None]) -> list[np.ndarray]:
+def open_styles(style: str | None, on_broken: Callable[[ImagePath, str], None]) -> list[np.ndarray]:
     """The style images, (H, W, 3) uint8 at a short side of at most 384; none for None. In a folder, broken ones are
     skipped.
 
@@ -181,7 +181,7 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
     """Fresh networks and optimisers. Raises InputError as ``build_networks`` does."""
     generator, discriminator = build_networks(config)
     for network in (generator, discriminator):
-        place(network, device)
+        to_device(network, device)
     ema = copy.deepcopy(generator).requires_grad_(False)
     optimizer_g = FlatOptimizer(generator.parameters(), config.optim.generator, ema=ema.parameters())
     optimizer_d = FlatOptimizer(discriminator.parameters(), config.optim.discriminator)

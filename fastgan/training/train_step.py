@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastgan import ops
 from fastgan.data import MIN_SIDE, augment
 from fastgan.losses import AdversarialLoss, r1_penalty
-from fastgan.metrics import batch_spread
+from fastgan.metrics import batch_diversity
 from fastgan.precision import autocast
 from fastgan.training import schedules
 from fastgan.training.cuda_graphs import CudaGraphRunner
@@ -106,7 +106,7 @@ class TrainStep:
         with torch.no_grad():
             for average, buffer in zip(state.ema.buffers(), state.generator.buffers(), strict=True):
                 average.copy_(buffer)
-            values["train/diversity"] = batch_spread(fakes, inputs["images"])
+            values["train/diversity"] = batch_diversity(fakes, inputs["images"])
         values["loss/total"] = self.adversarial.total(values["loss/g_adversarial"], values["loss/d"])
         for name, scaler in (("grad_scale/g", state.scaler_g), ("grad_scale/d", state.scaler_d)):
             if scaler.is_enabled():

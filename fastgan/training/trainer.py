@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from fastgan.data import Photo
+from fastgan.data import ImagePath
 from fastgan.errors import InputError
 from fastgan.evaluation.evaluator import Measures
 from fastgan.evaluation.metrics_log import read_metrics
@@ -72,7 +72,7 @@ class Trainer:
         self.dtype = select_dtype(self.config.train.precision, self.device)
         task = task_of(self.config)
         self.state = setup.build_state(self.config, self.device, self.dtype)
-        self.broken: dict[Photo, str] = {}
+        self.broken: dict[ImagePath, str] = {}
         self._messages: deque[str] = deque()
         self._source: Iterator[Tensor] | None = None if data is None else iter(data)
         self.photographs = None if data is not None else setup.open_photographs(self.config, self._note_broken)
@@ -271,6 +271,6 @@ class Trainer:
         while self._messages:  # the loader's thread may be adding to them
             self.log(self._messages.popleft())
 
-    def _note_broken(self, path: Photo, reason: str) -> None:
+    def _note_broken(self, path: ImagePath, reason: str) -> None:
         self.broken[path] = reason
         self._messages.append(f"skipped: {reason}")

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import BinaryIO
 from fastgan.errors import InputError, first_line
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
-    """Let ``write`` fill ``path`` so that a crash at any instant leaves the old file or the new one, never a part.
+def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """Write ``path`` by ``write`` such that a crash at any time leaves the old file or the new one, never a part.
 
     ``durable`` waits until the disk has it, so that this holds for a power cut too.
 
@@ -32,19 +32,19 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, durable: boo
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        # torch's zip writer tells a full disk as a RuntimeError.
+        # torch's zip writer reports a full disk as a RuntimeError.
         if isinstance(error, OSError | RuntimeError):
             raise InputError(f"{path}: cannot be written ({_reason(error)})") from error
         raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """``write_whole`` for UTF-8 text; bytes of file names that are no text come out as escapes."""
-    write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+    """``atomic_write`` for UTF-8 text; bytes of file names that are no text come out as escapes."""
+    atomic_write(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed ``write_whole`` left anywhere below ``folder``."""
+def remove_temp_files(folder: Path) -> None:
+    """Remove temporary files that an interrupted ``atomic_write`` left anywhere below ``folder``."""
     for path in folder.rglob(".fastgan-*.tmp"):
         path.unlink(missing_ok=True)
 

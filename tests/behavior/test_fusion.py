@@ -313,7 +313,7 @@ IMAGE = picture(37, 50, 5)
 
 def test_a_style_may_be_given_in_any_way(learnt: Trainer) -> None:
     stylizer, red = learnt.model(), STYLES["red"]
-    assert isinstance(stylizer, Stylizer) and stylizer.fuses
+    assert isinstance(stylizer, Stylizer) and stylizer.takes_any_style
     want = stylizer(IMAGE, style=red)
     unit = torch.from_numpy(red).permute(2, 0, 1).float() / 255
     assert np.array_equal(stylizer(IMAGE, style=Image.fromarray(red)), want)
@@ -397,7 +397,7 @@ def test_round_trip(fusion: Make, tmp_path: Path) -> None:
 def test_a_model_of_one_style_takes_no_other(tmp_path: Path) -> None:
     save_model(tmp_path / "model", FastGenerator(4, 1), {"size": 32})
     loaded = fastgan.load(tmp_path, device="cpu", precision="fp32")
-    assert isinstance(loaded, Stylizer) and not loaded.fuses
+    assert isinstance(loaded, Stylizer) and not loaded.takes_any_style
     for given in ({"style": STYLES["red"]}, {"code": torch.zeros(1, 192, 1, 2)}):
         with pytest.raises(ValueError, match="train with --model fusion"):
             loaded(IMAGE, **given)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.picture_files import coordinates, noise, save, smooth
 
-from fastgan.data import Batches, ImageFolder
+from fastgan.data import CropBatches, ImageFolder
 from fastgan.errors import InputError
 
 SIZE = 16
@@ -27,8 +27,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def batches(folder: Path, batch: int = 3, seed: int = 5, **options: bool) -> Batches:
-    return Batches(ImageFolder(folder, size=SIZE), batch=batch, seed=seed, **options)
+def batches(folder: Path, batch: int = 3, seed: int = 5, **options: bool) -> CropBatches:
+    return CropBatches(ImageFolder(folder, size=SIZE), batch=batch, seed=seed, **options)
 
 
 def numbers(batch: torch.Tensor) -> list[int]:
@@ -64,7 +64,7 @@ def test_crops_are_crops(folder: Path) -> None:
 
 
 def test_half_are_flipped_unless_told_otherwise(folder: Path) -> None:
-    def flips(source: Batches) -> int:
+    def flips(source: CropBatches) -> int:
         return sum(int(crop[0, 0, 0] > crop[0, -1, 0]) for step in range(100) for crop in source.batch_at(step))
 
     assert abs(flips(batches(folder)) - 150) <= 5 * (300 / 4) ** 0.5  # 5 standard errors
@@ -72,9 +72,9 @@ def test_half_are_flipped_unless_told_otherwise(folder: Path) -> None:
 
 
 def test_smaller_crops_of_the_same_folder(folder: Path) -> None:
-    assert Batches(ImageFolder(folder, size=SIZE), batch=2, seed=0, size=8).batch_at(0).shape == (2, 8, 8, 3)
+    assert CropBatches(ImageFolder(folder, size=SIZE), batch=2, seed=0, size=8).batch_at(0).shape == (2, 8, 8, 3)
     with pytest.raises(ValueError, match="crops of 32"):
-        Batches(ImageFolder(folder, size=SIZE), batch=2, seed=0, size=32)
+        CropBatches(ImageFolder(folder, size=SIZE), batch=2, seed=0, size=32)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 16])
@@ -102,7 +102,7 @@ def test_order_of_asking_and_threads_do_not_matter(folder: Path) -> None:
 
 def test_cache_does_not_matter(folder: Path) -> None:
     for room in (0, 3000, 1 << 30):
-        source = Batches(ImageFolder(folder, size=SIZE, cache_bytes=room), batch=3, seed=5)
+        source = CropBatches(ImageFolder(folder, size=SIZE, cache_bytes=room), batch=3, seed=5)
         assert all(torch.equal(source.batch_at(step), batches(folder).batch_at(step)) for step in range(8))
 
 
@@ -173,7 +173,7 @@ def test_a_file_and_a_list_are_folders_too(folder: Path) -> None:
     assert ImageFolder(str(folder), size=SIZE).paths == files
     assert ImageFolder(files[0], size=SIZE).paths == files[:1]
     assert ImageFolder(files[2:4], size=SIZE).paths == files[2:4]
-    assert Batches(ImageFolder(files[2], size=SIZE), batch=4, seed=0).batch_at(9).shape[0] == 4
+    assert CropBatches(ImageFolder(files[2], size=SIZE), batch=4, seed=0).batch_at(9).shape[0] == 4
     with pytest.raises(InputError, match="no images"):
         ImageFolder([], size=SIZE)
     with pytest.raises(InputError, match="nowhere"):
@@ -187,12 +187,12 @@ def test_broken_files_are_counted_named_once_and_replaced(folder: Path) -> None:
     bad = spoil(folder, 2, 5)
     told: list[tuple[Path, str]] = []
     images = ImageFolder(folder, size=SIZE, on_broken=lambda path, reason: told.append((path, reason)))
-    source = Batches(images, batch=4, seed=0)
+    source = CropBatches(images, batch=4, seed=0)
     first = [source.batch_at(step) for step in range(12)]
     assert {number for batch in first for number in numbers(batch)} == {0, 1, 3, 4, 6}
     assert sorted(path for path, _ in told) == bad and set(images.broken) == set(bad)
     assert all(path.name in reason and "not an image" in reason for path, reason in told)
-    again = Batches(ImageFolder(folder, size=SIZE, on_broken=lambda *_: None), batch=4, seed=0)
+    again = CropBatches(ImageFolder(folder, size=SIZE, on_broken=lambda *_: None), batch=4, seed=0)
     assert all(torch.equal(again.batch_at(step), first[step]) for step in reversed(range(12)))
 
 
@@ -208,19 +208,19 @@ def test_broken_files_are_logged_without_a_callback(folder: Path, caplog: pytest
 def test_too_many_broken_files_stop(folder: Path) -> None:
     spoil(folder, 0, 1, 4, 6)
     images = ImageFolder(folder, size=SIZE, on_broken=lambda *_: None)
-    source = Batches(images, batch=COUNT, seed=0)
+    source = CropBatches(images, batch=COUNT, seed=0)
     for _ in range(2):
         with pytest.raises(InputError, match=r"4 of 7 images cannot be read, at most 50%.*not an image"):
             source.batch_at(0)
     tolerant = ImageFolder(folder, size=SIZE, max_broken=0.6, on_broken=lambda *_: None)
-    assert set(numbers(Batches(tolerant, batch=COUNT, seed=0).batch_at(0))) == {2, 3, 5}
+    assert set(numbers(CropBatches(tolerant, batch=COUNT, seed=0).batch_at(0))) == {2, 3, 5}
 
 
 def test_nothing_but_broken_files(folder: Path) -> None:
     spoil(folder, *range(COUNT))
     images = ImageFolder(folder, size=SIZE, max_broken=1.0, on_broken=lambda *_: None)
     with pytest.raises(InputError, match="7 of 7 images cannot be read"):
-        Batches(images, batch=2, seed=0).batch_at(0)
+        CropBatches(images, batch=2, seed=0).batch_at(0)
 
 
 def test_vanished_and_tiny_files_are_broken_files(folder: Path) -> None:

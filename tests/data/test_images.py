@@ -79,19 +79,19 @@ def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
     assert np.array_equal(read_image(file), noise())
 
 
-def test_16_bit_grey_is_scaled(tmp_path: Path) -> None:
+def test_16_bit_gray_is_scaled(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
     wanted = np.rint(ramp / 257).astype(np.uint8)
-    (tmp_path / "grey.png").write_bytes(png_16_bit(ramp))
-    Image.fromarray(ramp).save(tmp_path / "grey.tif")
+    (tmp_path / "gray.png").write_bytes(png_16_bit(ramp))
+    Image.fromarray(ramp).save(tmp_path / "gray.tif")
     Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "deep.tif")
-    for name in ("grey.png", "grey.tif", "deep.tif"):
+    for name in ("gray.png", "gray.tif", "deep.tif"):
         image = read_image(tmp_path / name)
         assert image.dtype == np.uint8 and image.shape == (32, 32, 3), name
         assert all(np.array_equal(image[..., channel], wanted) for channel in range(3)), name
 
 
-def test_16_bit_colour_is_scaled(tmp_path: Path) -> None:
+def test_16_bit_color_is_scaled(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (24, 24, 3)).astype(np.uint16)
     (tmp_path / "a.png").write_bytes(png_16_bit(pixels))
     assert np.abs(read_image(tmp_path / "a.png") - pixels / 257).max() <= 1  # the low byte may be cut off
@@ -104,15 +104,15 @@ def test_float_picture(tmp_path: Path) -> None:
 
 
 def test_palette_with_transparency(tmp_path: Path) -> None:
-    colours = np.array([[255, 0, 0], [0, 200, 0], [10, 20, 30]], np.uint8)
+    colors = np.array([[255, 0, 0], [0, 200, 0], [10, 20, 30]], np.uint8)
     index = np.random.default_rng(0).integers(0, 3, (16, 20)).astype(np.uint8)
     picture = Image.fromarray(index)
-    picture.putpalette(colours.tobytes())
+    picture.putpalette(colors.tobytes())
     picture.save(tmp_path / "plain.png")
-    assert np.array_equal(read_image(tmp_path / "plain.png"), colours[index])
+    assert np.array_equal(read_image(tmp_path / "plain.png"), colors[index])
     for name in ("seen.png", "seen.gif"):
         picture.save(tmp_path / name, transparency=1)
-        wanted = np.where((index == 1)[..., None], 255, colours[index])
+        wanted = np.where((index == 1)[..., None], 255, colors[index])
         assert np.array_equal(read_image(tmp_path / name), wanted), name
         rgb, alpha = read_picture(tmp_path / name)
         assert alpha is not None and np.array_equal(alpha, np.where(index == 1, 0, 255)), name
@@ -123,8 +123,8 @@ def test_palette_with_transparency(tmp_path: Path) -> None:
 def test_alpha_is_laid_on_white(tmp_path: Path, channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 30, channels), dtype=np.uint8)
     file = save(pixels, tmp_path / "a.png")
-    colour, opacity = pixels[..., :-1].astype(float), pixels[..., -1:] / 255
-    wanted = np.broadcast_to(colour * opacity + 255 * (1 - opacity), (30, 30, 3))
+    color, opacity = pixels[..., :-1].astype(float), pixels[..., -1:] / 255
+    wanted = np.broadcast_to(color * opacity + 255 * (1 - opacity), (30, 30, 3))
     assert np.abs(read_image(file) - wanted).max() <= 1  # rounded or cut off to 8 bits
     rgb, alpha = read_picture(file)
     assert alpha is not None and np.array_equal(alpha, pixels[..., -1])
@@ -145,14 +145,14 @@ def test_cmyk(tmp_path: Path) -> None:
     picture.save(tmp_path / "a.jpg", quality=98)
     assert np.abs(read_image(tmp_path / "a.tif") - wanted).max() <= 2  # two roundings
     # Quality 98 divides coefficients by 5 at most: each ink is off by 2.5 at most (root mean square), and two make a
-    # colour. Without the black it would be off by 40.
+    # color. Without the black it would be off by 40.
     assert np.abs(read_image(tmp_path / "a.jpg") - wanted).mean() <= 2 * 2.5 + 2
 
 
-def test_grey_and_bilevel(tmp_path: Path) -> None:
-    grey = noise()[..., 0]
-    assert np.array_equal(read_image(save(grey, tmp_path / "a.png")), np.repeat(grey[..., None], 3, -1))
-    bits = grey > 127
+def test_gray_and_bilevel(tmp_path: Path) -> None:
+    gray = noise()[..., 0]
+    assert np.array_equal(read_image(save(gray, tmp_path / "a.png")), np.repeat(gray[..., None], 3, -1))
+    bits = gray > 127
     assert np.array_equal(read_image(save(bits, tmp_path / "b.png"))[..., 2], bits * np.uint8(255))
 
 

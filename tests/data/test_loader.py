@@ -17,7 +17,7 @@ import torch
 from helpers.picture_files import coordinates, noise, save
 from helpers.waiting import HANG, wait_until
 
-from fastgan.data import Batches, ImageFolder, LoaderError, default_workers, iterate, loader
+from fastgan.data import CropBatches, ImageFolder, LoaderError, default_workers, loader, prefetch
 from fastgan.errors import InputError
 
 SIZE = 16
@@ -31,17 +31,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def batches(folder: Path) -> Batches:
-    return Batches(ImageFolder(folder, size=SIZE), batch=3, seed=5)
+def batches(folder: Path) -> CropBatches:
+    return CropBatches(ImageFolder(folder, size=SIZE), batch=3, seed=5)
 
 
 def test_bad_arguments(folder: Path) -> None:
-    with pytest.raises(ValueError, match="prefetch"):
-        iterate(batches(folder), prefetch=-1)
+    with pytest.raises(ValueError, match="depth"):
+        prefetch(batches(folder), depth=-1)
     with pytest.raises(ValueError, match="workers"):
-        iterate(batches(folder), workers=-1)
-    with pytest.raises(ValueError, match="need a Batches"):
-        iterate(Numbered(), workers=1)
+        prefetch(batches(folder), workers=-1)
+    with pytest.raises(ValueError, match="need CropBatches"):
+        prefetch(Numbered(), workers=1)
 
 
 # --- a thread
@@ -50,10 +50,10 @@ def test_bad_arguments(folder: Path) -> None:
 # --- reading ahead
 
 
-@pytest.mark.parametrize("prefetch", [0, 1, 2, 5])
+@pytest.mark.parametrize("depth", [0, 1, 2, 5])
 @pytest.mark.parametrize("start", [0, 11])
-def test_iterate_gives_the_steps_in_order(folder: Path, prefetch: int, start: int) -> None:
-    with contextlib.closing(iterate(batches(folder), start, prefetch=prefetch)) as stream:
+def test_prefetch_gives_the_steps_in_order(folder: Path, depth: int, start: int) -> None:
+    with contextlib.closing(prefetch(batches(folder), start, depth=depth)) as stream:
         for step, batch in enumerate(islice(stream, 12), start):
             assert torch.equal(batch, batches(folder).batch_at(step)), step
 
@@ -63,7 +63,7 @@ def data_threads() -> list[str]:
 
 
 def test_closing_ends_the_thread(folder: Path) -> None:
-    stream = iterate(batches(folder))
+    stream = prefetch(batches(folder))
     assert not data_threads()
     next(stream)
     assert len(data_threads()) == 1
@@ -73,7 +73,7 @@ def test_closing_ends_the_thread(folder: Path) -> None:
 
 
 class Numbered:
-    """Batches that tell how far ahead they were asked for, and fail at one step."""
+    """CropBatches that tell how far ahead they were asked for, and fail at one step."""
 
     def __init__(self, bad: int = -1) -> None:
         self.bad = bad
@@ -86,30 +86,30 @@ class Numbered:
         return torch.tensor(step)
 
 
-@pytest.mark.parametrize("prefetch", [0, 1, 3])
-def test_errors_come_at_their_own_step(prefetch: int) -> None:
-    stream = iterate(Numbered(bad=4), prefetch=prefetch)
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_errors_come_at_their_own_step(depth: int) -> None:
+    stream = prefetch(Numbered(bad=4), depth=depth)
     assert [int(batch) for batch in islice(stream, 4)] == [0, 1, 2, 3]
     with pytest.raises(InputError, match="step 4 is bad"):
         next(stream)
     assert not data_threads()
 
 
-@pytest.mark.parametrize("prefetch", [0, 1, 3])
-def test_no_further_ahead_than_told(prefetch: int) -> None:
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_no_further_ahead_than_told(depth: int) -> None:
     source = Numbered()
-    stream = iterate(source, prefetch=prefetch)
+    stream = prefetch(source, depth=depth)
     for _ in range(5):
         next(stream)
     stream.close()
-    assert set(range(5)) <= set(source.asked) <= set(range(5 + prefetch))
+    assert set(range(5)) <= set(source.asked) <= set(range(5 + depth))
 
 
 def test_too_many_broken_files_stop_the_reader_ahead(folder: Path) -> None:
     for file in folder.iterdir():
         file.write_text("no picture")
     with pytest.raises(InputError, match="images cannot be read"):
-        next(iterate(Batches(ImageFolder(folder, size=SIZE, on_broken=lambda *_: None), batch=2, seed=0)))
+        next(prefetch(CropBatches(ImageFolder(folder, size=SIZE, on_broken=lambda *_: None), batch=2, seed=0)))
 
 
 # --- processes
@@ -129,9 +129,9 @@ def with_broken(folder: Path, count: int = 4) -> Path:
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("start", [0, 11])
-@pytest.mark.parametrize("prefetch", [0, 9])
-def test_processes_give_the_same_batches(folder: Path, workers: int, start: int, prefetch: int) -> None:
-    with contextlib.closing(iterate(batches(folder), start, prefetch=prefetch, workers=workers)) as stream:
+@pytest.mark.parametrize("depth", [0, 9])
+def test_processes_give_the_same_batches(folder: Path, workers: int, start: int, depth: int) -> None:
+    with contextlib.closing(prefetch(batches(folder), start, depth=depth, workers=workers)) as stream:
         for step, batch in enumerate(islice(stream, 14), start):
             assert batch.dtype == torch.uint8
             assert torch.equal(batch, batches(folder).batch_at(step)), step
@@ -143,23 +143,23 @@ def test_processes_give_the_same_batches_of_photographs(tmp_path: Path) -> None:
     for number, (height, width) in enumerate([(480, 640), (427, 640), (640, 480), (1700, 2000), (60, 90)]):
         save(noise(height, width, number), tmp_path / f"{number}.jpg", quality=90)
 
-    def source() -> Batches:
-        return Batches(ImageFolder(tmp_path, size=64, short_side=96, cache_bytes=100_000), batch=4, seed=0)
+    def source() -> CropBatches:
+        return CropBatches(ImageFolder(tmp_path, size=64, short_side=96, cache_bytes=100_000), batch=4, seed=0)
 
-    with contextlib.closing(iterate(source(), workers=3)) as stream:
+    with contextlib.closing(prefetch(source(), workers=3)) as stream:
         assert all(torch.equal(batch, source().batch_at(step)) for step, batch in enumerate(islice(stream, 9)))
 
 
 def test_without_room_in_shared_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "_SHARED_MEMORY", folder / "nowhere")
-    with contextlib.closing(iterate(batches(folder), workers=2)) as stream:
+    with contextlib.closing(prefetch(batches(folder), workers=2)) as stream:
         assert all(torch.equal(batch, batches(folder).batch_at(step)) for step, batch in enumerate(islice(stream, 5)))
 
 
 def test_processes_leave_the_global_random_state_alone(folder: Path) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    with contextlib.closing(iterate(batches(folder), workers=2)) as stream:
+    with contextlib.closing(prefetch(batches(folder), workers=2)) as stream:
         next(stream)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -167,13 +167,13 @@ def test_processes_leave_the_global_random_state_alone(folder: Path) -> None:
 def test_processes_leave_signal_handlers_alone(folder: Path) -> None:
     numbers = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]
-    with contextlib.closing(iterate(batches(folder), workers=1)) as stream:
+    with contextlib.closing(prefetch(batches(folder), workers=1)) as stream:
         next(stream)
         assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_processes_end_in_order(folder: Path) -> None:
-    with contextlib.closing(iterate(batches(folder), workers=2)) as stream:
+    with contextlib.closing(prefetch(batches(folder), workers=2)) as stream:
         next(stream)
         processes = multiprocessing.active_children()
     for process in processes:
@@ -185,8 +185,8 @@ def test_processes_tell_of_broken_files_once(folder: Path) -> None:
     with_broken(folder)
     told: list[tuple[Path, str, int]] = []
     images = ImageFolder(folder, size=SIZE, on_broken=lambda path, reason: told.append((path, reason, os.getpid())))
-    alone = Batches(ImageFolder(folder, size=SIZE, on_broken=lambda *_: None), batch=3, seed=5)
-    with contextlib.closing(iterate(Batches(images, batch=3, seed=5), workers=3)) as stream:
+    alone = CropBatches(ImageFolder(folder, size=SIZE, on_broken=lambda *_: None), batch=3, seed=5)
+    with contextlib.closing(prefetch(CropBatches(images, batch=3, seed=5), workers=3)) as stream:
         for step, batch in enumerate(islice(stream, 14)):
             assert torch.equal(batch, alone.batch_at(step)), step
     broken = sorted(folder.glob("*.jpg"))
@@ -198,7 +198,7 @@ def test_processes_tell_of_broken_files_once(folder: Path) -> None:
 def test_too_many_broken_files_stop_at_the_same_step(folder: Path, workers: int) -> None:
     with_broken(folder)
     images = ImageFolder(folder, size=SIZE, max_broken=0.3, on_broken=lambda *_: None)
-    with contextlib.closing(iterate(Batches(images, batch=1, seed=5), workers=workers)) as stream:
+    with contextlib.closing(prefetch(CropBatches(images, batch=1, seed=5), workers=workers)) as stream:
         seen = 0
         with pytest.raises(InputError, match=r"^4 of 11 images cannot be read, at most 30%[^\n]*$"):
             for _ in stream:
@@ -210,12 +210,12 @@ def test_too_many_broken_files_stop_at_the_same_step(folder: Path, workers: int)
 def test_nothing_but_broken_files_stops_processes(tmp_path: Path) -> None:
     images = ImageFolder(sorted(with_broken(tmp_path).iterdir()), size=SIZE, on_broken=lambda *_: None)
     with pytest.raises(InputError, match=r"of 4 images cannot be read"):
-        next(iterate(Batches(images, batch=2, seed=0), workers=2))
+        next(prefetch(CropBatches(images, batch=2, seed=0), workers=2))
     wait_for_no_children()
 
 
 def test_a_dead_worker_is_told_in_one_line(folder: Path) -> None:
-    stream = iterate(batches(folder), workers=2)
+    stream = prefetch(batches(folder), workers=2)
     next(stream)
     victim = multiprocessing.active_children()[0].pid
     assert victim is not None
@@ -242,7 +242,7 @@ def test_processes_that_cannot_start_are_not_tried_again(folder: Path, monkeypat
     monkeypatch.setattr(loader.os, "pipe", pipe)
     monkeypatch.setattr(loader, "DataLoader", refuse)
     with pytest.raises(LoaderError, match=r"no processes to read photographs \(no more processes\); data.workers=0"):
-        next(iterate(batches(folder), workers=2, prefetch=4))
+        next(prefetch(batches(folder), workers=2, depth=4))
     assert len(tried) == 1 and len(pipes) == 2
     for end in pipes:
         with pytest.raises(OSError):
@@ -250,7 +250,7 @@ def test_processes_that_cannot_start_are_not_tried_again(folder: Path, monkeypat
 
 
 def test_closing_ends_stuck_workers_though_others_hold_the_pipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "_PATIENCE", 0.0)
+    monkeypatch.setattr(loader, "_JOIN_TIMEOUT", 0.0)
     there, here = os.pipe()
 
     def stick(step: int) -> None:
@@ -259,7 +259,7 @@ def test_closing_ends_stuck_workers_though_others_hold_the_pipe(folder: Path, mo
 
     stuck = batches(folder)
     monkeypatch.setattr(stuck, "batch_at", stick)
-    first = loader._Processes(stuck, 0, 2, ahead=2)
+    first = loader._WorkerPool(stuck, 0, 2, prefetch_factor=2)
     starting = threading.Thread(target=first._try_to_start)  # it blocks signals in its thread
     starting.start()
     starting.join()
@@ -267,7 +267,7 @@ def test_closing_ends_stuck_workers_though_others_hold_the_pipe(folder: Path, mo
     assert len(workers) == 2
     for _ in workers:  # each says once that it is stuck
         assert select.select([there], [], [], HANG)[0] and os.read(there, 1)
-    with contextlib.closing(iterate(batches(folder), workers=2)) as second:  # forked with a copy of every end
+    with contextlib.closing(prefetch(batches(folder), workers=2)) as second:  # forked with a copy of every end
         next(second)
         first.close()
         wait_until(lambda: not workers & {child.pid for child in multiprocessing.active_children()}, "their end")
@@ -282,8 +282,8 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 from itertools import islice
 from multiprocessing import active_children
-from fastgan.data import Batches, ImageFolder, iterate
-stream = iterate(Batches(ImageFolder(sys.argv[1], size=16), batch=3, seed=5), workers=2)
+from fastgan.data import CropBatches, ImageFolder, prefetch
+stream = prefetch(CropBatches(ImageFolder(sys.argv[1], size=16), batch=3, seed=5), workers=2)
 next(stream)
 print(*(child.pid for child in active_children()), flush=True)
 {then}
@@ -334,7 +334,7 @@ def test_processes_outlive_signals_to_the_group(folder: Path, monkeypatch: pytes
         start(*arguments)
 
     monkeypatch.setattr(loader, "_start_worker", late)
-    with contextlib.closing(iterate(batches(folder), workers=2)) as stream, ThreadPoolExecutor() as pool:
+    with contextlib.closing(prefetch(batches(folder), workers=2)) as stream, ThreadPoolExecutor() as pool:
         first = pool.submit(next, stream)
         try:
             wait_until(lambda: len(multiprocessing.active_children()) == 2, "two worker processes")

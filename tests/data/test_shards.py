@@ -21,7 +21,16 @@ from helpers.tiny_runs import StopAt, differences
 from PIL import Image
 
 from fastgan.config import Config
-from fastgan.data import Batches, ImageFolder, ShardImage, hold_out, is_readable, list_images, read_image, read_picture
+from fastgan.data import (
+    CropBatches,
+    ImageFolder,
+    ShardImage,
+    is_readable,
+    list_images,
+    read_image,
+    read_picture,
+    split_train_val,
+)
 from fastgan.errors import InputError
 from fastgan.training import Trainer
 
@@ -91,12 +100,12 @@ def test_images_are_those_of_the_folder(folder: Path, shards: Path) -> None:
 
 @pytest.mark.parametrize("batch", [2, 4])
 def test_batches_are_those_of_the_folder(folder: Path, shards: Path, batch: int) -> None:
-    ones = Batches(ImageFolder(folder, size=SIZE), batch=batch, seed=3)
-    others = Batches(ImageFolder(shards, size=SIZE, cache_bytes=0), batch=batch, seed=3)
+    ones = CropBatches(ImageFolder(folder, size=SIZE), batch=batch, seed=3)
+    others = CropBatches(ImageFolder(shards, size=SIZE, cache_bytes=0), batch=batch, seed=3)
     for step in (7, 0, 3, 11):
         assert torch.equal(ones.batch_at(step), others.batch_at(step))
-    split, packed = (hold_out(list_images(path), seed=1, usable=is_readable) for path in (folder, shards))
-    assert [file.name for file in split.held] == [image.name for image in packed.held] and not packed.shared
+    split, packed = (split_train_val(list_images(path), seed=1, usable=is_readable) for path in (folder, shards))
+    assert [file.name for file in split.val] == [image.name for image in packed.val] and not packed.shared
     again = ImageFolder(packed.train, size=SIZE)
     assert again.paths == packed.train and sum(1 for _ in again.readable()) == len(split.train)
 
@@ -294,7 +303,7 @@ def test_broken_images_are_recorded_and_skipped(tmp_path: Path) -> None:
     shard = pack(tmp_path / "a.tar", {"0.png": png(0), "1.png": png(1)[:500], "2.jpg": b"", "3.png": png(3)})
     told: list[tuple[str, str]] = []
     images = ImageFolder(tmp_path, size=SIZE, on_broken=lambda path, reason: told.append((str(path), reason)))
-    source = Batches(images, batch=4, seed=0)
+    source = CropBatches(images, batch=4, seed=0)
     for step in range(3):
         source.batch_at(step)
     assert sorted(path for path, _ in told) == [f"{shard}/1.png", f"{shard}/2.jpg"]

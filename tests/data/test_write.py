@@ -27,12 +27,12 @@ def test_every_suffix_read_is_written(tmp_path: Path, suffix: str) -> None:
     write_image(picture, tmp_path / f"a{suffix}")
     read = read_image(tmp_path / f"a{suffix}")
     assert read.shape == picture.shape
-    # GIF has 256 colours, 6 or 7 levels a channel: 255 / 6 / 4 off in the mean. Channels that are swapped are 70 off.
+    # GIF has 256 colors, 6 or 7 levels a channel: 255 / 6 / 4 off in the mean. Channels that are swapped are 70 off.
     assert np.abs(read.astype(int) - picture).mean() <= 255 / 6 / 4
     assert os.listdir(tmp_path) == [f"a{suffix}"]
 
 
-def test_jpeg_keeps_sharp_colour(tmp_path: Path) -> None:
+def test_jpeg_keeps_sharp_color(tmp_path: Path) -> None:
     # One pixel columns of red and blue: any chroma subsampling would mix them to violet.
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 255

@@ -36,7 +36,7 @@ def _no_gpu() -> str | None:
 
 
 def _extension(device: str) -> str | None:
-    reason = _native.unavailable(device)
+    reason = _native.unavailable_reason(device)
     return None if reason is None else f"it {reason}"
 
 
@@ -44,7 +44,7 @@ def _conv2d(dtype: torch.dtype) -> str | None:
     """The instruction set that the native convolutions of a dtype need; the processor or FASTGAN_CPU_LEVEL decides."""
     if reason := _extension("cpu"):
         return reason
-    if _native.extension().conv2d_serves(_native.code(dtype)):
+    if _native.extension().conv2d_serves(_native.dtype_code(dtype)):
         return None
     return f"there are none at CPU level {_native.build_info()['cpu_level']}"
 

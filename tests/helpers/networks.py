@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from helpers.bounds import unit
 from torch import Tensor, nn
 
-from fastgan.models.layers import HoldsMoments
+from fastgan.models.layers import MomentRecorder
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
@@ -18,7 +18,7 @@ def passes(*networks: nn.Module, plane: int = 1, count: int = 2) -> dict[str, in
     plane without deviation, which makes errors larger: no bound holds there.
     """
     layers = [layer for network in networks for layer in _layers(network)]
-    norms = [m for network in networks for m in network.modules() if isinstance(m, HoldsMoments | nn.BatchNorm2d)]
+    norms = [m for network in networks for m in network.modules() if isinstance(m, MomentRecorder | nn.BatchNorm2d)]
     longest = max(_weight(layer)[0].numel() for layer in layers)
     return {"terms": max(longest, plane), "steps": count * (len(layers) + len(norms))}
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.models import FusionGenerator
-from fastgan.models.layers import HoldsMoments
+from fastgan.models.layers import MomentRecorder
 
 FUSIONS = ["adain", "convex", "additive", "mlp"]
 CHANNELS = {"relu1_1": 64, "relu2_1": 128, "relu3_1": 256, "relu4_1": 512, "relu5_1": 512}
@@ -55,5 +55,5 @@ def styles(
 
 def set_recording(made: nn.Module, on: bool) -> None:
     for module in made.modules():
-        if isinstance(module, HoldsMoments):
+        if isinstance(module, MomentRecorder):
             module.recording = on

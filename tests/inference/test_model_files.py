@@ -61,7 +61,7 @@ def test_round_trip_of_the_article(tmp_path: Path) -> None:
     generator = settled(ArticleGenerator(4, 2))
     save_model(tmp_path, generator, {})
     loaded = load(tmp_path, device="cpu", precision="fp32")
-    assert isinstance(loaded, Stylizer) and not loaded.fuses and loaded.encoder is None
+    assert isinstance(loaded, Stylizer) and not loaded.takes_any_style and loaded.encoder is None
     assert np.array_equal(loaded(IMAGE), Stylizer(generator, CPU, torch.float32)(IMAGE))
 
 
@@ -92,7 +92,7 @@ def test_round_trip_of_fusion(tmp_path: Path) -> None:
     encoder = VGGEncoder(generator.layers, "random")
     whole = Stylizer(generator, CPU, torch.float32, encoder=encoder, styles=lambda: styles)
     loaded = load(tmp_path, device="cpu", precision="fp32")
-    assert isinstance(loaded, Stylizer) and loaded.fuses
+    assert isinstance(loaded, Stylizer) and loaded.takes_any_style
     one, other = (loaded(IMAGE, style=style) for style in styles)
     assert np.abs(one.astype(int) - whole(IMAGE, style=styles[0])).max() <= 1
     assert np.array_equal(loaded(IMAGE), one) and not np.array_equal(one, other)
@@ -128,7 +128,7 @@ def test_half_precision_is_near(model: Path) -> None:
         ("config.json", b"\xff\xfe", "not a fastgan model description"),
         ("config.json", b'{"format": 1, "model": "fast"}', "not a fastgan model description"),
         ("config.json", b'{"format": 1, "model": "fast", "generator": {"width": "a"}}', "not a fastgan model"),
-        ("config.json", b'{"format": 1, "model": "fast", "generator": {"colour": 1}}', "not a fastgan model"),
+        ("config.json", b'{"format": 1, "model": "fast", "generator": {"color": 1}}', "not a fastgan model"),
         ("config.json", b'{"format": 1, "model": "fast", "generator": {"width": 0}}', "not a fastgan model"),
         ("config.json", b'{"format": 1, "model": "fusion", "generator": {"fusion": "x"}}', "not a fastgan model"),
         ("config.json", b'{"format": 2, "model": "fast", "generator": {}}', "of format 2; this fastgan reads fast"),

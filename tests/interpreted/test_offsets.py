@@ -10,7 +10,7 @@ from helpers.machine import require
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.ops._triton_tiles import MOST_PIXELS, arrange
+from fastgan.ops._triton_tiles import MAX_PIXELS, arrange
 
 FAR = (1 << 30) + 8
 #: Shape and strides, each with an offset of 2 * FAR.
@@ -87,4 +87,4 @@ def test_planes_of_more_pixels_than_32_bits_number_are_refused() -> None:
         ValueError, match="planes of up to 2147418112 pixels, got 65536 x 32768; use backend='reference'"
     ):
         arrange(torch.empty(1, 1, 1, 1).expand(1, 1, 2 * side, side))
-    assert MOST_PIXELS < 2**31
+    assert MAX_PIXELS < 2**31

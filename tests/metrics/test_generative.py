@@ -10,12 +10,12 @@ import torch
 from helpers.bounds import approx, assert_close
 from torch import Tensor
 
-from fastgan.metrics import KernelDistance, Spread, pooled_features
+from fastgan.metrics import KID, Diversity, pooled_features
 
-MEASURES = (KernelDistance, Spread)
+MEASURES = (KID, Diversity)
 
 
-def standardised(reference: Tensor, other: Tensor) -> list[list[float]]:
+def standardized(reference: Tensor, other: Tensor) -> list[list[float]]:
     """Rows of `other` by the columns' mean and deviation in `reference`, at least a tenth of the mean deviation."""
     columns = [reference[:, column].tolist() for column in range(reference.shape[1])]
     means = [sum(values) / len(values) for values in columns]
@@ -32,7 +32,7 @@ def standardised(reference: Tensor, other: Tensor) -> list[list[float]]:
 
 
 def kernel_distance(reference: Tensor, generated: Tensor) -> float:
-    real, fake = standardised(reference, reference), standardised(reference, generated)
+    real, fake = standardized(reference, reference), standardized(reference, generated)
 
     def kernel(x: list[float], y: list[float]) -> float:
         return float((sum(a * b for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 3)
@@ -50,13 +50,13 @@ def spread(reference: Tensor, generated: Tensor) -> float:
         pairs = [math.dist(x, y) for x, y in itertools.combinations(rows, 2)]
         return sum(pairs) / len(pairs)
 
-    return mean_distance(standardised(reference, generated)) / mean_distance(standardised(reference, reference))
+    return mean_distance(standardized(reference, generated)) / mean_distance(standardized(reference, reference))
 
 
 def near(want: float, reference: Tensor, generated: Tensor) -> Any:
-    """Means of pairs, computed twice in float64: standardised, 6 products, a power, the mean; then the difference of
+    """Means of pairs, computed twice in float64: standardized, 6 products, a power, the mean; then the difference of
     means, each no larger than the kernel of the longest row with itself."""
-    rows = standardised(reference, torch.cat([reference, generated]))
+    rows = standardized(reference, torch.cat([reference, generated]))
     largest = (max(sum(value**2 for value in row) / len(row) for row in rows) + 1) ** 3
     return approx(want, terms=len(rows), steps=10, dtype=torch.float64, scale=largest)
 
@@ -70,7 +70,7 @@ def features(rng: torch.Generator) -> tuple[Tensor, Tensor]:
     return real, fake * 1.5
 
 
-@pytest.mark.parametrize(("kind", "oracle"), [(KernelDistance, kernel_distance), (Spread, spread)])
+@pytest.mark.parametrize(("kind", "oracle"), [(KID, kernel_distance), (Diversity, spread)])
 def test_definition(kind: type, oracle: Callable[[Tensor, Tensor], float], features: tuple[Tensor, Tensor]) -> None:
     real, fake = features
     measure = kind(real)
@@ -89,7 +89,7 @@ def test_definition(kind: type, oracle: Callable[[Tensor, Tensor], float], featu
 def test_kernel_distance_of_one_distribution_is_zero_on_average(rng: torch.Generator) -> None:
     values, shifted = [], []
     for _ in range(60):
-        measure = KernelDistance(torch.randn(100, 5, generator=rng))
+        measure = KID(torch.randn(100, 5, generator=rng))
         fake = torch.randn(50, 5, generator=rng)
         measure.update(fake)
         values.append(measure.compute().item())
@@ -108,7 +108,7 @@ def test_kernel_distance_sees_the_third_moment() -> None:
     count = 1000
     real = torch.tensor([-1.0, 1.0]).repeat(count // 2)[:, None]
     skewed = torch.tensor([2.0, -0.5, -0.5, -0.5, -0.5]).repeat(count // 5)[:, None]
-    measure = KernelDistance(real)
+    measure = KID(real)
     measure.update(skewed)
     # The squared difference of the third moments, 0 and 1.5. A mean over pairs leaves out each image with itself, which
     # has (x^2 + 1)^3: 1/5 * 125 + 4/5 * 1.25^3 where all pairs have 6.25, and 8 where they have 4.
@@ -123,7 +123,7 @@ def test_spread_scale(rng: torch.Generator) -> None:
     # Five standard errors of the ratio.
     error = 5 * 0.25 * (1 / 300 + 1 / 200) ** 0.5
     for factor in (1.0, 0.5, 0.0):
-        measure = Spread(real)
+        measure = Diversity(real)
         measure.update(factor * fake)
         assert measure.compute().item() == pytest.approx(factor, rel=error, abs=0)
 
@@ -158,10 +158,10 @@ def test_a_dead_dimension_does_not_rule(kind: type, rng: torch.Generator) -> Non
     # Over the floor, about 0.1, the noise is some 1e-8; it enters as products of two alone, below float64's rounding.
     assert measured(kind, *noisy) == near(want, real, fake)
     keep = [0, 1, 2, 3, 5]
-    if kind is Spread:  # the kernel divides by the number of dimensions
+    if kind is Diversity:  # the kernel divides by the number of dimensions
         assert measured(kind, real[:, keep], fake[:, keep]) == near(want, real, fake)
     fake[:, 4] += 3  # it is not left out either: what real images never have is seen
-    assert abs(measured(KernelDistance, real, fake)) > 10
+    assert abs(measured(KID, real, fake)) > 10
 
 
 @pytest.mark.parametrize("kind", MEASURES)

@@ -138,7 +138,7 @@ def test_reach_is_exact(depth: int) -> None:
     network = ArticleGenerator(1, depth).double()
     for parameter in network.parameters():
         nn.init.uniform_(parameter, 0.1, 0.2)
-    side = (2 * network.reach + 24) // 4 * 4
+    side = (2 * network.receptive_radius + 24) // 4 * 4
     x = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
     farthest = 0
     for offset in range(4):
@@ -146,7 +146,7 @@ def test_reach_is_exact(depth: int) -> None:
         (gradient,) = torch.autograd.grad(network(x)[0, :, place, place].sum(), x)
         touched = gradient[0].abs().sum(0).nonzero()
         farthest = max(farthest, int((touched - place).abs().max()))
-    assert farthest == network.reach
+    assert farthest == network.receptive_radius
 
 
 @pytest.mark.parametrize("size", [(90, 61), (47, 130)])
@@ -155,7 +155,7 @@ def test_tiles_give_the_whole(size: tuple[int, int], rng: torch.Generator) -> No
     network = with_biases(ArticleGenerator(4))
     x = torch.rand(1, 3, *size, generator=rng).double() * 2 - 1
     want = network(x)
-    border = -(-network.reach // network.stride) * network.stride
+    border = -(-network.receptive_radius // network.stride) * network.stride
     for top in range(0, size[0], 16):
         for left in range(0, size[1], 16):
             rows = slice(max(0, top - border), min(size[0], top + 16 + border))

@@ -111,7 +111,7 @@ def test_discriminator_is_the_papers(norm: str, rng: torch.Generator) -> None:
     assert not dict(network.named_buffers())
 
 
-def test_published_initialisation() -> None:
+def test_published_initialization() -> None:
     """Means and deviations within five standard errors."""
     torch.manual_seed(0)
     for network in (DCGANGenerator(16), DCGANDiscriminator(16)):

@@ -1,4 +1,4 @@
-"""The ``fast`` generator: sizes, range, reach, and nothing that makes a checkerboard."""
+"""The ``fast`` generator: sizes, range, receptive radius, and nothing that makes a checkerboard."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_layouts_agree(stem: str, rng: torch.Generator) -> None:
 
 
 def frozen_positive(stem: str, depth: int) -> FastGenerator:
-    """All weights positive, norms that only scale: no path from input to output is cut or cancelled."""
+    """All weights positive, norms that only scale: no path from input to output is cut or canceled."""
     network = FastGenerator(2, depth, stem=stem).double()
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -69,13 +69,13 @@ def farthest(network: FastGenerator, image: Tensor, place: tuple[int, int]) -> i
 @pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("depth", [1, 3])
 def test_reach_is_exact(stem: str, depth: int) -> None:
-    """No output pixel sees further than ``reach``, and one of a period of the strides sees as far."""
+    """No output pixel sees further than ``receptive_radius``, and one of a period of the strides sees as far."""
     network = frozen_positive(stem, depth)
-    side = (2 * network.reach + 24) // 4 * 4
+    side = (2 * network.receptive_radius + 24) // 4 * 4
     image = torch.rand(1, 3, side, side, dtype=torch.float64)
     middle = side // 8 * 4
     distances = [farthest(network, image, (middle + offset, middle + (offset * 3) % 4)) for offset in range(4)]
-    assert max(distances) == network.reach
+    assert max(distances) == network.receptive_radius
 
 
 def test_no_checkerboard_by_construction() -> None:

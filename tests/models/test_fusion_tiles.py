@@ -9,7 +9,7 @@ from helpers.tiny_fusion import FUSIONS, network, random_features, set_recording
 from torch import Tensor, nn
 
 from fastgan.models import FusionGenerator, VGGEncoder
-from fastgan.models.layers import HoldsMoments
+from fastgan.models.layers import MomentRecorder
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -17,7 +17,7 @@ from fastgan.models.layers import HoldsMoments
     ("layer", "dtype"), [("relu2_1", torch.float32), ("relu3_1", torch.float32), ("relu2_1", torch.float64)]
 )
 def test_tiles_meet_without_seams(fusion: str, layer: str, dtype: torch.dtype, rng: torch.Generator) -> None:
-    """With moments held, tiles with a border of ``reach`` give what the whole gives, its odd last pixels too.
+    """With fixed moments, tiles with a border of ``receptive_radius`` equal the whole picture, odd last pixels too.
 
     A border that is too narrow shows in float64, far beyond rounding; float32 is for the kernels.
     """
@@ -28,7 +28,7 @@ def test_tiles_meet_without_seams(fusion: str, layer: str, dtype: torch.dtype, r
     x = F.interpolate(torch.rand(1, 3, 9, 13, generator=rng) * 2 - 1, (height, width), mode="bicubic")
     x = (x + torch.randn(x.shape, generator=rng) * 0.1).clamp(-1, 1)
     code = made.encode_style(styles(made, rng, n=1, loud=1.5)).to(dtype)
-    border = -(-made.reach // made.stride) * made.stride
+    border = -(-made.receptive_radius // made.stride) * made.stride
     with torch.inference_mode():
         set_recording(made, True)
         made(encoder(F.interpolate(x, (40, 50), mode="bilinear")), code)
@@ -67,8 +67,8 @@ def test_a_window_is_cut_from_the_whole_style(fusion: str, rng: torch.Generator)
         assert_close(one, cut)
 
 
-def holders(made: FusionGenerator) -> dict[str, HoldsMoments]:
-    return {name: module for name, module in made.named_modules() if isinstance(module, HoldsMoments)}
+def holders(made: FusionGenerator) -> dict[str, MomentRecorder]:
+    return {name: module for name, module in made.named_modules() if isinstance(module, MomentRecorder)}
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -139,16 +139,16 @@ def test_reach(layer: str, depth: int) -> None:
 
     def hits(size: int, places: list[int]) -> list[tuple[int, int]]:
         """Rows, and which of the places each moves: max-pooling has one gradient a window, so raise row after row."""
-        rows = [row for row in range(size) if abs(row - places[0]) < made.reach + 9]
+        rows = [row for row in range(size) if abs(row - places[0]) < made.receptive_radius + 9]
         x = torch.zeros(1 + len(rows), 3, size, 2 * made.stride, dtype=torch.float64)
         for index, row in enumerate(rows):
             x[index + 1, :, row] = 1
         out: Tensor = torch.cat([made(encoder(part), code, 0.0)[:, 0, places, 1] for part in x.split(16)])
         return [(rows[int(i)], places[int(j)]) for i, j in (out[1:] != out[0]).nonzero()]
 
-    side = (2 * made.reach + 24) // made.stride * made.stride
+    side = (2 * made.receptive_radius + 24) // made.stride * made.stride
     middle = side // 2 // made.stride * made.stride
     period = [middle + offset for offset in range(made.stride)]
-    assert max(abs(row - place) for row, place in hits(side, period)) == made.reach
+    assert max(abs(row - place) for row, place in hits(side, period)) == made.receptive_radius
     last = side + made.stride - 2
-    assert max(abs(row - place) for row, place in hits(last + 1, [last])) <= made.reach
+    assert max(abs(row - place) for row, place in hits(last + 1, [last])) <= made.receptive_radius

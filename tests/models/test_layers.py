@@ -10,7 +10,7 @@ from helpers.bounds import assert_close, rounding, unit
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from fastgan.models.layers import EPS, HoldsMoments, InstanceNorm, conv, pad_to_multiple, spectral_norm
+from fastgan.models.layers import EPS, InstanceNorm, MomentRecorder, conv, pad_to_multiple, spectral_norm
 from fastgan.ops.conv2d.reference import upsample_nearest
 
 
@@ -85,8 +85,8 @@ def test_conv_keeps_the_size_and_pads_by_reflection(kernel: int, stride: int, rn
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_recorded_moments(dtype: torch.dtype, rng: torch.Generator) -> None:
-    holder = HoldsMoments()
-    assert holder.frozen is None and not holder.recording and isinstance(InstanceNorm(2), HoldsMoments)
+    holder = MomentRecorder()
+    assert holder.frozen is None and not holder.recording and isinstance(InstanceNorm(2), MomentRecorder)
     x = (torch.randn(2, 3, 8, 9, generator=rng).double() * 2 + 30).to(dtype)
     holder.record(x)
     assert holder.frozen is not None

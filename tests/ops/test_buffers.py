@@ -32,7 +32,7 @@ def nothing_idle() -> Iterator[None]:
 
 def room(dtype: torch.dtype = torch.float32, channels_last: bool = False) -> Tensor:
     x = torch.zeros(SHAPE, dtype=dtype)
-    return _native.room_like(x.contiguous(memory_format=torch.channels_last) if channels_last else x)
+    return _native.empty_like(x.contiguous(memory_format=torch.channels_last) if channels_last else x)
 
 
 def idle() -> int:
@@ -77,16 +77,16 @@ def test_of_a_shape_of_its_own(
     dtype: torch.dtype, memory_format: torch.memory_format, nothing_idle: None, request: pytest.FixtureRequest
 ) -> None:
     before = _native.extension().buffer_bytes()["used"]
-    have = _native.room(torch.zeros(1), (2, 8, 512, 512), dtype, memory_format)
+    have = _native.empty(torch.zeros(1), (2, 8, 512, 512), dtype, memory_format)
     assert _native.extension().buffer_bytes()["used"] - before >= have.numel() * dtype.itemsize
     assert (have.dtype, have.shape) == (dtype, (2, 8, 512, 512))
     assert have.is_contiguous(memory_format=memory_format)
     want = torch.empty_like(have, device="meta")
     assert have.stride() == want.stride()
     request.getfixturevalue("poisoned")
-    made = _native.room(torch.zeros(1), (2, 8, 512, 512), dtype, memory_format)
+    made = _native.empty(torch.zeros(1), (2, 8, 512, 512), dtype, memory_format)
     assert made.isnan().all() if dtype.is_floating_point else (made == 255).all()
-    small = _native.room(torch.zeros(1), (1, 2, 3, 4), dtype, memory_format)
+    small = _native.empty(torch.zeros(1), (1, 2, 3, 4), dtype, memory_format)
     assert small.is_contiguous(memory_format=memory_format)
 
 

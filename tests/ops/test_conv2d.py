@@ -121,7 +121,7 @@ def check(case: Case, dtype: torch.dtype, layout: Callable[[Tensor], Tensor]) ->
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_values_and_gradients(case: Case, dtype: torch.dtype, level: str) -> None:
-    if not _native.extension().conv2d_serves(_native.code(dtype)):
+    if not _native.extension().conv2d_serves(_native.dtype_code(dtype)):
         with pytest.raises(ValueError, match="convolutions for this processor"):
             case.run(*case.tensors(dtype))
         assert case.run(*case.tensors(dtype), backend=None).shape[1] == case.outputs
@@ -230,8 +230,8 @@ def test_compiles_without_a_break() -> None:
 def test_levels_that_have_convolutions(level: str) -> None:
     """What needs("native convolutions in ...") takes the extension's word for."""
     serves = _native.extension().conv2d_serves
-    assert serves(_native.code(torch.float32)) == (level != "baseline")
-    assert serves(_native.code(torch.bfloat16)) == (level == "avx512_bf16")
+    assert serves(_native.dtype_code(torch.float32)) == (level != "baseline")
+    assert serves(_native.dtype_code(torch.bfloat16)) == (level == "avx512_bf16")
 
 
 def test_under_autocast_the_result_has_its_dtype() -> None:

@@ -1,4 +1,4 @@
-"""Instance normalisation against torch.nn and its formula in float64."""
+"""Instance normalization against torch.nn and its formula in float64."""
 
 from collections.abc import Callable
 from typing import Any

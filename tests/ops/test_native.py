@@ -43,7 +43,7 @@ def every_op(x: Tensor, y: Tensor) -> list[Tensor]:
     target = ops.gram(y[:1])[0]
     numbers = torch.linspace(-1, 1, x.shape[1])
     weight = torch.linspace(-1, 1, 16 * 16 * 9).view(16, 16, 3, 3).requires_grad_()
-    ours = _native.extension().conv2d_serves(_native.code(x.dtype))  # torch's own convolutions promise no bits
+    ours = _native.extension().conv2d_serves(_native.dtype_code(x.dtype))  # torch's own convolutions promise no bits
     for op in (
         *([lambda a: ops.conv2d(a.mean(1, keepdim=True).expand(-1, 16, -1, -1), weight)] if ours else []),
         lambda a: ops.max_pool(a),
@@ -87,7 +87,7 @@ def ticks() -> Iterator[list[int]]:
 
 
 def test_the_extension_is_built() -> None:
-    assert _native.unavailable() is None
+    assert _native.unavailable_reason() is None
     info = _native.build_info()
     assert info["compiler"].startswith(("gcc", "clang"))
     assert info["openmp"] >= 201511
@@ -109,7 +109,7 @@ def test_the_gil_is_released_by_every_kernel(ticks: list[int], monkeypatch: pyte
     """No thread is interrupted here, so another one counts during a call only where the call lets it."""
     real = _native.extension()
     kernels = {name for name in dir(real) if re.search(r"_(forward|backward(_input|_weight)?)$", name)}
-    if not real.conv2d_serves(_native.code(torch.float32)):
+    if not real.conv2d_serves(_native.dtype_code(torch.float32)):
         kernels = {name for name in kernels if not name.startswith("conv2d_")}
     released = set()
 

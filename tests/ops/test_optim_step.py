@@ -167,7 +167,7 @@ def test_nan_passes_through_clip_and_average(backend: str) -> None:
 
 @NATIVE
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_threads_and_neighbours_do_not_matter(rule: Rule) -> None:
+def test_threads_and_neighbors_do_not_matter(rule: Rule) -> None:
     threads = torch.get_num_threads()
     results = []
     try:

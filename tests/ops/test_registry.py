@@ -22,7 +22,7 @@ def force(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(_registry, "_FORCED_TEXT", text)
     monkeypatch.setattr(_registry, "_FORCED_ALL", bare)
     monkeypatch.setattr(_registry, "_FORCED", by_op)
-    monkeypatch.setattr(_registry, "_told", set())
+    monkeypatch.setattr(_registry, "_logged", set())
 
 
 def test_environment_is_read_at_import() -> None:
@@ -35,7 +35,7 @@ print(select("ssim", x, x).name, select("psnr", x, x).name, ops.report()["forced
 """
     environment = {**os.environ, "FASTGAN_BACKEND": " ssim:reference, native"}
     result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    expected = "reference" if _native.unavailable() else "native"
+    expected = "reference" if _native.unavailable_reason() else "native"
     assert result.stdout.split(maxsplit=2)[:2] == ["reference", expected]
 
 
@@ -87,10 +87,10 @@ def test_a_bare_name_is_followed_by_the_ops_that_can(
         for _ in range(2):
             ops.fuse(X, X)
             ops.psnr(X.double(), X.double())
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 2
-    assert "is not followed by fuse: it has no such backend" in told[0]
-    assert "is not followed by psnr: takes float32, bfloat16, not float64" in told[1]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert "is not followed by fuse: it has no such backend" in messages[0]
+    assert "is not followed by psnr: takes float32, bfloat16, not float64" in messages[1]
 
 
 @pytest.mark.usefixtures("fuse_by_reference_alone")
@@ -139,26 +139,26 @@ def test_report_is_plain_data_and_covers_every_op(kernel_calls: list[str]) -> No
     assert row["forward"] == "reference"
     assert row["backends"][1]["dtypes"] == ["float32", "bfloat16", "float16"]
     assert row["backends"][1]["limits"] == ["first-order gradients"]
-    expected = _native.unavailable("cuda") or "not measured on cuda yet: FASTGAN_BACKEND asks for it"
+    expected = _native.unavailable_reason("cuda") or "not measured on cuda yet: FASTGAN_BACKEND asks for it"
     assert row["backends"][1]["reason"] == expected
 
 
 def ran(call: Callable[[], object]) -> list[str]:
     """The backends of the calls within."""
-    with _registry.observed() as names:
+    with _registry.record_backends() as names:
         call()
     return names
 
 
 @pytest.mark.usefixtures("kernel_calls")
 def test_small_calls_take_what_is_faster_for_them() -> None:
-    least = _registry._OPS["instance_norm"].backends["native"].least["cpu"]
-    assert 0 < least.forward < least.gradient
+    min_numel = _registry._OPS["instance_norm"].backends["native"].min_numel["cpu"]
+    assert 0 < min_numel.forward < min_numel.gradient
     for elements, forward, gradient in (
-        (least.forward - 1, "reference", "reference"),
-        (least.forward, "native", "reference"),
-        (least.gradient - 1, "native", "reference"),
-        (least.gradient, "native", "native"),
+        (min_numel.forward - 1, "reference", "reference"),
+        (min_numel.forward, "native", "reference"),
+        (min_numel.gradient - 1, "native", "reference"),
+        (min_numel.gradient, "native", "native"),
     ):
         x = torch.rand(1, 1, 1, elements)
         assert ran(lambda x=x: ops.instance_norm(x)) == [forward]
@@ -216,8 +216,8 @@ def test_the_report_tells_of_sizes(kernel_calls: list[str]) -> None:
     assert reference["reason"] == (
         "faster here, and chosen, below 8,192 elements and 65,536 elements with gradients; slower beyond"
     )
-    assert native["least"] == {"forward": 1 << 13, "gradient": 1 << 16}
-    assert rows["ssim", "cpu"]["backends"][1]["least"] == {"forward": 0, "gradient": 0}
+    assert native["min_numel"] == {"forward": 1 << 13, "gradient": 1 << 16}
+    assert rows["ssim", "cpu"]["backends"][1]["min_numel"] == {"forward": 0, "gradient": 0}
     assert rows["instance_norm", "cuda"]["backends"][0]["reason"] == "chosen"
 
 

@@ -11,7 +11,7 @@ import torch
 
 from fastgan.errors import InputError
 from fastgan.training.checkpoint import list_checkpoints, load_newest, save_checkpoint
-from fastgan.utils.files import remove_leftovers, write_text, write_whole
+from fastgan.utils.files import atomic_write, remove_temp_files, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +35,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, error: Exception) -> None
 
     expected = InputError if isinstance(error, OSError | RuntimeError) else KeyError
     with pytest.raises(expected) as caught:
-        write_whole(path, write)
+        atomic_write(path, write)
     if expected is InputError:
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert contents(tmp_path) == {"model.bin": b"old"}
@@ -46,7 +46,7 @@ def test_interrupted(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_whole(tmp_path / "a", write)
+        atomic_write(tmp_path / "a", write)
     assert contents(tmp_path) == {}
 
 
@@ -59,7 +59,7 @@ def test_the_new_file_is_there_only_when_whole(tmp_path: Path) -> None:
         file.flush()
         assert path.read_text() == "old"
 
-    write_whole(path, write)
+    atomic_write(path, write)
     assert contents(tmp_path) == {"text": b"new"}
 
 
@@ -159,5 +159,5 @@ def test_leftovers_of_a_kill_are_removed(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / ".fastgan-0123456789abcdef.tmp").write_text("half")
     (tmp_path / "model" / "mine.tmp").write_text("mine")
-    remove_leftovers(tmp_path)
+    remove_temp_files(tmp_path)
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["mine.tmp"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.bounds import rounding
 
-from fastgan.metrics import batch_spread
+from fastgan.metrics import batch_diversity
 from fastgan.training.collapse import CollapseAlarm
 
 SPREAD, LOSS_D = "nearly the same image", "the discriminator has won"
@@ -33,12 +33,12 @@ def assert_spread(images: torch.Tensor, reference: torch.Tensor) -> None:
     want = deviation(images) / deviation(reference)
     sizes = [batch.double().abs().max().item() / deviation(batch) for batch in (images, reference)]
     error = rounding(max(images[0, 0].numel(), reference[0, 0].numel()) // 64, 3) * sum(sizes)
-    assert batch_spread(images, reference).item() == pytest.approx(want, rel=error, abs=0)
+    assert batch_diversity(images, reference).item() == pytest.approx(want, rel=error, abs=0)
 
 
 def test_batch_spread_is_the_deviation_of_the_areas(rng: torch.Generator) -> None:
     images, reference = torch.rand(4, 3, 16, 24, generator=rng), torch.rand(6, 3, 32, 8, generator=rng)
-    have = batch_spread(images, reference)
+    have = batch_diversity(images, reference)
     assert have.shape == () and have.dtype == torch.float32
     assert_spread(images, reference)
 
@@ -46,7 +46,7 @@ def test_batch_spread_is_the_deviation_of_the_areas(rng: torch.Generator) -> Non
 def test_batch_spread_of_collapse(rng: torch.Generator) -> None:
     photographs = torch.rand(5, 3, 16, 16, generator=rng)
     same = photographs[:1].expand(5, -1, -1, -1)
-    assert batch_spread(same, photographs).item() <= rounding(len(same)) / deviation(photographs)
+    assert batch_diversity(same, photographs).item() <= rounding(len(same)) / deviation(photographs)
     assert_spread(photographs.bfloat16(), photographs)
     assert_spread(photographs / 2 - 3, photographs)
     # Noise of a pixel on one image is not variety: areas of 32 x 32 divide it by 32. The deviation of five is, at most,
@@ -54,19 +54,19 @@ def test_batch_spread_of_collapse(rng: torch.Generator) -> None:
     noise = torch.randn(5, 3, 256, 256, generator=rng)
     wide = photographs.repeat_interleave(16, 2).repeat_interleave(16, 3)
     most = 0.1 / 32 * (1 + 5 / (8 * 192) ** 0.5) / deviation(wide)
-    assert batch_spread(wide[:1] + 0.1 * noise, wide).item() < most
-    assert not batch_spread(photographs.requires_grad_(), photographs).requires_grad
+    assert batch_diversity(wide[:1] + 0.1 * noise, wide).item() < most
+    assert not batch_diversity(photographs.requires_grad_(), photographs).requires_grad
 
 
 def test_batch_spread_of_one_image_is_not_a_number() -> None:
     one, two = torch.rand(1, 3, 16, 16), torch.rand(2, 3, 16, 16)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert batch_spread(one, two).isnan() and batch_spread(two, one).isnan()
+        assert batch_diversity(one, two).isnan() and batch_diversity(two, one).isnan()
     with pytest.raises(ValueError, match="of the same C, got"):
-        batch_spread(two, two[:, :1])
+        batch_diversity(two, two[:, :1])
     with pytest.raises(ValueError, match="must be"):
-        batch_spread(two[0], two)
+        batch_diversity(two[0], two)
 
 
 def test_fires_once_on_collapse_and_names_what_was_seen() -> None:
@@ -108,7 +108,7 @@ def test_images_that_collapse_during_a_run(rng: torch.Generator) -> None:
         photographs = torch.rand(4, 3, 16, 16, generator=rng)
         variety = 1.0 if step < 60 else 0.02
         made = 0.3 + variety * torch.rand(4, 3, 16, 16, generator=rng)
-        if alarm.update(batch_spread(made, photographs).item(), 0.6):
+        if alarm.update(batch_diversity(made, photographs).item(), 0.6):
             told.append(step)
     # 0.9^k + 0.02 (1 - 0.9^k) falls below a tenth at k = 23.8, the 24th step from 60 on; with it, ten in a row. The
     # deviation of four images has a standard error of 1 / sqrt(6), over the root of 192 areas; the ratio of two 0.042;

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from fastgan.data import Batches, ImageFolder, demo_content, demo_held_out, iterate, jpeg, read_image
+from fastgan.data import CropBatches, ImageFolder, demo_content, demo_val, jpeg, read_image
 
 SIZE, SHORT_SIDE, BATCH = 256, 384, 16
 #: The usual size of a COCO photograph.
@@ -39,7 +39,7 @@ def write_photographs(folder: Path, count: int) -> int:
         InputError: the demo photographs are missing.
     """
     rng = random.Random(0)
-    photographs = [Image.fromarray(read_image(path)) for path in [*demo_content(), *demo_held_out()]]
+    photographs = [Image.fromarray(read_image(path)) for path in [*demo_content(), *demo_val()]]
     loose, shards = folder / "photographs", folder / "shards"
     loose.mkdir()
     shards.mkdir()
@@ -70,12 +70,12 @@ def write_photographs(folder: Path, count: int) -> int:
 
 def fastgan(folder: Path, workers: int) -> Generator[Tensor, None, None]:
     """fastgan with worker processes; 0 loads in the calling thread."""
-    return _fastgan(folder, workers, prefetch=2 if workers else 0)
+    return _fastgan(folder, workers, depth=2 if workers else 0)
 
 
 def fastgan_thread(folder: Path, workers: int) -> Generator[Tensor, None, None]:
     """fastgan as in training on a CPU: one background thread, whatever the number of workers."""
-    return _fastgan(folder, 0, prefetch=2 if workers else 0)
+    return _fastgan(folder, 0, depth=2 if workers else 0)
 
 
 def fastgan_pillow(folder: Path, workers: int) -> Generator[Tensor, None, None]:
@@ -87,9 +87,9 @@ def fastgan_pillow(folder: Path, workers: int) -> Generator[Tensor, None, None]:
         jpeg.AVAILABLE = available
 
 
-def _fastgan(folder: Path, workers: int, *, prefetch: int) -> Generator[Tensor, None, None]:
+def _fastgan(folder: Path, workers: int, *, depth: int) -> Generator[Tensor, None, None]:
     images = ImageFolder(folder / "photographs", size=SIZE, short_side=SHORT_SIDE, cache_bytes=0)
-    return iterate(Batches(images, batch=BATCH, seed=0), prefetch=prefetch, workers=workers)
+    return prefetch(CropBatches(images, batch=BATCH, seed=0), depth=depth, workers=workers)
 
 
 class _Files(Dataset[Tensor]):

@@ -25,7 +25,7 @@ from fastgan.training.setup import build_networks
 if TYPE_CHECKING:
     from fastgan.bench.baselines.step import BaselineStep
 
-#: Batches that a provider cycles through.
+#: CropBatches that a provider cycles through.
 NUM_BATCHES = 6
 
 
@@ -106,7 +106,7 @@ def pictures(count: int, size: int, seed: int) -> Tensor:
 
 
 def batches(setup: StepSetup) -> Iterator[Tensor]:
-    """Batches without end, uint8 (N, H, W, 3) in the CPU's memory, the same for every provider."""
+    """CropBatches without end, uint8 (N, H, W, 3) in the CPU's memory, the same for every provider."""
     batches = [pictures(setup.batch, setup.size, seed) for seed in range(NUM_BATCHES)]
     return itertools.cycle(batches)
 

@@ -16,7 +16,7 @@ from fastgan.bench.results import Log, Result, Row
 from fastgan.bench.roofline import Ceilings
 from fastgan.bench.timing import Function, InputSet, Sample, TimingBudget
 from fastgan.errors import InputError, first_line
-from fastgan.ops._registry import observed
+from fastgan.ops._registry import record_backends
 from fastgan.utils.format import round_significant
 
 
@@ -105,7 +105,7 @@ def _measure(
 
 def _backend(case: OpCase, input_set: InputSet) -> str:
     """The backend that is chosen by default."""
-    with observed() as names:
+    with record_backends() as names:
         case.output(input_set.inputs)
     return names[0]
 

@@ -96,6 +96,6 @@ def require_gpu(device: str) -> None:
     """Raise InputError where there is nothing to tune."""
     if device != "cuda":
         raise InputError("--tune: configurations are of Triton kernels, which run on a GPU; give --device cuda")
-    reason = _triton.unavailable("cuda")
+    reason = _triton.unavailable_reason("cuda")
     if reason is not None:
         raise InputError(f"--tune: Triton {reason}")

@@ -1,16 +1,16 @@
-"""What follows a convolution: bias, activation, gain and clamp in one call."""
+"""The epilogue of a convolution: bias, activation, gain and clamp in one call."""
 
 from torch import Tensor
 
 from fastgan.ops import _checks, _native, _triton
-from fastgan.ops._registry import Backend, Least, register, select
+from fastgan.ops._registry import Backend, MinNumel, register, select
 from fastgan.ops.bias_act import reference, torch_library
 
 register(
     Backend("bias_act", "reference", reference.bias_act),
-    _native.backend("bias_act", torch_library.native_bias_act, gradient_order=2, least=Least(gradient=1 << 16)),
+    _native.backend("bias_act", torch_library.native_bias_act, gradient_order=2, min_numel=MinNumel(gradient=1 << 16)),
     _triton.backend("bias_act", torch_library.triton_bias_act, gradient_order=2),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 
 
@@ -50,5 +50,5 @@ def bias_act(
     _checks.finite("gain", gain)
     if clamp is not None:
         _checks.positive("clamp", clamp)
-    chosen = select("bias_act", x, bias, backend=backend, cheap=clamp is None)
-    return chosen(x, bias, activation, float(negative_slope), float(gain), clamp)
+    impl = select("bias_act", x, bias, backend=backend, apply_min_numel=clamp is None)
+    return impl(x, bias, activation, float(negative_slope), float(gain), clamp)

@@ -11,18 +11,18 @@ def forward(
 ) -> Tensor:
     _native.check(x)
     _native.check_numbers("bias", bias, x, (x.shape[1],))
-    out = _native.room_like(x)
+    out = _native.empty_like(x)
     _native.call(
         "bias_act_forward",
         x.device,
-        _native.view(x),
+        _native.tensor_arg(x),
         tuple(x.shape),
-        _native.floats(bias),
+        _native.float32_ptr(bias),
         _native.ACTIVATIONS[activation],
         negative_slope,
         gain,
         -1.0 if clamp is None else clamp,
-        _native.view(out),
+        _native.tensor_arg(out),
     )
     return out
 
@@ -42,21 +42,21 @@ def backward(
     _native.check(x, grad)
     c = x.shape[1]
     _native.check_numbers("bias", bias, x, (c,))
-    grad_x = _native.room_like(x, needs_x)
+    grad_x = _native.empty_like(x, needs_x)
     grad_bias = x.new_empty(c if needs_bias else 0, dtype=torch.float32)
     _native.call(
         "bias_act_backward",
         x.device,
-        _native.view(x),
+        _native.tensor_arg(x),
         tuple(x.shape),
-        _native.floats(bias),
+        _native.float32_ptr(bias),
         _native.ACTIVATIONS[activation],
         negative_slope,
         gain,
         -1.0 if clamp is None else clamp,
-        _native.view(grad),
-        _native.view(grad_x if needs_x else None),
-        _native.floats(grad_bias if needs_bias else None),
+        _native.tensor_arg(grad),
+        _native.tensor_arg(grad_x if needs_x else None),
+        _native.float32_ptr(grad_bias if needs_bias else None),
         workspace=lambda module: module.bias_act_workspace(tuple(x.shape)),
     )
     return grad_x, grad_bias

@@ -1,6 +1,6 @@
 """bias_act in Triton: one launch forward; backward one, and the sum of its partial bias gradients.
 
-Bytes that must move a value, of e bytes each: 2 e forward, 3 e backward (x and the gradient in, its pull-back out).
+Bytes that must move per value, of e bytes each: 2 e forward, 3 e backward (x and the gradient in, its gradient out).
 """
 
 import torch
@@ -9,7 +9,16 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _native, _triton
-from fastgan.ops._triton_tiles import ACTIVATIONS, activate, addresses, arrange, pointer, pull_back, size_key, tile
+from fastgan.ops._triton_tiles import (
+    ACTIVATIONS,
+    activate,
+    activate_backward,
+    addresses,
+    arrange,
+    pointer,
+    size_key,
+    tile,
+)
 
 NCHW = (
     _triton.config(BLOCK_C=1, BLOCK_P=2048, num_warps=4),
@@ -106,11 +115,11 @@ def bias_act_bwd_kernel(
     y = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     if HAS_BIAS:
         y += tl.load(bias + c, mask=c < channels, other=0.0)[:, None]
-    above = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
-    g = tl.load(above, mask=inside, other=0.0).to(tl.float32) * gain
+    grad_at = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
+    g = tl.load(grad_at, mask=inside, other=0.0).to(tl.float32) * gain
     if HAS_CLAMP:
         g = tl.where(tl.abs(activate(y, negative_slope, ACTIVATION) * gain) >= clamp, 0.0, g)
-    g = pull_back(g, y, negative_slope, ACTIVATION)
+    g = activate_backward(g, y, negative_slope, ACTIVATION)
     if NEEDS_X:
         to = addresses(grad_x, image, c, p, width, to_n, to_c, to_h, to_w, MERGED)
         tl.store(to, g.to(grad_x.dtype.element_ty), mask=inside)
@@ -124,18 +133,18 @@ def forward(
 ) -> Tensor:
     """As `native.forward`."""
     out = torch.empty_like(x)
-    placed = arrange(x, out)
+    layout = arrange(x, out)
     n, c, h, w = x.shape
     _triton.launch(
         bias_act_fwd_kernel,
-        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]) * _triton.cdiv(h * w, chosen["BLOCK_P"]),),
-        (x, pointer(bias, x), out, *placed.strides, c, h * w, w, negative_slope, gain, clamp or 0.0),
-        choices=CHANNELS_LAST if placed.channels_last else NCHW,
-        key=size_key(x, placed.channels_last),
+        lambda config: (n * _triton.cdiv(c, config["BLOCK_C"]) * _triton.cdiv(h * w, config["BLOCK_P"]),),
+        (x, pointer(bias, x), out, *layout.strides, c, h * w, w, negative_slope, gain, clamp or 0.0),
+        choices=CHANNELS_LAST if layout.channels_last else NCHW,
+        key=size_key(x, layout.channels_last),
         ACTIVATION=ACTIVATIONS[activation],
         HAS_BIAS=bias is not None,
         HAS_CLAMP=clamp is not None,
-        MERGED=placed.merged,
+        MERGED=layout.merged,
     )
     return out
 
@@ -152,18 +161,20 @@ def backward(
     needs_bias: bool,
 ) -> tuple[Tensor, Tensor]:
     """As `native.backward`."""
-    grad_x = _native.room_like(x, needs_x)
-    placed = arrange(x, grad, *([grad_x] if needs_x else [x]))
-    strides = (*placed.strides[4:8], *placed.strides[:4], *placed.strides[8:])
+    grad_x = _native.empty_like(x, needs_x)
+    layout = arrange(x, grad, *([grad_x] if needs_x else [x]))
+    strides = (*layout.strides[4:8], *layout.strides[:4], *layout.strides[8:])
     n, c, h, w = x.shape
-    choices = CHANNELS_LAST if placed.channels_last else NCHW
-    partial = x.new_empty((n * max(_triton.cdiv(h * w, each["BLOCK_P"]) for each in choices), c), dtype=torch.float32)
+    choices = CHANNELS_LAST if layout.channels_last else NCHW
+    partial = x.new_empty(
+        (n * max(_triton.cdiv(h * w, config["BLOCK_P"]) for config in choices), c), dtype=torch.float32
+    )
     rows = [0]
 
-    def grid(chosen: _triton.Config) -> tuple[int]:
-        across = _triton.cdiv(h * w, chosen["BLOCK_P"])
+    def grid(config: _triton.Config) -> tuple[int]:
+        across = _triton.cdiv(h * w, config["BLOCK_P"])
         rows[0] = n * across
-        return (n * _triton.cdiv(c, chosen["BLOCK_C"]) * across,)
+        return (n * _triton.cdiv(c, config["BLOCK_C"]) * across,)
 
     _triton.launch(
         bias_act_bwd_kernel,
@@ -183,13 +194,13 @@ def backward(
             clamp or 0.0,
         ),
         choices=choices,
-        key=size_key(x, placed.channels_last),
+        key=size_key(x, layout.channels_last),
         ACTIVATION=ACTIVATIONS[activation],
         HAS_BIAS=bias is not None,
         HAS_CLAMP=clamp is not None,
         NEEDS_X=needs_x,
         NEEDS_BIAS=needs_bias,
-        MERGED=placed.merged,
+        MERGED=layout.merged,
     )
     grad_bias = partial[: rows[0]].sum(0) if needs_bias else x.new_empty(0, dtype=torch.float32)
     return grad_x, grad_bias

@@ -1,4 +1,4 @@
-"""Convolution with what stands around it: enlargement before, bias and activation after."""
+"""Convolution fused with upsampling before it, and bias and activation after it."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from fastgan.ops.conv2d import native, reference, torch_library
 register(
     Backend("conv2d", "reference", reference.conv2d),
     _native.backend("conv2d", torch_library.native_conv2d, devices=("cpu",)),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 
 
@@ -32,7 +32,7 @@ def conv2d(
     16 channels, in the transform domain (Winograd 1980; Lavin and Gray 2016): for an output and an input channel 4
     products in place of 9, 2.25 of 9 behind `upsample`, 9 of 16. In bfloat16 the transformed values are rounded once
     more: the error is up to twice that of a direct convolution, 2.4 times in a weight's gradient. It also has odd
-    kernels of stride 1 from 3 channels and, without activation, to 3, computed directly. Other convolutions go by
+    kernels of stride 1 from 3 channels and, without activation, to 3, computed directly. Other convolutions use
     `reference`.
 
     Args:
@@ -65,14 +65,14 @@ def conv2d(
     _checks.one_of("activation", activation, native.ACTIVATIONS)
     _checks.slope("negative_slope", negative_slope)
     kernel, scale = weight.shape[2], 2 if upsample else 1
-    around, least = (kernel - 1) // 2, scale * min(x.shape[2:])
-    if least + 2 * around < kernel or (padding == "reflect" and least <= around):
+    pad, side = (kernel - 1) // 2, scale * min(x.shape[2:])
+    if side + 2 * pad < kernel or (padding == "reflect" and side <= pad):
         raise ValueError(f"x is too small for a {kernel}x{kernel} convolution, padding={padding!r}: {tuple(x.shape)}")
     device = x.device.type
     if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
         x = x.to(torch.get_autocast_dtype(device))
-    refused = None
+    unsupported = None
     if device == "cpu" and x.dtype in _native.DTYPES["cpu"]:
-        refused = native.refusal(x.dtype, tuple(weight.shape), stride, padding, upsample, activation)
-    chosen = select("conv2d", x, weight, bias, backend=backend, refused={"native": refused})
-    return chosen(x, weight, bias, stride, padding, upsample, activation, float(negative_slope))
+        unsupported = native.unsupported_reason(x.dtype, tuple(weight.shape), stride, padding, upsample, activation)
+    impl = select("conv2d", x, weight, bias, backend=backend, unsupported={"native": unsupported})
+    return impl(x, weight, bias, stride, padding, upsample, activation, float(negative_slope))

@@ -1,4 +1,4 @@
-"""Convolution with what stands around it, in plain torch."""
+"""Convolution with upsampling, bias and activation in plain torch."""
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,9 @@ def conv2d(
 ) -> Tensor:
     if upsample:
         x = upsample_nearest(x)
-    around = (weight.shape[-1] - 1) // 2
-    if padding == "reflect" and around:
-        x, around = F.pad(x, (around,) * 4, mode="reflect"), 0
+    pad = (weight.shape[-1] - 1) // 2
+    if padding == "reflect" and pad:
+        x, pad = F.pad(x, (pad,) * 4, mode="reflect"), 0
     device = x.device.type
     # Autocast casts float32 too, and once for all calls: D sees two batches.
     by_autocast = torch.is_autocast_enabled(device) and x.dtype == torch.get_autocast_dtype(device)
@@ -27,7 +27,7 @@ def conv2d(
         weight = weight.to(x.dtype)
     if bias is not None and not (by_autocast and bias.dtype == torch.float32):
         bias = bias.to(x.dtype)
-    y = F.conv2d(x, weight, bias, stride, around)
+    y = F.conv2d(x, weight, bias, stride, pad)
     if activation == "relu":
         return F.relu(y)
     return F.leaky_relu(y, negative_slope) if activation == "leaky_relu" else y

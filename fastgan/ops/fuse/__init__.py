@@ -5,7 +5,7 @@ import numbers
 from torch import Tensor
 
 from fastgan.ops import _checks, _native, _triton
-from fastgan.ops._registry import Backend, Least, register, select
+from fastgan.ops._registry import Backend, MinNumel, register, select
 from fastgan.ops.fuse import reference, torch_library
 
 MODES = ("additive", "convex", "adain")
@@ -13,10 +13,10 @@ MODES = ("additive", "convex", "adain")
 register(
     Backend("fuse", "reference", reference.fuse),
     _native.backend(
-        "fuse", torch_library.native_fuse, devices=("cpu",), least=Least(forward=1 << 14, gradient=1 << 16)
+        "fuse", torch_library.native_fuse, devices=("cpu",), min_numel=MinNumel(forward=1 << 14, gradient=1 << 16)
     ),
     _triton.backend("fuse", torch_library.triton_fuse),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 
 
@@ -55,15 +55,15 @@ def fuse(
         raise ValueError(f"style must be ({n}, {c}, h, w) for this content, got {tuple(style.shape)}")
     if mode != "adain" and style.shape != content.shape:
         raise ValueError(f"style must be ({n}, {c}, {h}, {w}) for {mode} with this content, got {tuple(style.shape)}")
-    given = None
+    alpha_tensor = None
     if isinstance(alpha, Tensor):
         _checks.floating("alpha", alpha)
         if alpha.shape != (n,):
             raise ValueError(f"alpha must be a number or ({n},) for this content, got shape {tuple(alpha.shape)}")
-        given = alpha
+        alpha_tensor = alpha
     elif isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
         raise TypeError(f"alpha must be a number or a torch.Tensor, got {type(alpha).__name__}")
     else:
         _checks.finite("alpha", alpha)
-    chosen = select("fuse", content, style, given, backend=backend, cheap=mode != "adain")
-    return chosen(content, style, mode, alpha)
+    impl = select("fuse", content, style, alpha_tensor, backend=backend, apply_min_numel=mode != "adain")
+    return impl(content, style, mode, alpha)

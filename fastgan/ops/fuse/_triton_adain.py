@@ -1,4 +1,4 @@
-"""The AdaIN kernels.
+"""AdaIN kernels.
 
 Where a plane of the content is one tile, a program keeps it in registers: `fuse_adain_fwd_kernel` and
 `fuse_adain_bwd_kernel` are the whole pass. Else planes are cut into pieces: moments (or sums) of each, the pieces of
@@ -15,8 +15,8 @@ EPS = tl.constexpr(1e-5)
 
 
 @triton.jit
-def centred(x, inside, pixels):
-    """`x`, 0 outside, less its mean over the pixels of each channel; and the mean. A large mean takes nothing away."""
+def centered(x, inside, pixels):
+    """`x` less its mean over the pixels of each channel, 0 outside; and the mean. Exact for large means too."""
     near = tl.sum(x, axis=1) / pixels
     d = tl.where(inside, x - near[:, None], 0.0)
     rest = tl.sum(d, axis=1) / pixels
@@ -50,7 +50,7 @@ def moments_between(
         of = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
         tile = tl.load(of, mask=inside, other=0.0).to(tl.float32)
         count = tl.minimum(end - start, BLOCK_P) * 1.0
-        d, near = centred(tile, inside, count)
+        d, near = centered(tile, inside, count)
         share = count / (seen + count)
         offset = near - mean
         squares += tl.sum(d * d, axis=1) + offset * offset * (seen * share)
@@ -112,7 +112,7 @@ def fuse_adain_fwd_kernel(
         BLOCK_P,
     )
     sigma_s = tl.sqrt(squares / style_pixels + EPS)
-    d, mean_c = centred(x, inside, pixels)
+    d, mean_c = centered(x, inside, pixels)
     rstd_c = 1 / tl.sqrt(tl.sum(d * d, axis=1) / pixels + EPS)
     a = alpha_of(alpha, number, image, HAS_ALPHA)
     scale = a * sigma_s * rstd_c + (1 - a)

@@ -1,7 +1,7 @@
 """Additive and convex fusion in Triton: one launch forward, one backward and the sum of its partial sums for alpha.
 
-Bytes that must move a value, of e bytes each: 3 e forward; backward 3 e (the gradient in, two out), 5 e with alpha's
-gradient (additive 3 e: the content's gradient is the result's own, and of the inputs the style alone is read).
+Bytes that must move per value, of e bytes each: 3 e forward; backward 3 e (the gradient in, two out), 5 e with alpha's
+gradient (additive 3 e: the content's gradient is the result's, and the style is the only input read).
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ CHANNELS_LAST = (
     _triton.config(BLOCK_C=128, BLOCK_P=16, num_warps=4),
     _triton.config(BLOCK_C=4, BLOCK_P=512, num_warps=4),
 )
-#: Every tensor of a square tile can be read along its own memory.
+#: Square tiles: every tensor can be read along its own memory.
 MIXED = (
     _triton.config(BLOCK_C=32, BLOCK_P=64, num_warps=4),
     _triton.config(BLOCK_C=32, BLOCK_P=32, num_warps=4),
@@ -37,27 +37,27 @@ MIXED = (
 )
 
 
-def lie(*tensors: Tensor) -> str:
-    """How tensors of one shape lie in memory together: "nchw", "channels_last" or "mixed"."""
-    ways = set()
+def common_format(*tensors: Tensor) -> str:
+    """The common memory format of tensors of one shape: "nchw", "channels_last" or "mixed"."""
+    formats = set()
     for tensor in tensors:
         _, c, h, w = tensor.shape
         _, channel, row, pixel = tensor.stride()
         pixel = row if w == 1 else pixel
-        # One channel, one pixel or one value for all of either lie both ways.
+        # Tensors with one channel or one pixel, or expanded over either, have both formats.
         if c > 1 and h * w > 1 and channel and pixel:
-            ways.add("channels_last" if channel < pixel else "nchw")
-    return "mixed" if len(ways) > 1 else next(iter(ways), "nchw")
+            formats.add("channels_last" if channel < pixel else "nchw")
+    return "mixed" if len(formats) > 1 else next(iter(formats), "nchw")
 
 
-def tiles(way: str) -> tuple[_triton.Config, ...]:
-    return {"nchw": NCHW, "channels_last": CHANNELS_LAST, "mixed": MIXED}[way]
+def tiles(memory_format: str) -> tuple[_triton.Config, ...]:
+    return {"nchw": NCHW, "channels_last": CHANNELS_LAST, "mixed": MIXED}[memory_format]
 
 
-def key(way: str, x: Tensor, *others: Any) -> tuple[object, ...]:
+def key(memory_format: str, x: Tensor, *others: Any) -> tuple[object, ...]:
     _, c, h, w = x.shape
     sizes = _triton.next_power_of_2(c), _triton.next_power_of_2(h * w)
-    return way, *sizes, dtype_name(x.dtype), *others
+    return memory_format, *sizes, dtype_name(x.dtype), *others
 
 
 @triton.jit
@@ -175,25 +175,25 @@ def fuse_blend_bwd_kernel(
         if CONVEX:
             of = addresses(content, image, c, p, width, content_n, content_c, content_h, content_w, MERGED)
             by = tl.load(of, mask=inside, other=0.0).to(tl.float32) - by
-        # Of an image one behind the other.
-        place = row * tl.cdiv(pixels, BLOCK_P) + column
-        tl.store(partial + place, tl.sum(tl.sum(g * by, axis=1), axis=0))
+        # Partial sums of an image are contiguous.
+        index = row * tl.cdiv(pixels, BLOCK_P) + column
+        tl.store(partial + index, tl.sum(tl.sum(g * by, axis=1), axis=0))
 
 
 def forward(content: Tensor, style: Tensor, alpha: Tensor | None, mode: str, number: float) -> Tensor:
-    out = native.room(content)
-    placed = arrange(content, style, out)
-    way = lie(content, style, out)
+    out = native.empty_output(content)
+    layout = arrange(content, style, out)
+    memory_format = common_format(content, style, out)
     n, c, h, w = content.shape
     _triton.launch(
         fuse_blend_fwd_kernel,
-        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]) * _triton.cdiv(h * w, chosen["BLOCK_P"]),),
-        (content, style, pointer(alpha, content), out, *placed.strides, c, h * w, w, number),
-        choices=tiles(way),
-        key=key(way, content, style.dtype),
+        lambda config: (n * _triton.cdiv(c, config["BLOCK_C"]) * _triton.cdiv(h * w, config["BLOCK_P"]),),
+        (content, style, pointer(alpha, content), out, *layout.strides, c, h * w, w, number),
+        choices=tiles(memory_format),
+        key=key(memory_format, content, style.dtype),
         CONVEX=mode == "convex",
         HAS_ALPHA=alpha is not None,
-        MERGED=placed.merged,
+        MERGED=layout.merged,
     )
     return out
 
@@ -205,26 +205,26 @@ def backward(
     alpha: Tensor | None,
     mode: str,
     number: float,
-    rooms: tuple[Tensor, Tensor, Tensor],
+    grads: tuple[Tensor, Tensor, Tensor],
     needs: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grad_content, grad_style, grad_alpha = rooms
-    read = (content if mode == "convex" and needs[2] else None, style if needs[2] else None)
-    written = (grad_content if needs[0] else None, grad_style if needs[1] else None)
-    operands = [grad, *(grad if each is None else each for each in (*read, *written))]
-    placed, way = arrange(*operands), lie(*operands)
+    grad_content, grad_style, grad_alpha = grads
+    inputs = (content if mode == "convex" and needs[2] else None, style if needs[2] else None)
+    outputs = (grad_content if needs[0] else None, grad_style if needs[1] else None)
+    operands = [grad, *(grad if tensor is None else tensor for tensor in (*inputs, *outputs))]
+    layout, memory_format = arrange(*operands), common_format(*operands)
     n, c, h, w = grad.shape
-    choices = tiles(way)
+    choices = tiles(memory_format)
 
-    def programs(chosen: _triton.Config) -> int:
-        return n * _triton.cdiv(c, chosen["BLOCK_C"]) * _triton.cdiv(h * w, chosen["BLOCK_P"])
+    def programs(config: _triton.Config) -> int:
+        return n * _triton.cdiv(c, config["BLOCK_C"]) * _triton.cdiv(h * w, config["BLOCK_P"])
 
     partial = grad.new_empty(max(map(programs, choices)) if needs[2] else 0, dtype=torch.float32)
-    made = [0]
+    launched = [0]
 
-    def grid(chosen: _triton.Config) -> tuple[int]:
-        made[0] = programs(chosen)
-        return (made[0],)
+    def grid(config: _triton.Config) -> tuple[int]:
+        launched[0] = programs(config)
+        return (launched[0],)
 
     _triton.launch(
         fuse_blend_bwd_kernel,
@@ -235,19 +235,19 @@ def backward(
             pointer(alpha, grad),
             *operands[3:],
             partial,
-            *placed.strides,
+            *layout.strides,
             c,
             h * w,
             w,
             number,
         ),
         choices=choices,
-        key=key(way, grad, grad_style.dtype, *needs),
+        key=key(memory_format, grad, grad_style.dtype, *needs),
         CONVEX=mode == "convex",
         HAS_ALPHA=alpha is not None,
         NEEDS_CONTENT=needs[0],
         NEEDS_STYLE=needs[1],
         NEEDS_ALPHA=needs[2],
-        MERGED=placed.merged,
+        MERGED=layout.merged,
     )
-    return grad_content, grad_style, partial[: made[0]].view(n, made[0] // n).sum(1) if needs[2] else grad_alpha
+    return grad_content, grad_style, partial[: launched[0]].view(n, launched[0] // n).sum(1) if needs[2] else grad_alpha

@@ -1,4 +1,4 @@
-"""The AdaIN kernels for planes that no tile holds, and for tensors of mixed layouts: in pieces of planes."""
+"""AdaIN kernels for planes larger than a tile and for tensors of mixed layouts: by pieces of planes."""
 
 import triton
 import triton.language as tl
@@ -7,7 +7,7 @@ from fastgan.ops._triton_tiles import addresses, merged_moments, merged_sums, ro
 from fastgan.ops.fuse._triton_adain import EPS, moments_between
 from fastgan.ops.fuse._triton_blend import alpha_of
 
-#: Pieces that are merged at a time.
+#: Pieces merged at a time.
 BLOCK_M = tl.constexpr(16)
 
 
@@ -28,7 +28,7 @@ def fuse_moments_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    """Of each piece of each plane, TILES * BLOCK_P pixels: the mean, and the sum of squares about it."""
+    """The mean of each piece of each plane, TILES * BLOCK_P pixels, and the sum of squares about it."""
     row, column = row_and_column(pixels, TILES * BLOCK_P)
     image, c, _ = tile(row, 0, channels, BLOCK_C, BLOCK_P)
     begin = column * (TILES * BLOCK_P)
@@ -60,16 +60,16 @@ def fuse_merge_fwd_kernel(
     HAS_ALPHA: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """The moments, and the factors that `fuse_apply_kernel` takes."""
+    """The moments, and the factors of `fuse_apply_kernel`."""
     plane = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     within = plane < planes
-    near_c, off_c, var_c = merged_moments(
+    near_c, offset_c, var_c = merged_moments(
         of_content + plane, within, planes, 2 * planes, pieces, piece, pixels, False, BLOCK_M
     )
-    near_s, off_s, var_s = merged_moments(
+    near_s, offset_s, var_s = merged_moments(
         of_style + plane, within, planes, 2 * planes, style_pieces, style_piece, style_pixels, False, BLOCK_M
     )
-    mean_c, mean_s = near_c + off_c, near_s + off_s
+    mean_c, mean_s = near_c + offset_c, near_s + offset_s
     rstd_c = 1 / tl.sqrt(var_c + EPS)
     sigma_s = tl.sqrt(var_s + EPS)
     a = alpha_of(alpha, number, tl.where(within, plane // channels, 0), HAS_ALPHA)
@@ -141,7 +141,7 @@ def fuse_sums_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    """Of each piece of each plane: the sums of g, of g (x - mean) and of x - mean."""
+    """Sums over each piece of each plane: of g, of g (x - mean) and of x - mean."""
     row, column = row_and_column(pixels, TILES * BLOCK_P)
     image, c, lane = tile(row, 0, channels, BLOCK_C, BLOCK_P)
     begin = column * (TILES * BLOCK_P)
@@ -184,7 +184,7 @@ def fuse_merge_bwd_kernel(
     HAS_ALPHA: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """The factors of `fuse_pull_kernel` (four) and of the style's `fuse_apply_kernel` (three), and alpha's terms."""
+    """Factors of `fuse_apply_bwd_kernel` (four) and, for the style, `fuse_apply_kernel` (three), and alpha's terms."""
     plane = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     within = plane < planes
     total, product, rest = merged_sums(partial + plane, within, planes, 3 * planes, pieces, BLOCK_M)
@@ -209,7 +209,7 @@ def fuse_merge_bwd_kernel(
 
 
 @triton.jit
-def fuse_pull_kernel(
+def fuse_apply_bwd_kernel(
     content,
     grad,
     factors,

@@ -5,29 +5,29 @@ from torch import Tensor
 
 from fastgan.ops import _native
 
-#: The order is that of `FuseMode` in csrc/fuse.h.
+#: In the order of `FuseMode` in csrc/fuse/fuse.h.
 MODES = {"additive": 0, "convex": 1, "adain": 2}
 
 
-def room(content: Tensor) -> Tensor:
-    """Room for the result, in the memory format that it has by contract."""
+def empty_output(content: Tensor) -> Tensor:
+    """An uninitialized result, in its contractual memory format."""
     last = content.is_contiguous(memory_format=torch.channels_last) and not content.is_contiguous()
-    return _native.room_like(content, layout=torch.channels_last if last else torch.contiguous_format)
+    return _native.empty_like(content, layout=torch.channels_last if last else torch.contiguous_format)
 
 
-def moments_room(content: Tensor, mode: str) -> Tensor:
-    """Room for the mean and 1 / sigma of the content and of the style; empty where there are none."""
+def empty_moments(content: Tensor, mode: str) -> Tensor:
+    """An uninitialized tensor for mean and 1 / sigma of content and style; no elements for modes without them."""
     return content.new_empty((4, *content.shape[:2]) if mode == "adain" else 0, dtype=torch.float32)
 
 
-def gradient_rooms(
+def empty_gradients(
     grad: Tensor, content: Tensor | None, style: Tensor | None, dtype: torch.dtype, needs: tuple[bool, bool, bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Room for each gradient, empty where it is not needed; like `grad` what is made of it alone."""
+    """An uninitialized tensor for each gradient; no elements where it is not needed."""
     needs_content, needs_style, needs_alpha = needs
     return (
-        _native.room_like(grad if content is None else content, needs_content),
-        _native.room_like(grad if style is None else style, needs_style, dtype),
+        _native.empty_like(grad if content is None else content, needs_content),
+        _native.empty_like(grad if style is None else style, needs_style, dtype),
         grad.new_empty(grad.shape[0] if needs_alpha else 0, dtype=torch.float32),
     )
 
@@ -37,19 +37,19 @@ def forward(content: Tensor, style: Tensor, alpha: Tensor | None, mode: str, num
     _native.check(content)
     _check_style(style, content, mode)
     _native.check_numbers("alpha", alpha, content, content.shape[:1])
-    out, moments = room(content), moments_room(content, mode)
+    out, moments = empty_output(content), empty_moments(content, mode)
     _native.call(
         "fuse_forward",
         content.device,
-        _native.view(content),
+        _native.tensor_arg(content),
         tuple(content.shape),
-        _native.view(style),
+        _native.tensor_arg(style),
         tuple(style.shape),
-        _native.floats(alpha),
+        _native.float32_ptr(alpha),
         number,
         MODES[mode],
-        _native.view(out),
-        _native.floats(moments),
+        _native.tensor_arg(out),
+        _native.float32_ptr(moments),
     )
     return out, moments
 
@@ -69,8 +69,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of content, style and alpha; empty where not needed.
 
-    AdaIN needs `content`, and `style` for its gradient. The others need `style` for the gradient of alpha, convex
-    `content` too, and are without it for the rest.
+    AdaIN needs `content`, and `style` for its gradient. The other modes need `style` for the gradient of alpha, and
+    convex also `content`.
     """
     _native.check(grad, *([] if content is None else [content]))
     if style is not None:
@@ -86,22 +86,22 @@ def backward(
         raise ValueError(f"expected a style of float32 or bfloat16, got {style_dtype}")
     _native.check_numbers("alpha", alpha, grad, grad.shape[:1])
     needs = (needs_content, needs_style, needs_alpha)
-    grad_content, grad_style, grad_alpha = gradient_rooms(grad, content, style, style_dtype, needs)
+    grad_content, grad_style, grad_alpha = empty_gradients(grad, content, style, style_dtype, needs)
     _native.call(
         "fuse_backward",
         grad.device,
-        _native.view(grad),
-        _native.view(content),
+        _native.tensor_arg(grad),
+        _native.tensor_arg(content),
         tuple(grad.shape),
-        _native.view(style),
+        _native.tensor_arg(style),
         tuple(grad.shape if style is None else style.shape),
-        _native.floats(alpha),
+        _native.float32_ptr(alpha),
         number,
         MODES[mode],
-        _native.floats(moments.contiguous()),
-        _native.view(grad_content if needs_content else None),
-        _native.view(grad_style if needs_style else None),
-        _native.floats(grad_alpha if needs_alpha else None),
+        _native.float32_ptr(moments.contiguous()),
+        _native.tensor_arg(grad_content if needs_content else None),
+        _native.tensor_arg(grad_style if needs_style else None),
+        _native.float32_ptr(grad_alpha if needs_alpha else None),
     )
     return grad_content, grad_style, grad_alpha
 

@@ -1,9 +1,9 @@
 """Fusion in Triton. Additive and convex are in `_triton_blend`.
 
-AdaIN, bytes that must move, of e each: 2 e a content value and e a style value forward; 3 e and 2 e backward. That is
-what moves where a plane of the content is one tile, by one launch each way. Cut into pieces, by four launches forward
-and up to four backward, the content is read twice forward, and content and gradient twice backward: the second time
-from the L2 cache where they fit it.
+Bytes that AdaIN must move, with values of e bytes: 2 e per content value and e per style value forward; 3 e and 2 e
+backward. That is what moves where a plane of the content is one tile, with one launch each way. Larger planes take four
+launches forward and up to four backward: the content is read twice forward, content and gradient twice backward, the
+second time from the L2 cache where they fit.
 """
 
 import torch
@@ -16,7 +16,7 @@ from fastgan.ops.fuse import _triton_blend as blend
 from fastgan.ops.fuse import _triton_pieces as cut
 from fastgan.ops.fuse import native
 
-#: A tile holds all pixels of its planes: those with room for them serve, the smallest first.
+#: A tile holds all pixels of its planes: tiles that are large enough serve, the smallest first.
 #: 8192 pixels are not among them: the backward kernel spills with Triton 3.8, by 8 warps and by 16.
 WHOLE_NCHW = (
     _triton.config(BLOCK_C=32, BLOCK_P=16, num_warps=2),
@@ -35,7 +35,7 @@ WHOLE_CHANNELS_LAST = (
     _triton.config(BLOCK_C=16, BLOCK_P=512, num_warps=8),
 )
 _MOST_WHOLE = 3
-#: Of a style beyond this, one program would read for too long by itself.
+#: Larger styles would keep one program reading for too long.
 _MOST_STYLE_PIXELS = 1 << 16
 
 PIECES_NCHW = (
@@ -62,27 +62,27 @@ MERGE = (
 
 def forward(content: Tensor, style: Tensor, alpha: Tensor | None, mode: str, number: float) -> tuple[Tensor, Tensor]:
     """As `native.forward`."""
-    moments = native.moments_room(content, mode)
+    moments = native.empty_moments(content, mode)
     if mode != "adain":
         return blend.forward(content, style, alpha, mode, number), moments
-    out = native.room(content)
+    out = native.empty_output(content)
     n, c, h, w = content.shape
     choices = _whole([content, out], [style])
     if not choices:
         _forward_in_pieces(content, style, alpha, number, out, moments)
         return out, moments
-    placed, style_placed = arrange(content, out), arrange(style)
+    layout, style_layout = arrange(content, out), arrange(style)
     _triton.launch(
         whole.fuse_adain_fwd_kernel,
-        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]),),
+        lambda config: (n * _triton.cdiv(c, config["BLOCK_C"]),),
         (
             content,
             style,
             pointer(alpha, content),
             out,
             moments,
-            *placed.strides,
-            *style_placed.strides,
+            *layout.strides,
+            *style_layout.strides,
             c,
             h * w,
             w,
@@ -94,8 +94,8 @@ def forward(content: Tensor, style: Tensor, alpha: Tensor | None, mode: str, num
         choices=choices,
         key=_whole_key(content, style),
         HAS_ALPHA=alpha is not None,
-        MERGED=placed.merged,
-        STYLE_MERGED=style_placed.merged,
+        MERGED=layout.merged,
+        STYLE_MERGED=style_layout.merged,
     )
     return out, moments
 
@@ -115,24 +115,24 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `native.backward`."""
     needs = (needs_content, needs_style, needs_alpha)
-    rooms = native.gradient_rooms(grad, content, style, style_dtype, needs)
+    grads = native.empty_gradients(grad, content, style, style_dtype, needs)
     if mode != "adain":
-        return blend.backward(grad, content, style, alpha, mode, number, rooms, needs)
+        return blend.backward(grad, content, style, alpha, mode, number, grads, needs)
     assert content is not None
-    grad_content, grad_style, grad_alpha = rooms
+    grad_content, grad_style, grad_alpha = grads
     n, c, h, w = content.shape
     moments = moments.contiguous()
     by_alpha = grad.new_empty((n, c), dtype=torch.float32)
     to_content = grad_content if needs_content else content
-    # Of what is not there a stand-in, which nothing reads.
+    # A placeholder where there is no style; nothing reads it.
     of_style = content if style is None else style
     to_style = grad_style if needs_style else of_style
     choices = _whole([content, grad, to_content], [of_style, to_style] if needs_style else [])
     if choices:
-        placed, style_placed = arrange(grad, content, to_content), arrange(of_style, to_style)
+        layout, style_layout = arrange(grad, content, to_content), arrange(of_style, to_style)
         _triton.launch(
             whole.fuse_adain_bwd_kernel,
-            lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]),),
+            lambda config: (n * _triton.cdiv(c, config["BLOCK_C"]),),
             (
                 grad,
                 content,
@@ -142,8 +142,8 @@ def backward(
                 to_content,
                 to_style,
                 by_alpha,
-                *placed.strides,
-                *style_placed.strides,
+                *layout.strides,
+                *style_layout.strides,
                 c,
                 h * w,
                 w,
@@ -158,8 +158,8 @@ def backward(
             NEEDS_CONTENT=needs_content,
             NEEDS_STYLE=needs_style,
             NEEDS_ALPHA=needs_alpha,
-            MERGED=placed.merged,
-            STYLE_MERGED=style_placed.merged,
+            MERGED=layout.merged,
+            STYLE_MERGED=style_layout.merged,
         )
     else:
         _backward_in_pieces(grad, content, of_style, alpha, moments, number, to_content, to_style, by_alpha, needs)
@@ -167,69 +167,69 @@ def backward(
 
 
 def _whole(contents: list[Tensor], styles: list[Tensor]) -> tuple[_triton.Config, ...]:
-    """The configurations whose tile holds a plane of the content; none where layouts differ or planes are too large."""
-    way = blend.lie(*contents)
-    styles_way = blend.lie(*styles) if styles else way
+    """The configurations whose tile holds a content plane; none where layouts differ or planes are too large."""
+    memory_format = blend.common_format(*contents)
+    style_format = blend.common_format(*styles) if styles else memory_format
     pixels = contents[0].shape[2] * contents[0].shape[3]
-    if way == "mixed" or styles_way != way:
-        # A plane of one pixel lies as the other does.
-        if way == "mixed" or styles_way == "mixed" or (pixels > 1 and contents[0].shape[1] > 1):
+    if memory_format == "mixed" or style_format != memory_format:
+        # Planes of one pixel have both formats.
+        if memory_format == "mixed" or style_format == "mixed" or (pixels > 1 and contents[0].shape[1] > 1):
             return ()
-        way = styles_way
-    last = way == "channels_last"
+        memory_format = style_format
+    last = memory_format == "channels_last"
     table = WHOLE_CHANNELS_LAST if last else WHOLE_NCHW
-    fit = tuple(each for each in table if each["BLOCK_P"] >= pixels)
+    fit = tuple(config for config in table if config["BLOCK_P"] >= pixels)
     if styles:
         style_pixels = styles[0].shape[2] * styles[0].shape[3]
         if style_pixels > _MOST_STYLE_PIXELS:
             return ()
-        # A tile of a small content would cut a large style into crumbs.
-        wide = min(style_pixels, 128 if last else 1024)
-        fit = tuple(each for each in fit if each["BLOCK_P"] >= wide) or fit
+        # The tile of a small content would divide a large style into too many pieces.
+        min_block = min(style_pixels, 128 if last else 1024)
+        fit = tuple(config for config in fit if config["BLOCK_P"] >= min_block) or fit
     return fit[:_MOST_WHOLE]
 
 
 def _whole_key(content: Tensor, style: Tensor, *others: bool) -> tuple[object, ...]:
     style_pixels = _triton.next_power_of_2(style.shape[2] * style.shape[3])
-    return blend.key(blend.lie(content), content, style.dtype, style_pixels, *others)
+    return blend.key(blend.common_format(content), content, style.dtype, style_pixels, *others)
 
 
 def _pieces(kernel: object, operands: list[Tensor], arguments: list[Tensor], sums: int) -> tuple[Tensor, int, int]:
-    """Launches a kernel that sums up pieces of planes: what it wrote, how many pieces, and their pixels."""
-    placed, way = arrange(*operands), blend.lie(*operands)
+    """Launch a kernel that sums over pieces of planes; returns its output, the number of pieces and their pixels."""
+    layout, memory_format = arrange(*operands), blend.common_format(*operands)
     n, c, h, w = operands[0].shape
-    choices = {"nchw": PIECES_NCHW, "channels_last": PIECES_CHANNELS_LAST, "mixed": PIECES_MIXED}[way]
-    most = max(_triton.cdiv(h * w, each["TILES"] * each["BLOCK_P"]) for each in choices)
+    choices = {"nchw": PIECES_NCHW, "channels_last": PIECES_CHANNELS_LAST, "mixed": PIECES_MIXED}[memory_format]
+    most = max(_triton.cdiv(h * w, config["TILES"] * config["BLOCK_P"]) for config in choices)
     partial = operands[0].new_empty((most, sums, n * c), dtype=torch.float32)
     cut_into = [0, 1]
 
-    def grid(chosen: _triton.Config) -> tuple[int]:
-        cut_into[1] = chosen["TILES"] * chosen["BLOCK_P"]
+    def grid(config: _triton.Config) -> tuple[int]:
+        cut_into[1] = config["TILES"] * config["BLOCK_P"]
         cut_into[0] = _triton.cdiv(h * w, cut_into[1])
-        return (n * _triton.cdiv(c, chosen["BLOCK_C"]) * cut_into[0],)
+        return (n * _triton.cdiv(c, config["BLOCK_C"]) * cut_into[0],)
 
     _triton.launch(
         kernel,
         grid,
-        (*operands, *arguments, partial, *placed.strides, c, h * w, w, n * c),
+        (*operands, *arguments, partial, *layout.strides, c, h * w, w, n * c),
         choices=choices,
-        key=blend.key(way, operands[0]),
-        MERGED=placed.merged,
+        key=blend.key(memory_format, operands[0]),
+        MERGED=layout.merged,
     )
     return partial, cut_into[0], cut_into[1]
 
 
 def _elementwise(kernel: object, inputs: list[Tensor], factors: Tensor, out: Tensor) -> None:
     operands = [*inputs, out]
-    placed, way = arrange(*operands), blend.lie(*operands)
+    layout, memory_format = arrange(*operands), blend.common_format(*operands)
     n, c, h, w = out.shape
     _triton.launch(
         kernel,
-        lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]) * _triton.cdiv(h * w, chosen["BLOCK_P"]),),
-        (*inputs, factors, out, *placed.strides, c, h * w, w, n * c),
-        choices=blend.tiles(way),
-        key=blend.key(way, out),
-        MERGED=placed.merged,
+        lambda config: (n * _triton.cdiv(c, config["BLOCK_C"]) * _triton.cdiv(h * w, config["BLOCK_P"]),),
+        (*inputs, factors, out, *layout.strides, c, h * w, w, n * c),
+        choices=blend.tiles(memory_format),
+        key=blend.key(memory_format, out),
+        MERGED=layout.merged,
     )
 
 
@@ -243,7 +243,7 @@ def _forward_in_pieces(
     style_pixels = style.shape[2] * style.shape[3]
     _triton.launch(
         cut.fuse_merge_fwd_kernel,
-        lambda chosen: (_triton.cdiv(n * c, chosen["BLOCK_C"]),),
+        lambda config: (_triton.cdiv(n * c, config["BLOCK_C"]),),
         (
             of_content,
             of_style,
@@ -284,7 +284,7 @@ def _backward_in_pieces(
     factors = content.new_empty((7, n * c), dtype=torch.float32)
     _triton.launch(
         cut.fuse_merge_bwd_kernel,
-        lambda chosen: (_triton.cdiv(n * c, chosen["BLOCK_C"]),),
+        lambda config: (_triton.cdiv(n * c, config["BLOCK_C"]),),
         (
             partial,
             pointer(alpha, grad),
@@ -303,6 +303,6 @@ def _backward_in_pieces(
         HAS_ALPHA=alpha is not None,
     )
     if needs[0]:
-        _elementwise(cut.fuse_pull_kernel, [content, grad], factors[:4], to_content)
+        _elementwise(cut.fuse_apply_bwd_kernel, [content, grad], factors[:4], to_content)
     if needs[1]:
         _elementwise(cut.fuse_apply_kernel, [style], factors[4:], to_style)

@@ -10,7 +10,7 @@ from fastgan.ops.gan_loss import reference, torch_library
 
 KINDS = ("bce", "hinge", "lsgan", "wgan")
 #: The kinds that hold the discriminator to labels.
-LABELLED = ("bce", "lsgan")
+LABELED = ("bce", "lsgan")
 
 register(
     Backend("discriminator_loss", "reference", reference.discriminator_loss),
@@ -32,7 +32,7 @@ def discriminator_loss(
     fake_label: float = 0.0,
     backend: str | None = None,
 ) -> Tensor:
-    """What the discriminator minimises: the sum of its mean loss on real and its mean loss on fake.
+    """Discriminator loss: the sum of its mean loss on real and its mean loss on fake logits.
 
     With r and f the logits divided by `temperature` (SPEC S14):
 
@@ -59,18 +59,18 @@ def discriminator_loss(
     _check("fake_logits", fake_logits, kind, temperature)
     if not 0 <= fake_label < real_label <= 1:
         raise ValueError(f"labels must be 0 <= fake_label < real_label <= 1, got {fake_label!r} and {real_label!r}")
-    if kind not in LABELLED and (real_label, fake_label) != (1, 0):
+    if kind not in LABELED and (real_label, fake_label) != (1, 0):
         raise ValueError(
             f"{kind} has no labels: real_label and fake_label must be 1 and 0, got {real_label!r} and {fake_label!r}"
         )
-    chosen = select("discriminator_loss", real_logits, fake_logits, backend=backend)
-    return chosen(real_logits, fake_logits, kind, temperature, real_label, fake_label)
+    impl = select("discriminator_loss", real_logits, fake_logits, backend=backend)
+    return impl(real_logits, fake_logits, kind, temperature, real_label, fake_label)
 
 
 def generator_loss(
     fake_logits: Tensor, *, kind: str = "bce", temperature: float = 1.0, backend: str | None = None
 ) -> Tensor:
-    """What the generator minimises, given the discriminator's logits of its images.
+    """Generator loss, from the discriminator's logits of generated images.
 
     With f the logits divided by `temperature` (SPEC S14): `bce` mean softplus(-f), that is -E[log D(G(z))],
     non-saturating (SPEC S2); `hinge` and `wgan` -mean f; `lsgan` mean (f - 1)^2.

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _wide(logits: Tensor, temperature: float) -> Tensor:
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return wide if temperature == 1.0 else wide / temperature
+def _scaled_logits(logits: Tensor, temperature: float) -> Tensor:
+    x32 = logits if logits.dtype == torch.float64 else logits.float()
+    return x32 if temperature == 1.0 else x32 / temperature
 
 
 def _bce(logits: Tensor, label: float) -> Tensor:
@@ -21,7 +21,7 @@ def _bce(logits: Tensor, label: float) -> Tensor:
 def discriminator_loss(
     real_logits: Tensor, fake_logits: Tensor, kind: str, temperature: float, real_label: float, fake_label: float
 ) -> Tensor:
-    real, fake = _wide(real_logits, temperature), _wide(fake_logits, temperature)
+    real, fake = _scaled_logits(real_logits, temperature), _scaled_logits(fake_logits, temperature)
     if kind == "bce":
         return _bce(real, real_label).mean() + _bce(fake, fake_label).mean()
     if kind == "hinge":
@@ -32,7 +32,7 @@ def discriminator_loss(
 
 
 def generator_loss(fake_logits: Tensor, kind: str, temperature: float) -> Tensor:
-    fake = _wide(fake_logits, temperature)
+    fake = _scaled_logits(fake_logits, temperature)
     if kind == "bce":
         return F.softplus(-fake).mean()
     if kind == "lsgan":

@@ -15,20 +15,20 @@ from fastgan.ops._library import define, refuse
 _discriminator_loss = define(
     "triton_discriminator_loss(Tensor real, Tensor fake, str kind, float temperature, float real_label,"
     " float fake_label, bool needs_real, bool needs_fake) -> (Tensor, Tensor, Tensor)",
-    _triton.lazy("adversarial", "discriminator_loss"),
+    _triton.lazy("gan_loss", "discriminator_loss"),
 )
 _discriminator_loss_backward = define(
     "triton_discriminator_loss_backward(Tensor grad, Tensor of_real, Tensor of_fake, ScalarType real_dtype,"
     " ScalarType fake_dtype) -> (Tensor, Tensor)",
-    _triton.lazy("adversarial", "discriminator_scaled"),
+    _triton.lazy("gan_loss", "discriminator_loss_backward"),
 )
 _generator_loss = define(
     "triton_generator_loss(Tensor fake, str kind, float temperature, bool needs_fake) -> (Tensor, Tensor)",
-    _triton.lazy("adversarial", "generator_loss"),
+    _triton.lazy("gan_loss", "generator_loss"),
 )
 _generator_loss_backward = define(
     "triton_generator_loss_backward(Tensor grad, Tensor of_fake, ScalarType dtype) -> Tensor",
-    _triton.lazy("adversarial", "generator_scaled"),
+    _triton.lazy("gan_loss", "generator_loss_backward"),
 )
 
 
@@ -64,32 +64,32 @@ def _(grad: Tensor, of_fake: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    logits = [each for each in inputs if isinstance(each, Tensor)]
+    logits = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
     ctx.set_materialize_grads(False)
-    ctx.dtypes = [each.dtype for each in logits]
+    ctx.dtypes = [tensor.dtype for tensor in logits]
     ctx.needed = inputs[-len(logits) :]
     ctx.save_for_backward(*output[1:])
 
 
-def _pull_back_discriminator(ctx: Any, grad: Tensor | None, *of_gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-    if any(each is not None for each in of_gradients):
+def _discriminator_backward(ctx: Any, grad: Tensor | None, *of_gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    if any(gradient is not None for gradient in of_gradients):
         refuse()
     grads: tuple[Tensor | None, ...] = (None, None)
     if grad is not None:
         grads = _discriminator_loss_backward(grad, *ctx.saved_tensors, *ctx.dtypes)
-    grads = tuple(each if needs else None for each, needs in zip(grads, ctx.needed, strict=True))
+    grads = tuple(gradient if needs else None for gradient, needs in zip(grads, ctx.needed, strict=True))
     return *grads, *(None for _ in range(6))
 
 
-def _pull_back_generator(ctx: Any, grad: Tensor | None, of_gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+def _generator_backward(ctx: Any, grad: Tensor | None, of_gradient: Tensor | None) -> tuple[Tensor | None, ...]:
     if of_gradient is not None:
         refuse()
     needed = grad is not None and ctx.needed[0]
     return _generator_loss_backward(grad, *ctx.saved_tensors, *ctx.dtypes) if needed else None, None, None, None
 
 
-torch.library.register_autograd("fastgan::triton_discriminator_loss", _pull_back_discriminator, setup_context=_setup)
-torch.library.register_autograd("fastgan::triton_generator_loss", _pull_back_generator, setup_context=_setup)
+torch.library.register_autograd("fastgan::triton_discriminator_loss", _discriminator_backward, setup_context=_setup)
+torch.library.register_autograd("fastgan::triton_generator_loss", _generator_backward, setup_context=_setup)
 
 
 def _needs(logits: Tensor) -> bool:

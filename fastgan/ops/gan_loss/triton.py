@@ -1,6 +1,6 @@
 """The adversarial losses in Triton: one launch gives the loss and the gradients by the logits, another one scales them.
 
-Bytes that must move a logit, of e bytes: e, and 4 more of its gradient, forward; 4 + e backward.
+Bytes that must move per logit, of e bytes: e, and 4 more of its gradient, forward; 4 + e backward.
 """
 
 import torch
@@ -18,9 +18,9 @@ CHOICES = (
     _triton.config(BLOCK=4096, num_warps=16),  # 8 warps spill with Triton 3.6
 )
 
-#: So many logits one program takes by itself: a second launch would cost more than it saves.
+#: Up to this many logits are processed by one program: a second launch would cost more than it saves.
 ALONE = 32768
-#: Of one program of several, and how many there are at most.
+#: Logits per program where there are several, and the largest number of programs.
 SHARE, PROGRAMS = 8192, 256
 
 KINDS = {"bce": 0, "hinge": 1, "lsgan": 2, "wgan": 3}
@@ -31,7 +31,7 @@ BCE, HINGE, LSGAN = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 @triton.jit
 def _log1p(e):
-    """Of 0 to 1, to the last digits of the result: 2 atanh(t) by its series, t up to 1/3."""
+    """log(1 + e) for e in [0, 1], accurate to the last digits: 2 atanh(t) by its series, t up to 1/3."""
     t = e / (2.0 + e)
     z = t * t
     p = 1.0 / 15
@@ -50,10 +50,10 @@ def _value_and_slope(y, label, KIND: tl.constexpr, REAL: tl.constexpr):
     if KIND == BCE:
         # softplus(y) - label y, without a difference of large numbers for any label.
         e = tl.exp(-tl.abs(y))
-        kept = tl.where(y > 0, 1.0 - label, -label)
-        value = tl.where(kept == 0, 0.0, kept * y) + _log1p(e)  # no product of 0 with an infinity
+        weight = tl.where(y > 0, 1.0 - label, -label)
+        value = tl.where(weight == 0, 0.0, weight * y) + _log1p(e)  # no product of 0 with an infinity
         faint = e / (1.0 + e)
-        slope = kept + tl.where(y > 0, -faint, faint)
+        slope = weight + tl.where(y > 0, -faint, faint)
     elif KIND == HINGE:
         sign = -1.0 if REAL else 1.0
         margin = 1.0 + sign * y
@@ -200,16 +200,16 @@ def discriminator_loss(
     """The loss, and its gradients by the logits in float32; empty where not needed."""
     counts = _counts(real, fake)
     flat = real.reshape(-1), fake.reshape(-1)
-    programs, parts = _parts(real, sum(counts))
+    programs, partial = _partial_sums(real, sum(counts))
     gradients = _gradient(real, needs_real), _gradient(fake, needs_fake)
     _triton.launch(
         discriminator_loss_fwd_kernel,
-        lambda chosen: (programs,),
+        lambda config: (programs,),
         (
             *flat,
-            parts,
+            partial,
             *gradients,
-            *(each.stride(0) for each in flat),
+            *(logits.stride(0) for logits in flat),
             *counts,
             *(1 / count for count in counts),
             1 / temperature,
@@ -222,37 +222,37 @@ def discriminator_loss(
         NEEDS_REAL=needs_real,
         NEEDS_FAKE=needs_fake,
     )
-    return parts if programs == 1 else parts.sum(), *gradients
+    return partial if programs == 1 else partial.sum(), *gradients
 
 
 def generator_loss(fake: Tensor, kind: str, temperature: float, needs_fake: bool) -> tuple[Tensor, Tensor]:
     """The loss, and its gradient by the logits in float32; empty where not needed."""
     (count,) = _counts(fake)
     flat = fake.reshape(-1)
-    programs, parts = _parts(fake, count)
+    programs, partial = _partial_sums(fake, count)
     gradient = _gradient(fake, needs_fake)
     _triton.launch(
         generator_loss_fwd_kernel,
-        lambda chosen: (programs,),
-        (flat, parts, gradient, flat.stride(0), count, 1 / count, 1 / temperature),
+        lambda config: (programs,),
+        (flat, partial, gradient, flat.stride(0), count, 1 / count, 1 / temperature),
         choices=CHOICES,
         key=_key(fake, count),
         KIND=_code(GENERATOR, kind),
         NEEDS_FAKE=needs_fake,
     )
-    return parts if programs == 1 else parts.sum(), gradient
+    return partial if programs == 1 else partial.sum(), gradient
 
 
-def discriminator_scaled(
+def discriminator_loss_backward(
     grad: Tensor, of_real: Tensor, of_fake: Tensor, real_dtype: torch.dtype, fake_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """The gradients times that of the loss, each in the dtype of its logits."""
-    _check_scaled(grad, of_real, of_fake)
+    _check_gradients(grad, of_real, of_fake)
     grad_real, grad_fake = torch.empty_like(of_real, dtype=real_dtype), torch.empty_like(of_fake, dtype=fake_dtype)
     most = max(of_real.numel(), of_fake.numel())
     _triton.launch(
         discriminator_loss_bwd_kernel,
-        lambda chosen: (_triton.cdiv(most, chosen["BLOCK"]),),
+        lambda config: (_triton.cdiv(most, config["BLOCK"]),),
         (grad, of_real, of_fake, grad_real, grad_fake, of_real.numel(), of_fake.numel()),
         choices=CHOICES,
         key=_key(grad_real, most),
@@ -260,13 +260,13 @@ def discriminator_scaled(
     return grad_real, grad_fake
 
 
-def generator_scaled(grad: Tensor, of_fake: Tensor, dtype: torch.dtype) -> Tensor:
+def generator_loss_backward(grad: Tensor, of_fake: Tensor, dtype: torch.dtype) -> Tensor:
     """The gradient times that of the loss, in the dtype of the logits."""
-    _check_scaled(grad, of_fake)
+    _check_gradients(grad, of_fake)
     grad_fake = torch.empty_like(of_fake, dtype=dtype)
     _triton.launch(
         generator_loss_bwd_kernel,
-        lambda chosen: (_triton.cdiv(of_fake.numel(), chosen["BLOCK"]),),
+        lambda config: (_triton.cdiv(of_fake.numel(), config["BLOCK"]),),
         (grad, of_fake, grad_fake, of_fake.numel()),
         choices=CHOICES,
         key=_key(grad_fake, of_fake.numel()),
@@ -274,8 +274,8 @@ def generator_scaled(grad: Tensor, of_fake: Tensor, dtype: torch.dtype) -> Tenso
     return grad_fake
 
 
-def _parts(logits: Tensor, count: int) -> tuple[int, Tensor]:
-    """How many programs share the logits, and room for what each of them adds; for one it is the loss itself."""
+def _partial_sums(logits: Tensor, count: int) -> tuple[int, Tensor]:
+    """The number of programs, and an uninitialized tensor for their partial sums; for one program, the loss itself."""
     programs = 1 if count <= ALONE else min(_triton.cdiv(count, SHARE), PROGRAMS)
     return programs, logits.new_empty(() if programs == 1 else programs, dtype=torch.float32)
 
@@ -285,26 +285,26 @@ def _gradient(logits: Tensor, needed: bool) -> Tensor:
 
 
 def _counts(*logits: Tensor) -> list[int]:
-    """How many there are of each; guards against direct calls of the registered ops."""
-    for each in logits:
-        if each is None:  # torch lets None pass for a Tensor of a schema
+    """The number of logits in each tensor; validates them, as the registered ops can be called directly."""
+    for tensor in logits:
+        if tensor is None:  # torch lets None pass for a Tensor of a schema
             raise TypeError("expected tensors, got None")
-        if each.dtype not in _triton.DTYPES or each.numel() == 0 or each.device != logits[0].device:
+        if tensor.dtype not in _triton.DTYPES or tensor.numel() == 0 or tensor.device != logits[0].device:
             raise ValueError(
                 "expected logits, some of them, float32, bfloat16 or float16, on one device, "
-                f"got {each.dtype} {tuple(each.shape)} on {each.device}"
+                f"got {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
             )
-    return [each.numel() for each in logits]
+    return [tensor.numel() for tensor in logits]
 
 
-def _check_scaled(grad: Tensor, *gradients: Tensor) -> None:
+def _check_gradients(grad: Tensor, *gradients: Tensor) -> None:
     if grad.numel() != 1:
         raise ValueError(f"grad must be the gradient of one number, got {tuple(grad.shape)}")
-    for each in gradients:
-        if each.dtype != torch.float32 or not each.is_contiguous() or each.device != grad.device:
+    for gradient in gradients:
+        if gradient.dtype != torch.float32 or not gradient.is_contiguous() or gradient.device != grad.device:
             raise ValueError(
                 f"expected contiguous float32 gradients on {grad.device}, "
-                f"got {each.dtype} with strides {each.stride()} on {each.device}"
+                f"got {gradient.dtype} with strides {gradient.stride()} on {gradient.device}"
             )
 
 

@@ -3,18 +3,18 @@
 from torch import Tensor
 
 from fastgan.ops import _checks, _native
-from fastgan.ops._registry import Backend, Least, register, select
+from fastgan.ops._registry import Backend, MinNumel, register, select
 from fastgan.ops.gram import reference, torch_library
 
 register(
     Backend("gram", "reference", reference.gram),
-    _native.backend("gram", torch_library.gram, least=Least(gradient=1 << 13)),
-    fastest={"cpu": ("native", "reference")},
+    _native.backend("gram", torch_library.gram, min_numel=MinNumel(gradient=1 << 13)),
+    preference={"cpu": ("native", "reference")},
 )
 register(
     Backend("gram_style_loss", "reference", reference.gram_style_loss),
     _native.backend("gram_style_loss", torch_library.gram_style_loss),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 
 

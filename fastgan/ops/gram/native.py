@@ -13,10 +13,10 @@ def gram(x: Tensor) -> Tensor:
     _native.call(
         "gram_forward",
         x.device,
-        _native.view(x),
+        _native.tensor_arg(x),
         tuple(x.shape),
         1 / (c * h * w),
-        _native.floats(out),
+        _native.float32_ptr(out),
         workspace=lambda module: module.gram_workspace(tuple(x.shape)),
     )
     return out
@@ -28,20 +28,20 @@ def gram_backward(grad: Tensor, x: Tensor) -> Tensor:
     n, c, h, w = x.shape
     matrix = ((grad + grad.mT) / (c * h * w)).float().contiguous()
     _native.check_numbers("grad", matrix, x, (n, c, c))
-    grad_x = _native.room_like(x)
+    grad_x = _native.empty_like(x)
     _native.call(
         "gram_backward",
         x.device,
-        _native.view(x),
+        _native.tensor_arg(x),
         tuple(x.shape),
-        _native.floats(matrix),
-        _native.view(grad_x),
+        _native.float32_ptr(matrix),
+        _native.tensor_arg(grad_x),
     )
     return grad_x
 
 
 def gram_style_loss(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of each image, and Gram matrices less the target, which the gradient is made of."""
+    """The loss of each image, and Gram matrices less the target, which the gradient needs."""
     _native.check(x)
     n, c = x.shape[:2]
     target = target.float().contiguous()
@@ -51,12 +51,12 @@ def gram_style_loss(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     _native.call(
         "gram_style_loss_forward",
         x.device,
-        _native.view(x),
+        _native.tensor_arg(x),
         tuple(x.shape),
-        _native.floats(target),
+        _native.float32_ptr(target),
         c * c if target.dim() == 3 else 0,
-        _native.floats(difference),
-        _native.floats(out),
+        _native.float32_ptr(difference),
+        _native.float32_ptr(out),
         workspace=lambda module: module.gram_workspace(tuple(x.shape)),
     )
     return out, difference
@@ -73,19 +73,19 @@ def gram_style_loss_backward(
     _native.check_numbers("difference", difference, x, (n, c, c))
     grad_target = target.new_empty(0)
     if needs_target:
-        pulled = difference * (grad.view(-1, 1, 1) * (-2 / c**2))
-        grad_target = (pulled.sum(0) if target.dim() == 2 else pulled).to(target.dtype)
+        scaled = difference * (grad.view(-1, 1, 1) * (-2 / c**2))
+        grad_target = (scaled.sum(0) if target.dim() == 2 else scaled).to(target.dtype)
     if not needs_x:
         return x.new_empty(0), grad_target
-    grad_x = _native.room_like(x)
+    grad_x = _native.empty_like(x)
     _native.call(
         "gram_style_loss_backward",
         x.device,
-        _native.view(x),
+        _native.tensor_arg(x),
         tuple(x.shape),
-        _native.floats(difference.contiguous()),
-        _native.floats(grad),
-        _native.view(grad_x),
+        _native.float32_ptr(difference.contiguous()),
+        _native.float32_ptr(grad),
+        _native.tensor_arg(grad_x),
         workspace=lambda module: 4 * n * c * c,
     )
     return grad_x, grad_target

@@ -8,8 +8,8 @@ def gram(x: Tensor) -> Tensor:
     _, c, h, w = x.shape
     # Autocast would run bmm in bfloat16 and round sums over H*W products to 8 bits.
     with torch.autocast(x.device.type, enabled=False):
-        wide = x if x.dtype == torch.float64 else x.float()
-        features = wide.flatten(2)
+        x32 = x if x.dtype == torch.float64 else x.float()
+        features = x32.flatten(2)
         return torch.bmm(features, features.transpose(1, 2)) / (c * h * w)
 
 

@@ -27,7 +27,7 @@ def _(x: Tensor) -> Tensor:
 
 @torch.library.register_fake("fastgan::gram_backward")
 def _(grad: Tensor, x: Tensor) -> Tensor:
-    return _native.room_like(x)
+    return _native.empty_like(x)
 
 
 @torch.library.register_fake("fastgan::gram_style_loss")
@@ -41,7 +41,7 @@ def _(
     grad: Tensor, x: Tensor, target: Tensor, difference: Tensor, needs_x: bool, needs_target: bool
 ) -> tuple[Tensor, Tensor]:
     grad_target = target.new_empty(target.shape if needs_target else 0)
-    return _native.room_like(x, needs_x), grad_target
+    return _native.empty_like(x, needs_x), grad_target
 
 
 def _setup_gram(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:

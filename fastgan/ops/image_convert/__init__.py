@@ -1,4 +1,4 @@
-"""Between pictures (uint8, NHWC) and the tensors of the networks (NCHW in [-1, 1])."""
+"""Conversion between pictures (uint8, NHWC) and network tensors (NCHW in [-1, 1])."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from fastgan.ops import _checks, _native, _triton
 from fastgan.ops._registry import FLOATING, Backend, register, select
 from fastgan.ops.image_convert import reference, torch_library
 
-# What has no gradient can be asked for one all the same; torch.func alone goes by the reference.
+# The gradient is zero to any order; only torch.func needs the reference.
 register(
     Backend("from_pixels", "reference", reference.from_pixels, dtypes=(torch.uint8, *FLOATING)),
     _native.backend(
@@ -20,13 +20,13 @@ register(
     _triton.backend(
         "from_pixels", torch_library.triton_from_pixels, dtypes=(torch.uint8, *_triton.DTYPES), gradient_order=2
     ),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 register(
     Backend("to_pixels", "reference", reference.to_pixels),
     _native.backend("to_pixels", torch_library.native_to_pixels, devices=("cpu",), gradient_order=2),
     _triton.backend("to_pixels", torch_library.triton_to_pixels, gradient_order=2),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 
 
@@ -49,7 +49,7 @@ def from_pixels(
         channels_last: memory format of the result.
         top, left: the corner of what is cut out, in pixels: a number, or int64 or int32 (N,) on the device of `x`, one
             for each picture; 0 where not given. Tensors are checked on CPU; on a GPU, where that would wait for it, and
-            in compiled code, a corner beyond what the picture has room for counts as the nearest that fits.
+            in compiled code, a corner that does not fit counts as the nearest that does.
         size: of what is cut out, a number or (height, width); None for the whole picture.
         flip: mirrors left to right what was cut out: a bool, or bool (N,) on the device of `x`.
 
@@ -73,10 +73,10 @@ def from_pixels(
         flip = False
     elif not isinstance(flip, bool):
         raise TypeError(f"flip must be a bool or a tensor of them, got {type(flip).__name__}")
-    chosen = select("from_pixels", x, backend=backend, result=dtype)
+    impl = select("from_pixels", x, backend=backend, result=dtype)
     x, top = _corner("top", top, height, x, 1)
     x, left = _corner("left", left, width, x, 2)
-    return chosen(x, dtype, channels_last, top, left, height, width, flip)
+    return impl(x, dtype, channels_last, top, left, height, width, flip)
 
 
 def to_pixels(x: Tensor, *, backend: str | None = None) -> Tensor:
@@ -114,20 +114,20 @@ def _size(
 
 def _corner(name: str, corner: Tensor | int | None, size: int, x: Tensor, dim: int) -> tuple[Tensor, Tensor | None]:
     """`x`, cut at once where the corner is the same for all pictures, and the corners where it is not."""
-    room = x.shape[dim] - size
+    limit = x.shape[dim] - size
     if isinstance(corner, Tensor):
         _one_an_image(name, corner, x, (torch.int64, torch.int32))
         if corner.device.type == "cpu" and not torch.compiler.is_compiling():
-            wrong = [value for value in corner.tolist() if not 0 <= value <= room]
-            if wrong:
-                raise ValueError(f"{name} must be within 0 and {room} for this size, got {wrong[0]}")
+            outside = [value for value in corner.tolist() if not 0 <= value <= limit]
+            if outside:
+                raise ValueError(f"{name} must be within 0 and {limit} for this size, got {outside[0]}")
         return x, corner
     if corner is None:
         corner = 0
     if isinstance(corner, bool) or not isinstance(corner, (int, torch.SymInt)):
         raise TypeError(f"{name} must be a whole number of pixels or a tensor of them, got {type(corner).__name__}")
-    if not 0 <= corner <= room:
-        raise ValueError(f"{name} must be within 0 and {room} for this size, got {corner}")
+    if not 0 <= corner <= limit:
+        raise ValueError(f"{name} must be within 0 and {limit} for this size, got {corner}")
     return x.narrow(dim, corner, size), None
 
 

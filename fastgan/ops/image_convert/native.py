@@ -11,19 +11,19 @@ def memory_format(channels_last: bool) -> torch.memory_format:
 
 
 def check(
-    x: Tensor, dtypes: tuple[torch.dtype, ...], dtype: torch.dtype, height: int, width: int, *given: Tensor | None
+    x: Tensor, dtypes: tuple[torch.dtype, ...], dtype: torch.dtype, height: int, width: int, *options: Tensor | None
 ) -> None:
-    """Guards the kernels' memory against direct calls of the registered op; `given`: top, left and flip."""
+    """Guard the kernels' memory against direct calls of the registered op; `options`: top, left and flip."""
     if x is None:  # torch lets None pass for a Tensor of a schema
         raise TypeError("expected tensors, got None")
     if x.dtype != torch.uint8 or x.dim() != 4 or x.layout != torch.strided:
         raise ValueError(f"x must be (N, H, W, C) uint8, got {x.dtype} {tuple(x.shape)}")
     if dtype not in dtypes:
         raise ValueError(f"dtype must be one of {', '.join(map(str, dtypes))}, got {dtype}")
-    top, left, flip = given
-    for name, size, of, corner in (("height", height, x.shape[1], top), ("width", width, x.shape[2], left)):
-        if size != of and (corner is None or not 0 < size < of):
-            raise ValueError(f"{name} must be at most {of}, and {of} without a corner, got {size}")
+    top, left, flip = options
+    for name, size, full, corner in (("height", height, x.shape[1], top), ("width", width, x.shape[2], left)):
+        if size != full and (corner is None or not 0 < size < full):
+            raise ValueError(f"{name} must be at most {full}, and {full} without a corner, got {size}")
     for name, tensor, allowed in (
         ("top", top, (torch.int64, torch.int32)),
         ("left", left, (torch.int64, torch.int32)),
@@ -50,7 +50,7 @@ def from_pixels(
     mirrored: bool,
 ) -> Tensor:
     check(x, _native.DTYPES["cpu"], dtype, height, width, top, left, flip)
-    out = _native.room(x, (x.shape[0], x.shape[3], height, width), dtype, memory_format(channels_last))
+    out = _native.empty(x, (x.shape[0], x.shape[3], height, width), dtype, memory_format(channels_last))
     if out.numel() == 0:
         return out
     corners = [None if corner is None else corner.long().contiguous() for corner in (top, left)]
@@ -58,12 +58,12 @@ def from_pixels(
     _native.call(
         "from_pixels_forward",
         x.device,
-        _native.view(x),
+        _native.tensor_arg(x),
         tuple(x.shape),
-        *map(_native.pointer, corners),
-        _native.pointer(flip),
+        *map(_native.data_ptr, corners),
+        _native.data_ptr(flip),
         mirrored,
-        _native.view(out),
+        _native.tensor_arg(out),
         tuple(out.shape),
         channels_last,
     )
@@ -73,6 +73,6 @@ def from_pixels(
 def to_pixels(x: Tensor) -> Tensor:
     _native.check(x)
     n, c, h, w = x.shape
-    out = _native.room(x, (n, h, w, c), torch.uint8)
-    _native.call("to_pixels_forward", x.device, _native.view(x), tuple(x.shape), _native.pointer(out))
+    out = _native.empty(x, (n, h, w, c), torch.uint8)
+    _native.call("to_pixels_forward", x.device, _native.tensor_arg(x), tuple(x.shape), _native.data_ptr(out))
     return out

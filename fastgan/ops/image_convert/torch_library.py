@@ -11,7 +11,7 @@ from fastgan.ops._library import define
 from fastgan.ops.image_convert import native
 
 
-def _from(name: str, forward: Callable[..., Tensor], devices: tuple[str, ...]) -> Callable[..., Tensor]:
+def _register_from_pixels(name: str, forward: Callable[..., Tensor], devices: tuple[str, ...]) -> Callable[..., Tensor]:
     from_pixels = define(
         f"{name}(Tensor x, ScalarType dtype, bool channels_last, Tensor? top, Tensor? left, SymInt height,"
         " SymInt width, Tensor? flip, bool mirrored) -> Tensor",
@@ -43,13 +43,13 @@ def _from(name: str, forward: Callable[..., Tensor], devices: tuple[str, ...]) -
         width: int,
         flip: Tensor | bool,
     ) -> Tensor:
-        each, all_of_them = (flip, False) if isinstance(flip, Tensor) else (None, flip)
-        return from_pixels(x, dtype, channels_last, top, left, height, width, each, all_of_them)
+        flips, mirrored = (flip, False) if isinstance(flip, Tensor) else (None, flip)
+        return from_pixels(x, dtype, channels_last, top, left, height, width, flips, mirrored)
 
     return call
 
 
-def _to(name: str, forward: Callable[..., Tensor], devices: tuple[str, ...]) -> Callable[..., Tensor]:
+def _register_to_pixels(name: str, forward: Callable[..., Tensor], devices: tuple[str, ...]) -> Callable[..., Tensor]:
     to_pixels = define(f"{name}(Tensor x) -> Tensor", forward, devices)
 
     @torch.library.register_fake(f"fastgan::{name}")
@@ -63,8 +63,8 @@ def _to(name: str, forward: Callable[..., Tensor], devices: tuple[str, ...]) -> 
     return call
 
 
-_BOTH = ("CPU", "CUDA")
-native_from_pixels = _from("from_pixels", native.from_pixels, ("CPU",))
-native_to_pixels = _to("to_pixels", native.to_pixels, ("CPU",))
-triton_from_pixels = _from("triton_from_pixels", _triton.lazy("pixels", "from_pixels"), _BOTH)
-triton_to_pixels = _to("triton_to_pixels", _triton.lazy("pixels", "to_pixels"), _BOTH)
+_DEVICES = ("CPU", "CUDA")
+native_from_pixels = _register_from_pixels("from_pixels", native.from_pixels, ("CPU",))
+native_to_pixels = _register_to_pixels("to_pixels", native.to_pixels, ("CPU",))
+triton_from_pixels = _register_from_pixels("triton_from_pixels", _triton.lazy("image_convert", "from_pixels"), _DEVICES)
+triton_to_pixels = _register_to_pixels("triton_to_pixels", _triton.lazy("image_convert", "to_pixels"), _DEVICES)

@@ -1,6 +1,6 @@
 """Pixel conversion in Triton, one launch each way.
 
-Bytes that must move a value, of e bytes as a number: 1 + e each way.
+Bytes that must move per value, of e bytes as a float: 1 + e each way.
 """
 
 import torch
@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _triton
-from fastgan.ops._triton_tiles import MOST_PIXELS, check_plane
+from fastgan.ops._triton_tiles import MAX_PIXELS, check_plane
 from fastgan.ops.image_convert import native
 from fastgan.utils.format import dtype_name
 
@@ -35,15 +35,15 @@ _WHOLE = tl.constexpr(1.5 * 2**23)
 
 
 @triton.jit
-def _spread(at, inside):
+def _load_normalized(at, inside):
     value = tl.load(at, mask=inside, other=0).to(tl.float32)
     return value * _HIGH + value * _LOW - 1.0
 
 
 @triton.jit
-def _corner(corners, corner_n, image, inside, room):
+def _corner(corners, corner_n, image, inside, limit):
     corner = tl.load(corners + image * corner_n, mask=inside, other=0)
-    return tl.minimum(tl.maximum(corner, 0), room).to(tl.int32)
+    return tl.minimum(tl.maximum(corner, 0), limit).to(tl.int32)
 
 
 @triton.jit
@@ -63,8 +63,8 @@ def from_pixels_fwd_kernel(
     rows,
     height,
     width,
-    room_h,
-    room_w,
+    max_top,
+    max_left,
     CHANNELS: tl.constexpr,
     LAST: tl.constexpr,
     PACKED: tl.constexpr,
@@ -88,13 +88,13 @@ def from_pixels_fwd_kernel(
     image = (row // height).to(tl.int64)
     y = row % height
     # Offsets have 64 bits; within a row of the result 32 are enough.
-    first = x + image * x_n
+    base = x + image * x_n
     if HAS_TOP:
-        first += (y + _corner(top, top_n, image, exists, room_h)).to(tl.int64) * x_h
+        base += (y + _corner(top, top_n, image, exists, max_top)).to(tl.int64) * x_h
     else:
-        first += y.to(tl.int64) * x_h
+        base += y.to(tl.int64) * x_h
     if HAS_LEFT:
-        first += _corner(left, left_n, image, exists, room_w).to(tl.int64) * x_w
+        base += _corner(left, left_n, image, exists, max_left).to(tl.int64) * x_w
     pixel = e // CHANNELS if LAST else e
     if HAS_FLIP:
         mirrored = tl.load(flip + image * flip_n, mask=exists, other=0) != 0
@@ -103,10 +103,10 @@ def from_pixels_fwd_kernel(
         column = (width - 1 - pixel)[None, :]
     else:
         column = pixel[None, :]
-    at = first[:, None] + column.to(tl.int64) * x_w
+    at = base[:, None] + column.to(tl.int64) * x_w
     if LAST:
-        at = first[:, None] + e[None, :] if PACKED else at + (e % CHANNELS).to(tl.int64)[None, :] * x_c
-        number = _spread(at, inside)
+        at = base[:, None] + e[None, :] if PACKED else at + (e % CHANNELS).to(tl.int64)[None, :] * x_c
+        number = _load_normalized(at, inside)
         to = out + row.to(tl.int64)[:, None] * values + e[None, :]
         tl.store(to, number.to(out.dtype.element_ty), mask=inside)
     else:
@@ -114,12 +114,12 @@ def from_pixels_fwd_kernel(
         to = out + (image * plane * CHANNELS + y * width)[:, None] + e[None, :]
         if CHANNELS <= 4:  # what one channel fetches from memory the next ones find in the cache
             for _ in tl.static_range(CHANNELS):
-                tl.store(to, _spread(at, inside).to(out.dtype.element_ty), mask=inside)
+                tl.store(to, _load_normalized(at, inside).to(out.dtype.element_ty), mask=inside)
                 to += plane
                 at += x_c
         else:
             for _ in range(CHANNELS):
-                tl.store(to, _spread(at, inside).to(out.dtype.element_ty), mask=inside)
+                tl.store(to, _load_normalized(at, inside).to(out.dtype.element_ty), mask=inside)
                 to += plane
                 at += x_c
 
@@ -145,9 +145,9 @@ def to_pixels_fwd_kernel(
     row = (tl.program_id(0) // blocks) * BLOCK_R + tl.arange(0, BLOCK_R)
     e = (tl.program_id(0) % blocks) * BLOCK_E + tl.arange(0, BLOCK_E)
     inside = (row < rows)[:, None] & (e < values)[None, :]
-    first = x + (row // height).to(tl.int64) * x_n + (row % height).to(tl.int64) * x_h
+    base = x + (row // height).to(tl.int64) * x_n + (row % height).to(tl.int64) * x_h
     offset = e if PACKED else (e // CHANNELS).to(tl.int64) * x_w + (e % CHANNELS).to(tl.int64) * x_c
-    at = first[:, None] + offset[None, :]
+    at = base[:, None] + offset[None, :]
     v = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     v = tl.where(v > 2.0, 2.0, tl.where(v < -2.0, -2.0, v))  # or an infinity would be taken from itself
     # 127.5 v rounded once. Written as a product it would be contracted with the sum, and ties fall otherwise.
@@ -183,7 +183,7 @@ def from_pixels(
     x_n, x_h, x_w, x_c = x.stride()
     if w == 1:  # whose stride says nothing
         x_w = x_h
-    room = h - height, w - width
+    limits = h - height, w - width
     whole = top is None and left is None and flip is None and not mirrored and _one_row(x_h, x_w, x)
     if whole:
         height, width = 1, h * w
@@ -191,12 +191,12 @@ def from_pixels(
     values = width * c if channels_last else width
     # A mask that is loaded as a number is a byte to every version.
     mask = x if flip is None else flip.view(torch.uint8)
-    strides = (0 if each is None else each.stride(0) for each in (top, left, flip))
-    corners = (x if each is None else each for each in (top, left))
+    strides = (0 if tensor is None else tensor.stride(0) for tensor in (top, left, flip))
+    corners = (x if tensor is None else tensor for tensor in (top, left))
     _triton.launch(
         from_pixels_fwd_kernel,
-        lambda chosen: (_triton.cdiv(rows, chosen["BLOCK_R"]) * _triton.cdiv(values, chosen["BLOCK_E"]),),
-        (x, *corners, mask, out, x_n, x_h, x_w, x_c, *strides, rows, height, width, *room),
+        lambda config: (_triton.cdiv(rows, config["BLOCK_R"]) * _triton.cdiv(values, config["BLOCK_E"]),),
+        (x, *corners, mask, out, x_n, x_h, x_w, x_c, *strides, rows, height, width, *limits),
         choices=WHOLE if whole else ROWS,
         key=_key(whole, "channels_last" if channels_last else "nchw", values, dtype),
         CHANNELS=c,
@@ -223,7 +223,7 @@ def to_pixels(x: Tensor) -> Tensor:
     rows, values = n * height, width * c
     _triton.launch(
         to_pixels_fwd_kernel,
-        lambda chosen: (_triton.cdiv(rows, chosen["BLOCK_R"]) * _triton.cdiv(values, chosen["BLOCK_E"]),),
+        lambda config: (_triton.cdiv(rows, config["BLOCK_R"]) * _triton.cdiv(values, config["BLOCK_E"]),),
         (x, out, x_n, x_c, x_h, x_w, rows, height, width),
         choices=WHOLE if whole else ROWS,
         key=_key(whole, "channels_last" if x_c < x_w else "nchw", values, x.dtype),
@@ -236,7 +236,7 @@ def to_pixels(x: Tensor) -> Tensor:
 def _one_row(x_h: int, x_w: int, x: Tensor) -> bool:
     """Whether an image's rows follow on from one another, and 32 bits number what it has."""
     h, w = (x.shape[1], x.shape[2]) if x.dtype == torch.uint8 else x.shape[2:]
-    return (h == 1 or x_h == w * x_w) and x.shape[1:].numel() <= MOST_PIXELS
+    return (h == 1 or x_h == w * x_w) and x.shape[1:].numel() <= MAX_PIXELS
 
 
 def _packed(channels: int, channel_stride: int, pixel_stride: int) -> bool:

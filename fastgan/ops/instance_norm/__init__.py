@@ -1,18 +1,18 @@
-"""Instance normalisation with parameters, activation and residual in one call."""
+"""Instance normalization with parameters, activation and residual in one call."""
 
 from torch import Tensor
 
 from fastgan.ops import _checks, _native, _triton
-from fastgan.ops._registry import Backend, Least, register, select
+from fastgan.ops._registry import Backend, MinNumel, register, select
 from fastgan.ops.instance_norm import reference, torch_library
 
 register(
     Backend("instance_norm", "reference", reference.instance_norm),
     _native.backend(
-        "instance_norm", torch_library.native_instance_norm, least=Least(forward=1 << 13, gradient=1 << 16)
+        "instance_norm", torch_library.native_instance_norm, min_numel=MinNumel(forward=1 << 13, gradient=1 << 16)
     ),
     _triton.backend("instance_norm", torch_library.triton_instance_norm),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 
 
@@ -60,5 +60,5 @@ def instance_norm(
     _checks.slope("negative_slope", negative_slope)
     _checks.positive("eps", eps)
     # In channels_last the reference goes image by image.
-    chosen = select("instance_norm", x, weight, bias, residual, backend=backend, cheap=x.is_contiguous())
-    return chosen(x, weight, bias, residual, activation, negative_slope, eps)
+    impl = select("instance_norm", x, weight, bias, residual, backend=backend, apply_min_numel=x.is_contiguous())
+    return impl(x, weight, bias, residual, activation, negative_slope, eps)

@@ -7,14 +7,14 @@ program of the second sweep merges those of all chunks for itself: they are few,
 import triton
 import triton.language as tl
 
-from fastgan.ops._triton_tiles import activate, addresses, merged_moments, merged_sums, pull_back, tile
+from fastgan.ops._triton_tiles import activate, activate_backward, addresses, merged_moments, merged_sums, tile
 
 
 @triton.jit
-def parameter(values, image, image_stride, c, channels, OTHERWISE: tl.constexpr, GIVEN: tl.constexpr):
-    if GIVEN:
-        return tl.load(values + image * image_stride + c, mask=c < channels, other=OTHERWISE)
-    return tl.full(c.shape, OTHERWISE, tl.float32)
+def parameter(values, image, image_stride, c, channels, DEFAULT: tl.constexpr, PRESENT: tl.constexpr):
+    if PRESENT:
+        return tl.load(values + image * image_stride + c, mask=c < channels, other=DEFAULT)
+    return tl.full(c.shape, DEFAULT, tl.float32)
 
 
 @triton.jit
@@ -43,7 +43,7 @@ def instance_norm_stats_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    """Of each chunk: a value near its mean, what that lacks of the mean, the sum of squares about the mean."""
+    """Moments of each chunk: a value near its mean, the difference to the mean, the sum of squares about the mean."""
     image, c, lane = tile(tl.program_id(0), 0, channels, BLOCK_C, BLOCK_P)
     begin = tl.program_id(1) * chunk_pixels
     count = tl.minimum(pixels - begin, chunk_pixels)
@@ -51,7 +51,7 @@ def instance_norm_stats_kernel(
     of = addresses(x, image, c, begin + lane, width, x_n, x_c, x_h, x_w, MERGED)
     value = tl.load(of, mask=inside, other=0.0).to(tl.float32)
     near = tl.sum(value, axis=1) / tl.minimum(count, BLOCK_P)
-    # Each lane has a mean of its own that moves with it (Welford): one centre for all, taken from the first tile, would
+    # Each lane has a mean of its own that moves with it (Welford): one center for all, taken from the first tile, would
     # cancel the variance where that tile is unlike the rest.
     mean = tl.where(inside, value - near[:, None], 0.0)
     squares = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
@@ -60,17 +60,17 @@ def instance_norm_stats_kernel(
         inside = (c < channels)[:, None] & (p < pixels)[None, :]
         of = addresses(x, image, c, p, width, x_n, x_c, x_h, x_w, MERGED)
         value = tl.load(of, mask=inside, other=0.0).to(tl.float32)
-        off = tl.where(inside, (value - near[:, None]) - mean, 0.0)
-        step = off * (1.0 / (done // BLOCK_P + 1))
+        delta = tl.where(inside, (value - near[:, None]) - mean, 0.0)
+        step = delta * (1.0 / (done // BLOCK_P + 1))
         mean += step
-        squares += off * (off - step)
+        squares += delta * (delta - step)
     seen = ((count - lane + (BLOCK_P - 1)) // BLOCK_P).to(tl.float32)[None, :]
     rest = tl.sum(seen * mean, axis=1) / count
-    off = mean - rest[:, None]
+    delta = mean - rest[:, None]
     to = work + image * work_n + c * work_c + tl.program_id(1) * work_chunk
     tl.store(to, near, mask=c < channels)
     tl.store(to + work_kind, rest, mask=c < channels)
-    tl.store(to + 2 * work_kind, tl.sum(squares + seen * off * off, axis=1), mask=c < channels)
+    tl.store(to + 2 * work_kind, tl.sum(squares + seen * delta * delta, axis=1), mask=c < channels)
 
 
 @triton.jit
@@ -118,13 +118,13 @@ def instance_norm_apply_kernel(
     BLOCK_M: tl.constexpr = 128 if BLOCK_C < 8 else 1024 // BLOCK_C
     image, c, lane = tile(tl.program_id(0), 0, channels, BLOCK_C, BLOCK_P)
     parts = work + image * work_n + c * work_c
-    origin, off, variance = merged_moments(
+    origin, offset, variance = merged_moments(
         parts, c < channels, work_kind, work_chunk, tl.num_programs(1), chunk_pixels, pixels, True, BLOCK_M
     )
-    center = origin + off
+    center = origin + offset
     # What float32 drops of a large mean can be much of a small deviation: the rounding error of the sum above (Knuth).
     back = center - origin
-    rest = (origin - (center - back)) + (off - back)
+    rest = (origin - (center - back)) + (offset - back)
     inverse_deviation = deviation_inverse(variance, eps)
     if tl.program_id(1) == 0:
         tl.store(mean + image * channels + c, center, mask=c < channels)
@@ -180,7 +180,7 @@ def instance_norm_bwd_sums_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    """Of each chunk: the sums of g, of g (x - mean) and of x - mean; g is the gradient before activation."""
+    """Sums over each chunk: of g, of g (x - mean) and of x - mean; g is the gradient before activation."""
     image, c, lane = tile(tl.program_id(0), 0, channels, BLOCK_C, BLOCK_P)
     begin = tl.program_id(1) * chunk_pixels
     center = tl.load(mean + image * channels + c, mask=c < channels, other=0.0)
@@ -198,7 +198,7 @@ def instance_norm_bwd_sums_kernel(
         d = tl.where(inside, d, 0.0)
         of = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
         g = tl.load(of, mask=inside, other=0.0).to(tl.float32)
-        g = pull_back(g, d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
+        g = activate_backward(g, d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
         sums += g
         products += g * d
         rests += d
@@ -282,7 +282,7 @@ def instance_norm_bwd_apply_kernel(
             d = tl.load(of, mask=inside, other=0.0).to(tl.float32) - center[:, None]
             of = addresses(grad, image, c, p, width, grad_n, grad_c, grad_h, grad_w, MERGED)
             g = tl.load(of, mask=inside, other=0.0).to(tl.float32)
-            g = pull_back(g, d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
+            g = activate_backward(g, d * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
             normal = (d - rest[:, None]) * inverse_deviation[:, None]
             g = ((g - sums[:, None]) - normal * pull[:, None]) * scale[:, None]
             to = addresses(grad_x, image, c, p, width, to_n, to_c, to_h, to_w, MERGED)

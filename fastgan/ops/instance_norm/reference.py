@@ -1,4 +1,4 @@
-"""Instance normalisation in plain torch, by the batch-norm kernels.
+"""Instance normalization in plain torch, by the batch-norm kernels.
 
 Measured on (4, 32, 128, 128) bfloat16, one thread, forward and backward: var_mean and addcmul 22 ms NCHW and 25 ms
 channels_last; F.instance_norm 2.1 and 17 (it copies channels_last to NCHW); group_norm 2.0 and 63 (and in channels_last
@@ -21,9 +21,9 @@ def instance_norm(
 ) -> Tensor:
     n, c, h, w = x.shape
     # Half-precision parameters would make the kernel keep its moments in half precision; so would None.
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    scale = x.new_ones(c, dtype=wide) if weight is None else weight.to(wide)
-    shift = x.new_zeros(c, dtype=wide) if bias is None else bias.to(wide)
+    compute_dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    scale = x.new_ones(c, dtype=compute_dtype) if weight is None else weight.to(compute_dtype)
+    shift = x.new_zeros(c, dtype=compute_dtype) if bias is None else bias.to(compute_dtype)
     if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         scales, shifts = scale.expand(n, c).unbind(0), shift.expand(n, c).unbind(0)
         images = zip(x.split(1), scales, shifts, strict=True)

@@ -1,7 +1,8 @@
 """instance_norm in Triton: one launch each way where a program holds whole planes in registers, else two.
 
-Bytes that must move a value, of e bytes each: 2 e forward (3 e with a residual), 3 e backward (2 e without grad_x). So
-many move where planes are held; else x is read twice forward (3 e, 4 e), x and the gradient twice backward (5 e, 2 e).
+Bytes that must move per value, of e bytes each: 2 e forward (3 e with a residual), 3 e backward (2 e without grad_x).
+That is what moves where planes are held; else x is read twice forward (3 e, 4 e), x and the gradient twice backward
+(5 e, 2 e).
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import triton.language as tl
 from torch import Tensor
 
 from fastgan.ops import _native, _triton
-from fastgan.ops._triton_tiles import ACTIVATIONS, activate, addresses, arrange, pointer, pull_back, size_key, tile
+from fastgan.ops._triton_tiles import (
+    ACTIVATIONS,
+    activate,
+    activate_backward,
+    addresses,
+    arrange,
+    pointer,
+    size_key,
+    tile,
+)
 from fastgan.ops.instance_norm import _triton_sweeps as sweeps
 from fastgan.ops.instance_norm._triton_sweeps import deviation_inverse, parameter
 from fastgan.ops.instance_norm.native import _TINY
@@ -59,7 +69,7 @@ SWEEP_CHANNELS_LAST = (
 #: Values that a warp holds of each of its tensors: 32 registers a lane. ptxas spills some kernels of twice as many.
 FORWARD_HELD, BACKWARD_HELD = 1024, 512
 #: Programs of a sweep that fill a GPU of some 132 multiprocessors, and chunks of a plane at most.
-PROGRAMS, MOST_CHUNKS = 1056, 128
+PROGRAMS, MAX_CHUNKS = 1056, 128
 
 
 @triton.jit
@@ -174,7 +184,7 @@ def instance_norm_bwd_kernel(
     # Less what the mean kept lost to float32, which a sum over many pixels would add up.
     d = tl.where(inside, d - center[:, None], 0.0)
     normal = tl.where(inside, (d - (tl.sum(d, axis=1) * inverse)[:, None]) * inverse_deviation[:, None], 0.0)
-    g = pull_back(g, normal * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
+    g = activate_backward(g, normal * scale[:, None] + shift[:, None], negative_slope, ACTIVATION)
     sums = tl.sum(g, axis=1)
     products = tl.sum(g * normal, axis=1)
     if NEEDS_WEIGHT:
@@ -199,12 +209,12 @@ def forward(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `native.forward`."""
-    strides_of = _checked(x, weight, bias)
-    out = _native.room_like(x)
+    parameter_strides = _parameter_strides(x, weight, bias)
+    out = _native.empty_like(x)
     mean, rstd = (x.new_empty(x.shape[:2], dtype=torch.float32) for _ in range(2))
-    placed = arrange(x, pointer(residual, x), out)
+    layout = arrange(x, pointer(residual, x), out)
     n, c, h, w = x.shape
-    pixels, key = h * w, size_key(x, placed.channels_last)
+    pixels, key = h * w, size_key(x, layout.channels_last)
     inputs = (x, pointer(weight, x), pointer(bias, x), pointer(residual, x), out, mean, rstd)
     numbers = (negative_slope, max(eps, _TINY))
     constants = {
@@ -212,35 +222,35 @@ def forward(
         "HAS_WEIGHT": weight is not None,
         "HAS_BIAS": bias is not None,
         "HAS_RESIDUAL": residual is not None,
-        "MERGED": placed.merged,
+        "MERGED": layout.merged,
     }
-    held = _holding(x, placed.channels_last, FORWARD_HELD)
+    held = _held_configs(x, layout.channels_last, FORWARD_HELD)
     if held:
         _triton.launch(
             instance_norm_fwd_kernel,
-            lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]),),
-            (*inputs, *placed.strides, c, pixels, w, *strides_of, 1 / pixels, *numbers),
+            lambda config: (n * _triton.cdiv(c, config["BLOCK_C"]),),
+            (*inputs, *layout.strides, c, pixels, w, *parameter_strides, 1 / pixels, *numbers),
             choices=held,
             key=key,
             PLANE=_triton.next_power_of_2(pixels),
             **constants,
         )
         return out, mean, rstd
-    sweep = _Sweep(x, placed.channels_last)
+    sweep = _Sweep(x, layout.channels_last)
     _triton.launch(
         sweeps.instance_norm_stats_kernel,
         sweep.grid,
-        (x, sweep.work, *placed.strides[:4], *sweep.work.stride(), c, pixels, w, sweep.chunk_pixels),
+        (x, sweep.work, *layout.strides[:4], *sweep.work.stride(), c, pixels, w, sweep.chunk_pixels),
         choices=sweep.choices,
         key=key,
-        MERGED=placed.merged,
+        MERGED=layout.merged,
     )
     _triton.launch(
         sweeps.instance_norm_apply_kernel,
         sweep.grid,
         (
-            *(*inputs, sweep.work, *placed.strides, *sweep.work.stride()),
-            *(c, pixels, w, sweep.chunk_pixels, *strides_of, *numbers),
+            *(*inputs, sweep.work, *layout.strides, *sweep.work.stride()),
+            *(c, pixels, w, sweep.chunk_pixels, *parameter_strides, *numbers),
         ),
         choices=sweep.choices,
         key=key,
@@ -263,32 +273,32 @@ def backward(
     needs_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `native.backward`."""
-    strides_of = _checked(x, weight, bias, mean, rstd)
-    grad_x = _native.room_like(x, needs_x)
+    parameter_strides = _parameter_strides(x, weight, bias, mean, rstd)
+    grad_x = _native.empty_like(x, needs_x)
     grad_weight, grad_bias = (
         x.new_empty(x.shape[:2] if needed else 0, dtype=torch.float32) for needed in (needs_weight, needs_bias)
     )
-    placed = arrange(x, grad, grad_x if needs_x else x)
-    of_x, of_grad, of_grad_x = placed.strides[:4], placed.strides[4:8], placed.strides[8:]
+    layout = arrange(x, grad, grad_x if needs_x else x)
+    of_x, of_grad, of_grad_x = layout.strides[:4], layout.strides[4:8], layout.strides[8:]
     n, c, h, w = x.shape
-    pixels, key = h * w, size_key(x, placed.channels_last)
+    pixels, key = h * w, size_key(x, layout.channels_last)
     inputs = (grad, x, pointer(weight, x), pointer(bias, x), mean.contiguous(), rstd.contiguous())
     outputs = (grad_x, grad_weight, grad_bias)
     constants = {
         "ACTIVATION": ACTIVATIONS[activation],
         "HAS_WEIGHT": weight is not None,
         "HAS_BIAS": bias is not None,
-        "MERGED": placed.merged,
+        "MERGED": layout.merged,
     }
     needs = {"NEEDS_X": needs_x, "NEEDS_WEIGHT": needs_weight, "NEEDS_BIAS": needs_bias}
-    held = _holding(x, placed.channels_last, BACKWARD_HELD)
+    held = _held_configs(x, layout.channels_last, BACKWARD_HELD)
     if held:
         _triton.launch(
             instance_norm_bwd_kernel,
-            lambda chosen: (n * _triton.cdiv(c, chosen["BLOCK_C"]),),
+            lambda config: (n * _triton.cdiv(c, config["BLOCK_C"]),),
             (
                 *(*inputs, *outputs, *of_grad, *of_x, *of_grad_x),
-                *(c, pixels, w, *strides_of, 1 / pixels, negative_slope),
+                *(c, pixels, w, *parameter_strides, 1 / pixels, negative_slope),
             ),
             choices=held,
             key=key,
@@ -297,13 +307,13 @@ def backward(
             **needs,
         )
         return outputs
-    sweep = _Sweep(x, placed.channels_last)
+    sweep = _Sweep(x, layout.channels_last)
     _triton.launch(
         sweeps.instance_norm_bwd_sums_kernel,
         sweep.grid,
         (
             *(*inputs, sweep.work, *of_grad, *of_x, *sweep.work.stride()),
-            *(c, pixels, w, sweep.chunk_pixels, *strides_of, negative_slope),
+            *(c, pixels, w, sweep.chunk_pixels, *parameter_strides, negative_slope),
         ),
         choices=sweep.choices,
         key=key,
@@ -311,10 +321,10 @@ def backward(
     )
     _triton.launch(
         sweeps.instance_norm_bwd_apply_kernel,
-        sweep.grid if needs_x else lambda chosen: (sweep.grid(chosen)[0], 1),
+        sweep.grid if needs_x else lambda config: (sweep.grid(config)[0], 1),
         (
             *(*inputs, sweep.work, *outputs, *of_grad, *of_x, *of_grad_x, *sweep.work.stride()),
-            *(c, pixels, w, sweep.chunks, sweep.chunk_pixels, *strides_of, 1 / pixels, negative_slope),
+            *(c, pixels, w, sweep.chunks, sweep.chunk_pixels, *parameter_strides, 1 / pixels, negative_slope),
         ),
         choices=sweep.choices,
         key=(*key, *(() if needs_x else ("sums",))),
@@ -324,64 +334,66 @@ def backward(
     return outputs
 
 
-def _checked(x: Tensor, weight: Tensor | None, bias: Tensor | None, *moments: Tensor) -> tuple[int, int]:
-    """Floats from image to image, of weight and bias."""
+def _parameter_strides(x: Tensor, weight: Tensor | None, bias: Tensor | None, *moments: Tensor) -> tuple[int, int]:
+    """Strides from image to image of weight and bias; validates them and the moments."""
     n, c = x.shape[:2]
-    for name, given in (("weight", weight), ("bias", bias)):
-        _native.check_numbers(name, given, x, (c,), (n, c))
-    for kept in moments:
-        _native.check_numbers("mean and rstd", kept, x, (n, c))
-    of_weight, of_bias = (c if given is not None and given.dim() == 2 else 0 for given in (weight, bias))
-    return of_weight, of_bias
+    for name, affine in (("weight", weight), ("bias", bias)):
+        _native.check_numbers(name, affine, x, (c,), (n, c))
+    for moment in moments:
+        _native.check_numbers("mean and rstd", moment, x, (n, c))
+    weight_stride, bias_stride = (c if affine is not None and affine.dim() == 2 else 0 for affine in (weight, bias))
+    return weight_stride, bias_stride
 
 
-def _least_block(x: Tensor, least: int) -> int:
-    return min(least, max(4, _triton.next_power_of_2(x.shape[1])))
+def _min_block(x: Tensor, min_block: int) -> int:
+    return min(min_block, max(4, _triton.next_power_of_2(x.shape[1])))
 
 
-def _holding(x: Tensor, channels_last: bool, held: int) -> tuple[_triton.Config, ...]:
-    """The configurations whose programs hold planes of this size; none where it is too large."""
+def _held_configs(x: Tensor, channels_last: bool, held: int) -> tuple[_triton.Config, ...]:
+    """The configurations whose programs hold planes of this size; none if the planes are too large."""
     plane = _triton.next_power_of_2(x.shape[2] * x.shape[3])
 
-    def unevenness(choice: _triton.Config) -> float:
+    def unevenness(config: _triton.Config) -> float:
         # From half of what can be held: several programs share a multiprocessor, and one loads while another stores.
-        return abs(math.log2(plane * choice["BLOCK_C"] / (held // 2 * choice.num_warps)))
+        return abs(math.log2(plane * config["BLOCK_C"] / (held // 2 * config.num_warps)))
 
     table = HELD_CHANNELS_LAST if channels_last else HELD_NCHW
     # A row of channels fills a sector of 32 bytes.
-    least = _least_block(x, 32 // x.element_size()) if channels_last else 1
-    widest = max(least, _triton.next_power_of_2(x.shape[1]))
+    min_block = _min_block(x, 32 // x.element_size()) if channels_last else 1
+    max_block = max(min_block, _triton.next_power_of_2(x.shape[1]))
     fitting = [
-        choice
-        for choice in table
-        if least <= choice["BLOCK_C"] <= widest and plane * choice["BLOCK_C"] <= held * choice.num_warps
+        config
+        for config in table
+        if min_block <= config["BLOCK_C"] <= max_block and plane * config["BLOCK_C"] <= held * config.num_warps
     ]
     return tuple(sorted(fitting, key=unevenness)[:4])
 
 
 class _Sweep:
-    """How planes are cut into chunks, with room for three sums of each."""
+    """Division of planes into chunks, with a workspace for three sums of each chunk."""
 
     def __init__(self, x: Tensor, channels_last: bool) -> None:
         n, c, h, w = x.shape
         self.choices: tuple[_triton.Config, ...] = SWEEP_NCHW
         if channels_last:
-            least = _least_block(x, 16)
-            widest = max(least, _triton.next_power_of_2(c))
-            self.choices = tuple(each for each in SWEEP_CHANNELS_LAST if least <= each["BLOCK_C"] <= widest)
+            min_block = _min_block(x, 16)
+            max_block = max(min_block, _triton.next_power_of_2(c))
+            self.choices = tuple(
+                config for config in SWEEP_CHANNELS_LAST if min_block <= config["BLOCK_C"] <= max_block
+            )
         self.images, self.channels = n, c
         pixels = h * w
         # Of whole tiles, that a tile ends with the plane alone.
-        tile = max(each["BLOCK_P"] for each in self.choices)
+        tile = max(config["BLOCK_P"] for config in self.choices)
         planes = n * _triton.cdiv(c, self.choices[0]["BLOCK_C"])
         # Every program of the second sweep reads the sums of all chunks: more of them would cost more than they bring.
-        wanted = min(_triton.cdiv(PROGRAMS, planes), MOST_CHUNKS, max(1, math.isqrt(pixels) // 2))
-        self.chunk_pixels = _triton.cdiv(_triton.cdiv(pixels, wanted), tile) * tile
+        target_chunks = min(_triton.cdiv(PROGRAMS, planes), MAX_CHUNKS, max(1, math.isqrt(pixels) // 2))
+        self.chunk_pixels = _triton.cdiv(_triton.cdiv(pixels, target_chunks), tile) * tile
         self.chunks = _triton.cdiv(pixels, self.chunk_pixels)
-        # Neighbouring lanes have neighbouring channels in channels_last, and chunks otherwise.
+        # Neighboring lanes have neighboring channels in channels_last, and chunks otherwise.
         inner = (self.chunks, c) if channels_last else (c, self.chunks)
         work = x.new_empty((3, n, *inner), dtype=torch.float32)
         self.work = work.transpose(2, 3) if channels_last else work
 
-    def grid(self, chosen: _triton.Config) -> tuple[int, int]:
-        return self.images * _triton.cdiv(self.channels, chosen["BLOCK_C"]), self.chunks
+    def grid(self, config: _triton.Config) -> tuple[int, int]:
+        return self.images * _triton.cdiv(self.channels, config["BLOCK_C"]), self.chunks

@@ -9,14 +9,14 @@ from fastgan.ops.max_pool import reference, torch_library
 register(
     Backend("max_pool", "reference", reference.max_pool),
     _native.backend("max_pool", torch_library.native_max_pool, devices=("cpu",)),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 
 
 def max_pool(x: Tensor, *, backend: str | None = None) -> Tensor:
     """The largest value of each window of 2x2 pixels, without overlap; a last odd row or column is left out.
 
-    `native` keeps no places of the largest values for the gradient (8 bytes each in torch): it finds them again.
+    `native` saves no indices of the maxima for the gradient (8 bytes each in torch): it recomputes them.
 
     Args:
         x: (N, C, H, W), 2 pixels a side or more, any strides.

@@ -8,8 +8,8 @@ from fastgan.ops import _native
 
 def forward(x: Tensor) -> Tensor:
     n, c, h, w = _shape(x)
-    out = _native.room(x, (n, c, h // 2, w // 2), x.dtype, torch.channels_last)
-    _native.call("max_pool_forward", x.device, x.data_ptr(), _native.code(x.dtype), (n, c, h, w), out.data_ptr())
+    out = _native.empty(x, (n, c, h // 2, w // 2), x.dtype, torch.channels_last)
+    _native.call("max_pool_forward", x.device, x.data_ptr(), _native.dtype_code(x.dtype), (n, c, h, w), out.data_ptr())
     return out
 
 
@@ -17,18 +17,18 @@ def backward(grad: Tensor, x: Tensor, out: Tensor) -> Tensor:
     """The gradient of x; to the first of a window's largest values, as torch has it."""
     n, c, h, w = _shape(x)
     for name, tensor in (("grad", grad), ("out", out)):
-        wanted = n, c, h // 2, w // 2
-        if tuple(tensor.shape) != wanted or tensor.dtype != x.dtype or tensor.device != x.device:
-            raise ValueError(f"{name} must be {x.dtype} {wanted} on cpu, got {tensor.dtype} {tuple(tensor.shape)}")
+        expected = n, c, h // 2, w // 2
+        if tuple(tensor.shape) != expected or tensor.dtype != x.dtype or tensor.device != x.device:
+            raise ValueError(f"{name} must be {x.dtype} {expected} on cpu, got {tensor.dtype} {tuple(tensor.shape)}")
     grad, out = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (grad, out))
-    grad_x = _native.room(x, x.shape, x.dtype, torch.channels_last)
+    grad_x = _native.empty(x, x.shape, x.dtype, torch.channels_last)
     pointers = x.data_ptr(), out.data_ptr(), grad.data_ptr()
-    _native.call("max_pool_backward", x.device, *pointers, _native.code(x.dtype), (n, c, h, w), grad_x.data_ptr())
+    _native.call("max_pool_backward", x.device, *pointers, _native.dtype_code(x.dtype), (n, c, h, w), grad_x.data_ptr())
     return grad_x
 
 
 def _shape(x: Tensor) -> tuple[int, int, int, int]:
-    """Guards the kernels' memory against direct calls of the registered op."""
+    """Guard the kernels' memory against direct calls of the registered op."""
     _native.check(x)
     n, c, h, w = x.shape
     if x.device.type != "cpu" or min(h, w) < 2 or not x.is_contiguous(memory_format=torch.channels_last):

@@ -16,23 +16,23 @@ max_pool_backward = define("max_pool_backward(Tensor grad, Tensor x, Tensor out)
 @torch.library.register_fake("fastgan::max_pool")
 def _(x: Tensor) -> Tensor:
     n, c, h, w = x.shape
-    return _native.room(x, (n, c, h // 2, w // 2), x.dtype, torch.channels_last)
+    return _native.empty(x, (n, c, h // 2, w // 2), x.dtype, torch.channels_last)
 
 
 @torch.library.register_fake("fastgan::max_pool_backward")
 def _(grad: Tensor, x: Tensor, out: Tensor) -> Tensor:
-    return _native.room(x, x.shape, x.dtype, torch.channels_last)
+    return _native.empty(x, x.shape, x.dtype, torch.channels_last)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs, output)
 
 
-def _pull_back(ctx: Any, grad: Tensor) -> Tensor:
+def _backward(ctx: Any, grad: Tensor) -> Tensor:
     return max_pool_backward(grad, *ctx.saved_tensors)
 
 
-torch.library.register_autograd("fastgan::max_pool", _pull_back, setup_context=_setup)
+torch.library.register_autograd("fastgan::max_pool", _backward, setup_context=_setup)
 
 
 def native_max_pool(x: Tensor) -> Tensor:

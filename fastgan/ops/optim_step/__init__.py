@@ -7,13 +7,13 @@ from fastgan.ops import _checks, _native, _triton
 from fastgan.ops._registry import Backend, register, select
 from fastgan.ops.optim_step import _validation, reference, torch_library
 
-_DTYPES = {"cpu": _validation.GRADIENTS}
+_DTYPES = {"cpu": _validation.GRAD_DTYPES}
 
 register(
     Backend("optim_step", "reference", reference.optim_step),
     _native.backend("optim_step", torch_library.native_optim_step, gradient_order=0, devices=("cpu",), dtypes=_DTYPES),
     _triton.backend("optim_step", torch_library.triton_optim_step, gradient_order=0),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 register(
     Backend("check_finite", "reference", reference.check_finite),
@@ -21,7 +21,7 @@ register(
         "check_finite", torch_library.native_check_finite, gradient_order=0, devices=("cpu",), dtypes=_DTYPES
     ),
     _triton.backend("check_finite", torch_library.triton_check_finite, gradient_order=0),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 
 
@@ -73,8 +73,8 @@ def optim_step(
         ValueError: lengths, devices or a layout that do not fit, a state that is missing, or a value out of range.
     """
     count, counter = (0, step) if isinstance(step, Tensor) else (step, None)
-    rate, rate_at = (0.0, lr) if isinstance(lr, Tensor) else (lr, None)
-    decay, decay_at = (0.0, ema_decay) if isinstance(ema_decay, Tensor) else (ema_decay, None)
+    rate, lr_tensor = (0.0, lr) if isinstance(lr, Tensor) else (lr, None)
+    decay, ema_decay_tensor = (0.0, ema_decay) if isinstance(ema_decay, Tensor) else (ema_decay, None)
     if counter is None and (isinstance(count, bool) or not isinstance(count, (int, torch.SymInt)) or count < 1):
         raise ValueError(f"step must be a whole number from 1 on, or a tensor, got {step!r}")
     _checks.slope("lr", rate)
@@ -92,7 +92,7 @@ def optim_step(
     _checks.slope("ema_decay", decay)
     if decay > 1:
         raise ValueError(f"ema_decay must be from 0 to 1, got {decay!r}")
-    update = _validation.Update(
+    update = _validation.UpdateArgs(
         param,
         grad,
         state,
@@ -100,23 +100,23 @@ def optim_step(
         count,
         counter,
         float(rate),
-        rate_at,
+        lr_tensor,
         float(beta1),
         float(beta2),
         float(eps),
         None if weight_clip is None else float(weight_clip),
         ema,
         float(decay),
-        decay_at,
+        ema_decay_tensor,
         scale,
         found_inf,
     )
     update.check()
-    written = [param, *state] if ema is None else [param, *state, ema]
-    if any(a is b for i, a in enumerate(written) for b in (grad, *written[:i])):
+    outputs = [param, *state] if ema is None else [param, *state, ema]
+    if any(a is b for i, a in enumerate(outputs) for b in (grad, *outputs[:i])):
         raise ValueError("param, grad, the tensors of state and ema must be different tensors")
-    chosen = select("optim_step", grad, *written, backend=backend)
-    chosen(*update)
+    impl = select("optim_step", grad, *outputs, backend=backend)
+    impl(*update)
 
 
 @torch.no_grad()
@@ -133,9 +133,9 @@ def check_finite(grad: Tensor, found_inf: Tensor, scale: Tensor | None = None, *
         TypeError: a dtype that is not served, or not a tensor.
         ValueError: shapes or devices that do not fit.
     """
-    _validation.gradient(grad, None)
+    _validation.check_grad(grad, None)
     if found_inf is None:
         raise TypeError("found_inf must be a torch.Tensor, got None")
-    _validation.number("found_inf", found_inf, grad)
-    _validation.number("scale", scale, grad)
+    _validation.check_scalar("found_inf", found_inf, grad)
+    _validation.check_scalar("scale", scale, grad)
     select("check_finite", grad, backend=backend)(grad, found_inf, scale)

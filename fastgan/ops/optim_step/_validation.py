@@ -1,4 +1,4 @@
-"""What both functions ask of their tensors. The backends ask again: their registered ops can be called directly."""
+"""Validation of both functions' tensors. The backends repeat it: their registered ops can be called directly."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 from fastgan.ops import _checks
 
 KINDS = ("adam", "rmsprop", "sgd")
-GRADIENTS: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
-RATES = (torch.float32, torch.float64)
+GRAD_DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
+RATE_DTYPES = (torch.float32, torch.float64)
 
 
-def states(kind: str, beta1: float) -> tuple[str, ...]:
-    """The names, as torch.optim has them, of the tensors that a kind keeps."""
+def state_names(kind: str, beta1: float) -> tuple[str, ...]:
+    """The names, as in torch.optim, of the state tensors of an optimizer kind."""
     momentum = ("momentum_buffer",) if beta1 > 0 else ()
     return {"adam": ("exp_avg", "exp_avg_sq"), "rmsprop": ("square_avg", *momentum), "sgd": momentum}[kind]
 
 
-def flat(name: str, tensor: Tensor) -> None:
+def check_flat(name: str, tensor: Tensor) -> None:
     _checks.floating(name, tensor)
     if tensor.dim() != 1 or tensor.numel() == 0 or not tensor.is_contiguous():
         raise ValueError(
@@ -30,18 +30,20 @@ def flat(name: str, tensor: Tensor) -> None:
         )
 
 
-def gradient(grad: Tensor, dtype: torch.dtype | None) -> None:
-    """float64 is for the reference alone, with a float64 parameter."""
-    flat("grad", grad)
-    allowed = (torch.float64,) if dtype == torch.float64 else GRADIENTS
+def check_grad(grad: Tensor, dtype: torch.dtype | None) -> None:
+    """Check the gradient; float64 is supported by the reference alone, with a float64 parameter."""
+    check_flat("grad", grad)
+    allowed = (torch.float64,) if dtype == torch.float64 else GRAD_DTYPES
     if dtype is None:
-        allowed = (*GRADIENTS, torch.float64)
+        allowed = (*GRAD_DTYPES, torch.float64)
     if grad.dtype not in allowed:
         raise TypeError(f"grad must be {' or '.join(map(str, allowed))}, got {grad.dtype}")
 
 
-def number(name: str, tensor: Tensor | None, like: Tensor, dtypes: Sequence[torch.dtype] = (torch.float32,)) -> None:
-    """A number that lies on the device, or None."""
+def check_scalar(
+    name: str, tensor: Tensor | None, like: Tensor, dtypes: Sequence[torch.dtype] = (torch.float32,)
+) -> None:
+    """Check a one-element tensor on the device of `like`; None passes."""
     if tensor is None:
         return
     if not isinstance(tensor, Tensor):
@@ -54,9 +56,8 @@ def number(name: str, tensor: Tensor | None, like: Tensor, dtypes: Sequence[torc
         )
 
 
-class Update(NamedTuple):
-    """An update as the registered ops take it: with a tensor `step`, `lr_at` or `ema_decay_at` that number
-    is not used."""
+class UpdateArgs(NamedTuple):
+    """Arguments of the registered ops: a tensor `step`, `lr_tensor` or `ema_decay_tensor` replaces the number."""
 
     param: Tensor
     grad: Tensor
@@ -65,47 +66,47 @@ class Update(NamedTuple):
     update_number: int
     step: Tensor | None
     lr: float
-    lr_at: Tensor | None
+    lr_tensor: Tensor | None
     beta1: float
     beta2: float
     eps: float
     weight_clip: float | None
     ema: Tensor | None
     ema_decay: float
-    ema_decay_at: Tensor | None
+    ema_decay_tensor: Tensor | None
     scale: Tensor | None
     found_inf: Tensor | None
 
     def check(self) -> None:
         """Raises TypeError or ValueError unless every tensor can be read and written as it is."""
         param, state = self.param, self.state
-        flat("param", param)
+        check_flat("param", param)
         if param.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"param must be torch.float32, got {param.dtype}; keep the weights of the update in it")
-        gradient(self.grad, param.dtype)
+        check_grad(self.grad, param.dtype)
         _checks.one_of("kind", self.kind, KINDS)
-        names = states(self.kind, self.beta1)
+        names = state_names(self.kind, self.beta1)
         if not isinstance(state, (tuple, list)):
             raise TypeError(f"state must be a tuple of tensors, got {type(state).__name__}")
         if len(state) != len(names):
-            wanted = ", ".join(names) or "nothing"
+            expected = ", ".join(names) or "nothing"
             raise ValueError(
-                f"the state of {self.kind} with beta1={self.beta1:g} must be ({wanted}), got {len(state)} tensors"
+                f"the state of {self.kind} with beta1={self.beta1:g} must be ({expected}), got {len(state)} tensors"
             )
         for name, tensor in [*zip(names, state, strict=True), *([] if self.ema is None else [("ema", self.ema)])]:
-            flat(name, tensor)
+            check_flat(name, tensor)
             if tensor.dtype != param.dtype:
                 raise TypeError(f"{name} must be {param.dtype} as param is, got {tensor.dtype}")
-            _same_place(name, tensor, param)
-        _same_place("grad", self.grad, param)
-        number("step", self.step, param, (torch.float32, torch.int64))
-        number("lr", self.lr_at, param, RATES)
-        number("ema_decay", self.ema_decay_at, param, RATES)
-        number("scale", self.scale, param)
-        number("found_inf", self.found_inf, param)
+            _check_like(name, tensor, param)
+        _check_like("grad", self.grad, param)
+        check_scalar("step", self.step, param, (torch.float32, torch.int64))
+        check_scalar("lr", self.lr_tensor, param, RATE_DTYPES)
+        check_scalar("ema_decay", self.ema_decay_tensor, param, RATE_DTYPES)
+        check_scalar("scale", self.scale, param)
+        check_scalar("found_inf", self.found_inf, param)
 
 
-def _same_place(name: str, tensor: Tensor, param: Tensor) -> None:
+def _check_like(name: str, tensor: Tensor, param: Tensor) -> None:
     if tensor.shape != param.shape or tensor.device != param.device:
         raise ValueError(
             f"{name} must have the {param.numel()} elements of param, on {param.device}, "

@@ -11,9 +11,9 @@ from fastgan.ops import _native
 from fastgan.ops.optim_step import _validation
 
 
-def forward(*given: Any) -> None:
-    """`given` as in `_arguments.Update`."""
-    u = _validation.Update(*given)
+def forward(*args: Any) -> None:
+    """Apply one update; arguments as in `_validation.UpdateArgs`."""
+    u = _validation.UpdateArgs(*args)
     u.check()
     if u.found_inf is not None and u.found_inf.item() != 0:
         return
@@ -23,19 +23,19 @@ def forward(*given: Any) -> None:
         if count < 1:
             raise ValueError(f"step counts the updates so far: at least 0, got {count - 1}")
         u.step.add_(1)
-    rate = -(u.lr if u.lr_at is None else float(u.lr_at.item()))
-    decay = u.ema_decay if u.ema_decay_at is None else float(u.ema_decay_at.item())
+    rate = -(u.lr if u.lr_tensor is None else float(u.lr_tensor.item()))
+    decay = u.ema_decay if u.ema_decay_tensor is None else float(u.ema_decay_tensor.item())
     root2 = 1.0
     if u.kind == "adam":
         rate, root2 = rate / (1 - u.beta1**count), math.sqrt(1 - u.beta2**count)
     _native.call(
         "optim_step_forward",
         u.param.device,
-        _native.floats(u.param),
-        *_native.flat(u.grad),
-        _native.floats(u.state[0] if u.state else None),
-        _native.floats(u.state[1] if len(u.state) > 1 else None),
-        _native.floats(u.ema),
+        _native.float32_ptr(u.param),
+        *_native.flat_arg(u.grad),
+        _native.float32_ptr(u.state[0] if u.state else None),
+        _native.float32_ptr(u.state[1] if len(u.state) > 1 else None),
+        _native.float32_ptr(u.ema),
         u.param.numel(),
         _validation.KINDS.index(u.kind),
         _inverse(u.scale),
@@ -52,16 +52,16 @@ def forward(*given: Any) -> None:
 
 
 def check_finite(grad: Tensor, found_inf: Tensor, scale: Tensor | None) -> None:
-    _validation.gradient(grad, None)
-    _validation.number("found_inf", found_inf, grad)
-    _validation.number("scale", scale, grad)
+    _validation.check_grad(grad, None)
+    _validation.check_scalar("found_inf", found_inf, grad)
+    _validation.check_scalar("scale", scale, grad)
     _native.call(
         "check_finite_forward",
         grad.device,
-        *_native.flat(grad),
+        *_native.flat_arg(grad),
         grad.numel(),
         _inverse(scale),
-        _native.floats(found_inf),
+        _native.float32_ptr(found_inf),
     )
 
 

@@ -1,6 +1,6 @@
 """An optimizer's update in Triton: one launch, and one of a single thread where a counter lies on the device.
 
-Bytes that must move a value, its gradient of e bytes: Adam and RMSprop with momentum 24 + e, RMSprop and SGD with
+Bytes that must move per value, with a gradient of e bytes: Adam and RMSprop with momentum 24 + e, RMSprop and SGD with
 momentum 16 + e, SGD 8 + e; the EMA 8 more. The check of the gradient: e.
 """
 
@@ -58,23 +58,23 @@ def lerp(a, b, weight):
 
 @triton.jit
 def optim_step_count_kernel(step, found_inf, HAS_FOUND: tl.constexpr):
-    done = tl.load(step)
+    updates = tl.load(step)
     if HAS_FOUND:
-        tl.store(step, done + 1, mask=tl.load(found_inf) == 0)
+        tl.store(step, updates + 1, mask=tl.load(found_inf) == 0)
     else:
-        tl.store(step, done + 1)
+        tl.store(step, updates + 1)
 
 
 @triton.jit
 def optim_step_fwd_kernel(
     param,
     grad,
-    first,
-    second,
+    state1,
+    state2,
     ema,
     step,
-    lr_at,
-    ema_decay_at,
+    lr_tensor,
+    ema_decay_tensor,
     scale,
     found_inf,
     size,
@@ -107,35 +107,35 @@ def optim_step_fwd_kernel(
         end = tl.where(tl.load(found_inf) == 0, size, 0)
     inside = at < end
     if HAS_LR:
-        rate = rate * tl.load(lr_at).to(tl.float32)
+        rate = rate * tl.load(lr_tensor).to(tl.float32)
     g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
     if HAS_SCALE:
         g = g * tl.div_rn(1.0, tl.load(scale))
     p = tl.load(param + at, mask=inside, other=0.0)
     if KIND == ADAM:
         if HAS_STEP:
-            done = tl.load(step).to(tl.float32)
-            rate = tl.div_rn(rate, one_minus_exp(done * log_beta1))
-            root2 = tl.sqrt_rn(one_minus_exp(done * log_beta2))
-        m = lerp(tl.load(first + at, mask=inside, other=0.0), g, weight1)
-        v = tl.load(second + at, mask=inside, other=0.0) * beta2 + weight2 * g * g
+            updates = tl.load(step).to(tl.float32)
+            rate = tl.div_rn(rate, one_minus_exp(updates * log_beta1))
+            root2 = tl.sqrt_rn(one_minus_exp(updates * log_beta2))
+        m = lerp(tl.load(state1 + at, mask=inside, other=0.0), g, weight1)
+        v = tl.load(state2 + at, mask=inside, other=0.0) * beta2 + weight2 * g * g
         p += tl.div_rn(rate * m, tl.div_rn(tl.sqrt_rn(v), root2) + eps)
-        tl.store(first + at, m, mask=inside)
-        tl.store(second + at, v, mask=inside)
+        tl.store(state1 + at, m, mask=inside)
+        tl.store(state2 + at, v, mask=inside)
     elif KIND == RMSPROP:
-        v = tl.load(first + at, mask=inside, other=0.0) * beta2 + weight2 * g * g
-        tl.store(first + at, v, mask=inside)
+        v = tl.load(state1 + at, mask=inside, other=0.0) * beta2 + weight2 * g * g
+        tl.store(state1 + at, v, mask=inside)
         divisor = tl.sqrt_rn(v) + eps
         if HAS_MOMENTUM:
-            moved = tl.load(second + at, mask=inside, other=0.0) * beta1 + tl.div_rn(g, divisor)
-            tl.store(second + at, moved, mask=inside)
+            moved = tl.load(state2 + at, mask=inside, other=0.0) * beta1 + tl.div_rn(g, divisor)
+            tl.store(state2 + at, moved, mask=inside)
             p += rate * moved
         else:
             p += tl.div_rn(rate * g, divisor)
     else:
         if HAS_MOMENTUM:
-            g += tl.load(first + at, mask=inside, other=0.0) * beta1
-            tl.store(first + at, g, mask=inside)
+            g += tl.load(state1 + at, mask=inside, other=0.0) * beta1
+            tl.store(state1 + at, g, mask=inside)
         p += rate * g
     if HAS_CLIP:
         # Comparisons that are false for NaN keep it.
@@ -143,7 +143,7 @@ def optim_step_fwd_kernel(
     tl.store(param + at, p, mask=inside)
     if HAS_EMA:
         if HAS_EMA_DECAY:
-            ema_weight = (1 - tl.load(ema_decay_at).to(tl.float64)).to(tl.float32)
+            ema_weight = (1 - tl.load(ema_decay_tensor).to(tl.float64)).to(tl.float32)
         average = lerp(tl.load(ema + at, mask=inside, other=0.0), p, ema_weight)
         tl.store(ema + at, average, mask=inside)
 
@@ -160,25 +160,25 @@ def check_finite_fwd_kernel(grad, found_inf, scale, size, HAS_SCALE: tl.constexp
     tl.store(found_inf, 1.0, mask=tl.max(bad.to(tl.int32), axis=0) > 0)
 
 
-def forward(*given: Any) -> None:
+def forward(*args: Any) -> None:
     """As `native.forward`."""
-    u = _validation.Update(*given)
+    u = _validation.UpdateArgs(*args)
     u.check()
     if u.step is not None:
         _triton.launch(
             optim_step_count_kernel,
-            lambda chosen: (1,),
+            lambda config: (1,),
             (u.step, pointer(u.found_inf, u.step)),
             choices=SINGLE,
             HAS_FOUND=u.found_inf is not None,
         )
-    rate, root2 = (-1.0 if u.lr_at is not None else -u.lr), 1.0
+    rate, root2 = (-1.0 if u.lr_tensor is not None else -u.lr), 1.0
     if u.kind == "adam" and u.step is None:
         rate, root2 = rate / (1 - u.beta1**u.update_number), math.sqrt(1 - u.beta2**u.update_number)
     size = u.param.numel()
     _triton.launch(
         optim_step_fwd_kernel,
-        lambda chosen: (_triton.cdiv(size, chosen["BLOCK"]),),
+        lambda config: (_triton.cdiv(size, config["BLOCK"]),),
         (
             u.param,
             u.grad,
@@ -186,8 +186,8 @@ def forward(*given: Any) -> None:
             pointer(u.state[1] if len(u.state) > 1 else None, u.param),
             pointer(u.ema, u.param),
             pointer(u.step, u.param),
-            pointer(u.lr_at, u.param),
-            pointer(u.ema_decay_at, u.param),
+            pointer(u.lr_tensor, u.param),
+            pointer(u.ema_decay_tensor, u.param),
             pointer(u.scale, u.param),
             pointer(u.found_inf, u.param),
             size,
@@ -208,10 +208,10 @@ def forward(*given: Any) -> None:
         KIND=_validation.KINDS.index(u.kind),
         HAS_MOMENTUM=u.kind != "adam" and u.beta1 > 0,
         HAS_STEP=u.step is not None,
-        HAS_LR=u.lr_at is not None,
+        HAS_LR=u.lr_tensor is not None,
         HAS_CLIP=u.weight_clip is not None,
         HAS_EMA=u.ema is not None,
-        HAS_EMA_DECAY=u.ema_decay_at is not None,
+        HAS_EMA_DECAY=u.ema_decay_tensor is not None,
         HAS_SCALE=u.scale is not None,
         HAS_FOUND=u.found_inf is not None,
     )
@@ -219,13 +219,13 @@ def forward(*given: Any) -> None:
 
 def check_finite(grad: Tensor, found_inf: Tensor, scale: Tensor | None) -> None:
     """As `native.check_finite`."""
-    _validation.gradient(grad, None)
-    _validation.number("found_inf", found_inf, grad)
-    _validation.number("scale", scale, grad)
+    _validation.check_grad(grad, None)
+    _validation.check_scalar("found_inf", found_inf, grad)
+    _validation.check_scalar("scale", scale, grad)
     size = grad.numel()
     _triton.launch(
         check_finite_fwd_kernel,
-        lambda chosen: (_triton.cdiv(size, chosen["BLOCK"]),),
+        lambda config: (_triton.cdiv(size, config["BLOCK"]),),
         (grad, found_inf, pointer(scale, found_inf), size),
         choices=CHECKED,
         key=(dtype_name(grad.dtype), _triton.next_power_of_2(size)),

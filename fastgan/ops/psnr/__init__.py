@@ -9,7 +9,7 @@ from fastgan.ops.psnr import reference, torch_library
 register(
     Backend("psnr", "reference", reference.psnr),
     _native.backend("psnr", torch_library.psnr),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 
 

@@ -13,11 +13,11 @@ def forward(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     _native.call(
         "psnr_forward",
         x.device,
-        _native.view(x),
-        _native.view(y),
+        _native.tensor_arg(x),
+        _native.tensor_arg(y),
         shape,
         data_range,
-        _native.floats(out),
+        _native.float32_ptr(out),
         workspace=lambda module: module.psnr_workspace(shape),
     )
     return out
@@ -31,18 +31,18 @@ def backward(
     grad = grad.float().contiguous()
     _native.check_numbers("grad", grad, x, (x.shape[0],))
     _native.check_numbers("psnr", psnr, x, (x.shape[0],))
-    grad_x = _native.room_like(x, needs_x)
-    grad_y = _native.room_like(y, needs_y)
+    grad_x = _native.empty_like(x, needs_x)
+    grad_y = _native.empty_like(y, needs_y)
     _native.call(
         "psnr_backward",
         x.device,
-        _native.view(x),
-        _native.view(y),
+        _native.tensor_arg(x),
+        _native.tensor_arg(y),
         tuple(x.shape),
         data_range,
-        _native.floats(psnr.contiguous()),
-        _native.floats(grad),
-        _native.view(grad_x if needs_x else None),
-        _native.view(grad_y if needs_y else None),
+        _native.float32_ptr(psnr.contiguous()),
+        _native.float32_ptr(grad),
+        _native.tensor_arg(grad_x if needs_x else None),
+        _native.tensor_arg(grad_y if needs_y else None),
     )
     return grad_x, grad_y

@@ -11,7 +11,7 @@ WINDOWS = ("gaussian", "uniform")
 register(
     Backend("ssim", "reference", reference.ssim),
     _native.backend("ssim", torch_library.ssim),
-    fastest={"cpu": ("native", "reference")},
+    preference={"cpu": ("native", "reference")},
 )
 
 

@@ -18,34 +18,34 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """SSIM of each image and, on CPU, its gradients by x and y in float32; empty where not needed."""
     _check(x, y, window_size)
-    out, grad_x, grad_y = room(x, y, needs_x, needs_y)
+    out, grad_x, grad_y = empty_outputs(x, y, needs_x, needs_y)
     options = (tuple(x.shape), data_range, window == "gaussian", window_size, sigma)
-    grads = (_native.view(grad if grad.numel() else None) for grad in (grad_x, grad_y))
+    grads = (_native.tensor_arg(grad if grad.numel() else None) for grad in (grad_x, grad_y))
     _native.call(
         "ssim_forward",
         x.device,
-        _native.view(x),
-        _native.view(y),
+        _native.tensor_arg(x),
+        _native.tensor_arg(y),
         *options,
-        _native.floats(out),
+        _native.float32_ptr(out),
         *(() if x.is_cuda else grads),
         workspace=lambda module: module.ssim_workspace(*options, False),
     )
     return out, grad_x, grad_y
 
 
-def room(x: Tensor, y: Tensor, needs_x: bool, needs_y: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """For what `forward` gives."""
+def empty_outputs(x: Tensor, y: Tensor, needs_x: bool, needs_y: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Uninitialized tensors for the results of `forward`."""
     gradients = not x.is_cuda
-    grad_x = _native.room_like(x, needs_x and gradients, dtype=torch.float32)
-    grad_y = _native.room_like(y, needs_y and gradients, dtype=torch.float32)
+    grad_x = _native.empty_like(x, needs_x and gradients, dtype=torch.float32)
+    grad_y = _native.empty_like(y, needs_y and gradients, dtype=torch.float32)
     return x.new_empty(x.shape[0], dtype=torch.float32), grad_x, grad_y
 
 
 def scale(grad: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
     """The gradient of each image's SSIM by the factor of the image."""
     _native.check_numbers("grad", grad.float(), gradient, gradient.shape[:1])
-    out = _native.room_like(gradient, dtype=dtype)
+    out = _native.empty_like(gradient, dtype=dtype)
     return torch.mul(gradient, grad.float().view(-1, 1, 1, 1), out=out)
 
 
@@ -64,18 +64,18 @@ def backward(
     _check(x, y, window_size)
     grad = grad.float().contiguous()
     _native.check_numbers("grad", grad, x, (x.shape[0],))
-    grad_x = _native.room_like(x, needs_x)
-    grad_y = _native.room_like(y, needs_y)
+    grad_x = _native.empty_like(x, needs_x)
+    grad_y = _native.empty_like(y, needs_y)
     options = (tuple(x.shape), data_range, window == "gaussian", window_size, sigma)
     _native.call(
         "ssim_backward",
         x.device,
-        _native.view(x),
-        _native.view(y),
+        _native.tensor_arg(x),
+        _native.tensor_arg(y),
         *options,
-        _native.floats(grad),
-        _native.view(grad_x if needs_x else None),
-        _native.view(grad_y if needs_y else None),
+        _native.float32_ptr(grad),
+        _native.tensor_arg(grad_x if needs_x else None),
+        _native.tensor_arg(grad_y if needs_y else None),
         workspace=lambda module: module.ssim_workspace(*options, True),
     )
     return grad_x, grad_y

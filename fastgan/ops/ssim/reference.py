@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 def ssim(x: Tensor, y: Tensor, data_range: float, window: str, window_size: int, sigma: float) -> Tensor:
-    wide = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
+    compute_dtype = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
     n, c, h, w = x.shape
     # Autocast would run the convolutions in bfloat16, whose rounding is larger than the variances sought.
     with torch.autocast(x.device.type, enabled=False):
-        x, y = x.to(wide).reshape(1, n * c, h, w), y.to(wide).reshape(1, n * c, h, w)
+        x, y = x.to(compute_dtype).reshape(1, n * c, h, w), y.to(compute_dtype).reshape(1, n * c, h, w)
         # Variances do not change under a shift of the plane, but E[x^2] - E[x]^2 of a large mean has no digits left.
         mean_x, mean_y = x.detach().mean((2, 3), keepdim=True), y.detach().mean((2, 3), keepdim=True)
         x, y = x - mean_x, y - mean_y

@@ -40,12 +40,12 @@ def _(
     needs_x: bool,
     needs_y: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return native.room(x, y, needs_x, needs_y)
+    return native.empty_outputs(x, y, needs_x, needs_y)
 
 
 @torch.library.register_fake("fastgan::ssim_scale_backward")
 def _(grad: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
-    return _native.room_like(gradient, dtype=dtype)
+    return _native.empty_like(gradient, dtype=dtype)
 
 
 @torch.library.register_fake("fastgan::ssim_backward")
@@ -60,7 +60,7 @@ def _(
     needs_x: bool,
     needs_y: bool,
 ) -> tuple[Tensor, Tensor]:
-    return _native.room_like(x, needs_x), _native.room_like(y, needs_y)
+    return _native.empty_like(x, needs_x), _native.empty_like(y, needs_y)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -74,7 +74,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 
 
 def _backward(ctx: Any, grad: Tensor | None, *of_gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-    if any(each is not None for each in of_gradients):
+    if any(gradient is not None for gradient in of_gradients):
         refuse()
     grads: tuple[Tensor | None, ...] = (None, None)
     needed = ctx.needs_input_grad[:2]
@@ -87,7 +87,7 @@ def _backward(ctx: Any, grad: Tensor | None, *of_gradients: Tensor | None) -> tu
             _ssim_scale_backward(grad, gradient, dtype) if needs else None
             for gradient, dtype, needs in zip(ctx.saved_tensors, ctx.dtypes, needed, strict=True)
         )
-    grads = tuple(each if needs else None for each, needs in zip(grads, needed, strict=True))
+    grads = tuple(gradient if needs else None for gradient, needs in zip(grads, needed, strict=True))
     return *grads, *(None for _ in range(6))
 
 

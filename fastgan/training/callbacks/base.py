@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from fastgan.data import Photo
+from fastgan.data import ImagePath
 from fastgan.evaluation import Measures
 from fastgan.training.run_folder import RunFolder
 from fastgan.training.setup import Photographs
@@ -31,7 +31,7 @@ class Run(Protocol):
     folder: RunFolder | None
     device: torch.device
     dtype: torch.dtype
-    broken: dict[Photo, str]
+    broken: dict[ImagePath, str]
     baseline: Measures | None
 
     def notify(self, hook: Callable[..., None], event: Any = None) -> None:
