@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.bounds import approx, assert_close, rounding
+from helpers.networks import sums
 from helpers.quality_bounds import psnr_error, ssim_error
-from observed_step import sums
 from tiny_runs import picture, stylizer_of
 from torch import Tensor
 

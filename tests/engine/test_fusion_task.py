@@ -11,8 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.bounds import approx, assert_close, rounding
+from helpers.networks import sums
 from helpers.quality_bounds import ssim_error
-from observed_step import close, near, sums
+from observed_step import close, near
 from PIL import Image
 from tiny_runs import batch, differences, floats, picture, save_picture, untimed
 from torch import Tensor

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.bounds import assert_close, rounding, unit
-from observed_step import sums
+from helpers.networks import sums
 from PIL import Image
 from tiny_runs import picture
 from torch import nn

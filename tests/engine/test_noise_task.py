@@ -13,8 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.bounds import approx, assert_close, rounding
+from helpers.networks import sums
 from helpers.quality_bounds import ssim_error
-from observed_step import DECIBELS, Seen, close, equal, near, sums, weights
+from observed_step import DECIBELS, Seen, close, equal, near, weights
 from PIL import Image
 from tiny_runs import METRICS, Recorder, StopAt, batch, differences, floats, picture, read_lines, save_picture, untimed
 from torch import Tensor

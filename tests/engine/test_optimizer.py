@@ -8,7 +8,8 @@ import pickle
 import pytest
 import torch
 from helpers.bounds import approx, assert_close
-from observed_step import close, sums
+from helpers.networks import sums
+from observed_step import close
 from optim_updates import STATE_ROUNDINGS
 from optimized import CONFIGS, Watched, assert_equal, backward, every_rule, generator, learn
 from torch import Tensor, nn
