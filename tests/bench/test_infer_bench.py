@@ -16,7 +16,7 @@ def test_both_networks_paint_the_same() -> None:
     x = torch.rand(1, 3, 32, 36, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64) * 2 - 1
     with torch.no_grad():
         picture, wanted = ours(x), theirs(x)
-    assert wanted.std() > 0.2  # not grey
+    assert wanted.std() > 0.2  # not gray
     # Each of 16 convolutions, of 128 * 9 products at most, and of 15 norms, in both.
     assert_close(picture, wanted, terms=128 * 9, steps=2 * 31)
     first, again = generators()[0], generators()[0]

@@ -51,12 +51,12 @@ def test_images_change_each_in_its_own_way(kind: str) -> None:
 
 def solve_color(before: Tensor, after: Tensor) -> tuple[float, float, float]:
     """Brightness in [-1, 1] units, saturation and contrast that explain one image; asserts that they do exactly."""
-    grey_before, grey_after = before.mean(0), after.mean(0)
+    gray_before, gray_after = before.mean(0), after.mean(0)
     # What is the same in all channels is scaled by contrast alone, about the image's mean; what is not, by both.
-    contrast = ((grey_after - grey_after.mean()).norm() / (grey_before - grey_before.mean()).norm()).item()
+    contrast = ((gray_after - gray_after.mean()).norm() / (gray_before - gray_before.mean()).norm()).item()
     brightness = (after.mean() - before.mean()).item()
-    both = ((after - grey_after).norm() / (before - grey_before).norm()).item()
-    want = (grey_before - before.mean()) * contrast + before.mean() + brightness + (before - grey_before) * both
+    both = ((after - gray_after).norm() / (before - gray_before).norm()).item()
+    want = (gray_before - before.mean()) * contrast + before.mean() + brightness + (before - gray_before) * both
     # Means and norms of 48 values, some ten of them.
     assert_close(after, want, terms=48, steps=10)
     return brightness, both / contrast, contrast
@@ -111,7 +111,7 @@ def test_cutout_is_one_patch_of_half_the_sides(height: int, width: int) -> None:
         inside = ~taken[:, 0] & ~taken[:, -1]
         assert (jumps <= 2).all()  # ...of one piece, of half the side where the edge does not cut it...
         assert (sizes[inside] == side // 2).all() and sizes.max() == side // 2
-        assert sizes.min() == (side // 2 + 1) // 2  # ...and never less than half of that, as the centre is inside.
+        assert sizes.min() == (side // 2 + 1) // 2  # ...and never less than half of that, as the center is inside.
         first = taken.float().argmax(1)
         assert len(set(zip(first.tolist(), sizes.tolist(), strict=True))) == side + 1 - side // 2 % 2
 

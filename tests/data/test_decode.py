@@ -80,9 +80,9 @@ def test_what_is_unusual_is_left_to_pillow(tmp_path: Path, monkeypatch: pytest.M
         assert jpeg.decode(path.read_bytes(), below=None, max_pixels=10**8, min_side=1) is None
         assert np.array_equal(read_image(path), by_pillow(path, monkeypatch))
     assert read_image(pictures["turned"]).shape == (60, 40, 3)
-    grey = tmp_path / "grey.jpg"
-    Image.fromarray(smooth(40, 60)).convert("L").save(grey)
-    assert np.array_equal(read_image(grey), by_pillow(grey, monkeypatch))
+    gray = tmp_path / "gray.jpg"
+    Image.fromarray(smooth(40, 60)).convert("L").save(gray)
+    assert np.array_equal(read_image(gray), by_pillow(gray, monkeypatch))
 
 
 @needs_simplejpeg

@@ -79,13 +79,13 @@ def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
     assert np.array_equal(read_image(file), noise())
 
 
-def test_16_bit_grey_is_scaled(tmp_path: Path) -> None:
+def test_16_bit_gray_is_scaled(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
     wanted = np.rint(ramp / 257).astype(np.uint8)
-    (tmp_path / "grey.png").write_bytes(png_16_bit(ramp))
-    Image.fromarray(ramp).save(tmp_path / "grey.tif")
+    (tmp_path / "gray.png").write_bytes(png_16_bit(ramp))
+    Image.fromarray(ramp).save(tmp_path / "gray.tif")
     Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "deep.tif")
-    for name in ("grey.png", "grey.tif", "deep.tif"):
+    for name in ("gray.png", "gray.tif", "deep.tif"):
         image = read_image(tmp_path / name)
         assert image.dtype == np.uint8 and image.shape == (32, 32, 3), name
         assert all(np.array_equal(image[..., channel], wanted) for channel in range(3)), name
@@ -149,10 +149,10 @@ def test_cmyk(tmp_path: Path) -> None:
     assert np.abs(read_image(tmp_path / "a.jpg") - wanted).mean() <= 2 * 2.5 + 2
 
 
-def test_grey_and_bilevel(tmp_path: Path) -> None:
-    grey = noise()[..., 0]
-    assert np.array_equal(read_image(save(grey, tmp_path / "a.png")), np.repeat(grey[..., None], 3, -1))
-    bits = grey > 127
+def test_gray_and_bilevel(tmp_path: Path) -> None:
+    gray = noise()[..., 0]
+    assert np.array_equal(read_image(save(gray, tmp_path / "a.png")), np.repeat(gray[..., None], 3, -1))
+    bits = gray > 127
     assert np.array_equal(read_image(save(bits, tmp_path / "b.png"))[..., 2], bits * np.uint8(255))
 
 

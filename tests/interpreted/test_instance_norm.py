@@ -211,7 +211,7 @@ def test_a_large_mean_keeps_the_variance(layout: Layout, activation: str | None,
 
 @pytest.mark.parametrize("layout", [plain, last])
 def test_a_corner_unlike_the_rest_keeps_the_variance(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first tile is constant and far from what follows: no centre of its own may be taken from it."""
+    """The first tile is constant and far from what follows: no center of its own may be taken from it."""
     sweep(monkeypatch)
     monkeypatch.setattr(module, "PROGRAMS", 1)  # one chunk of many tiles
     x = torch.randn(1, 3, 1, 20000 if layout is plain else 5000, generator=torch.Generator().manual_seed(3))
@@ -220,7 +220,7 @@ def test_a_corner_unlike_the_rest_keeps_the_variance(layout: Layout, monkeypatch
     x = layout(x)
     _, mean, rstd = module.forward(x, None, None, None, None, 0.0, 1e-5)
     variance, center = torch.var_mean(x.double(), (2, 3), correction=0)
-    # About a centre of 0 the squares would be 20 times the variance, and so would its error.
+    # About a center of 0 the squares would be 20 times the variance, and so would its error.
     assert_close(mean, center)
     assert_close(rstd, (variance + 1e-5).rsqrt())
 

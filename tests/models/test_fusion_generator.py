@@ -88,7 +88,7 @@ def test_strength_of_each_image(fusion: str, rng: torch.Generator) -> None:
 
 
 def resized(code: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear with cell centres at (i + 1/2) / n, edges held, written out."""
+    """Bilinear with cell centers at (i + 1/2) / n, edges held, written out."""
     out = code
     for axis, size in ((2, height), (3, width)):
         old = out.shape[axis]

@@ -30,7 +30,7 @@ def eps_share(*features: Tensor) -> float:
 
 
 def test_features_of_any_loudness_start_the_decoder_alike(rng: torch.Generator) -> None:
-    """The scales are the root mean squares of the two layers; with the moments' centre and unit they are saved."""
+    """The scales are the root mean squares of the two layers; with the moments' center and unit they are saved."""
     outputs, shares = [], []
     for loudness in (1, 200):
         made = network()
@@ -66,7 +66,7 @@ def test_of_nothing(rng: torch.Generator) -> None:
 
 
 def test_moments_are_compared_with_those_of_photographs(rng: torch.Generator) -> None:
-    """Centre: their mean over images. Unit: some times their mean size, a tenth of the average at the least."""
+    """Center: their mean over images. Unit: some times their mean size, a tenth of the average at the least."""
     made = network()
     features = random_features(made, (16, 22), rng, n=3)
     loud = torch.logspace(-3, 1, 128).view(1, -1, 1, 1)
@@ -95,9 +95,9 @@ def test_fused_moments_are_held_as_they_are_taken(rng: torch.Generator) -> None:
     moments.unit.copy_(torch.rand(10, generator=rng) + 0.5)
     x, other = torch.randn(2, 2, 5, 6, 7, generator=rng)
     x[0, 2] = 0.25  # a channel without deviation
-    centre, unit = moments.centre.double(), moments.unit.double()
-    want = (float64_moments(x) - centre) / unit
-    bound = {"terms": 6 * 7, "scale": ((x.abs().max() + centre.abs()) / unit).max().item()}
+    center, unit = moments.centre.double(), moments.unit.double()
+    want = (float64_moments(x) - center) / unit
+    bound = {"terms": 6 * 7, "scale": ((x.abs().max() + center.abs()) / unit).max().item()}
     free = moments(x)
     assert free.shape == (2, 10)
     assert_close(free, want, **bound)

@@ -112,8 +112,8 @@ def test_layouts(layout: Callable[[Tensor], Tensor], backend: str, rng: torch.Ge
 
 def test_expanded(backend: str, rng: torch.Generator) -> None:
     x, y = pair((2, 3, 16, 19), rng)
-    one, grey = x[:1].expand(2, -1, -1, -1), x[:, :1].expand(-1, 3, -1, -1)
-    for view in (one, grey):
+    one, gray = x[:1].expand(2, -1, -1, -1), x[:, :1].expand(-1, 3, -1, -1)
+    for view in (one, gray):
         expected = skimage_ssim(view, y, data_range=1, **GAUSSIAN)
         assert_near(ops.ssim(view, y, reduction="none", backend=backend), expected, view, y)
 
