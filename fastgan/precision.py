@@ -10,8 +10,10 @@ from torch import nn
 
 from fastgan.errors import InputError
 
-#: Values of oneDNN's ONEDNN_MAX_CPU_ISA that leave it no bf16 instructions.
-_ONEDNN_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
+#: Values of oneDNN's ONEDNN_MAX_CPU_ISA that leave it no bf16 instructions to train with. AVX2_VNNI_2 converts bf16,
+#: for inference alone: oneDNN's ``has_training_support`` (src/cpu/platform.cpp) takes AVX-512 for it. AVX512_MIC is not
+#: among them: oneDNN 3 has no such name, and ignores what it does not know.
+_ONEDNN_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -43,7 +43,17 @@ def test_bf16_by_the_cpus_own_word(monkeypatch: pytest.MonkeyPatch, flags: dict[
     assert cpu_has_bf16() is (flags.get("avx512_bf16", False) or "amx_bf16" in flags)
 
 
-@pytest.mark.parametrize(("isa", "has"), [("SSE41", False), ("avx2", False), ("AVX512_CORE_BF16", True), ("ALL", True)])
+@pytest.mark.parametrize(
+    ("isa", "has"),
+    [
+        ("SSE41", False),
+        ("avx2", False),
+        ("AVX2_VNNI_2", False),
+        ("AVX512_CORE_BF16", True),
+        ("AVX512_MIC", True),
+        ("ALL", True),
+    ],
+)
 @pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
 def test_no_bf16_where_onednn_is_held_below_it(
     monkeypatch: pytest.MonkeyPatch, variable: str, isa: str, has: bool

@@ -219,7 +219,7 @@ class Canvas:
         return np.clip(x, 0, self.width - 1).astype(int), np.clip(y, 0, self.height - 1).astype(int)
 
     def trace(self, x: Array, y: Array, steps: Array, step: float) -> list[Array]:
-        """Spines of strokes centred on the seeds; a stroke stops where its region does."""
+        """Spines of strokes centered on the seeds; a stroke stops where its region does."""
         plan, halves, seed = self.plan, [], np.stack([x, y], -1)
         home = plan.region[y.astype(int), x.astype(int)]
         stray = 0.10 * self.rng.standard_normal(len(x))
@@ -314,8 +314,8 @@ class Canvas:
         slope = np.clip(2.1 * (0.6 * gx + 0.8 * gy), -0.5, 0.6)
         shine = 0.55 * np.clip(slope, 0.0, None) ** 1.5
         lit = np.clip(self.colour * (1.0 + 0.75 * slope)[..., None] + shine[..., None], 0.0, 1.0)
-        grey = lit.mean(-1, keepdims=True)
-        lit = np.clip(grey + 1.10 * (lit - grey), 0.0, 1.0)
+        gray = lit.mean(-1, keepdims=True)
+        lit = np.clip(gray + 1.10 * (lit - gray), 0.0, 1.0)
         picture = Image.fromarray((lit * 255.0 + 0.5).astype(np.uint8))
         box = (8, 8, self.width - 8, self.height - 8)  # the outermost paint is thin
         return picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS, box=box)

@@ -11,7 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.bounds import approx, assert_close, rounding
-from helpers.observed_step import close, near, sums
+from helpers.networks import sums
+from helpers.observed_step import close, near
 from helpers.quality_bounds import ssim_error
 from helpers.tiny_runs import batch, differences, floats, picture, save_picture, untimed
 from PIL import Image

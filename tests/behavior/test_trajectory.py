@@ -57,7 +57,7 @@ def step_from(trainer: Trainer, state: dict[str, Any], images: Tensor) -> Step:
     """One step of ``trainer`` from ``state``, which stays as it is."""
     trainer.state.load_state_dict(copy.deepcopy(state))
     seen = Seen(trainer, images)
-    numbers = {name: float(value) for name, value in seen.metrics.items() if name.startswith(("loss/", "quality/"))}
+    numbers = {name: float(value) for name, value in seen.metrics.items() if name.startswith(("loss/", "train/"))}
     return Step(numbers, {side: torch.cat([g.flatten() for g in seen.grads[side]]).double() for side in SIDES})
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import typer
 from helpers.command_line import Command, started
+from helpers.event_clock import ticked
 from helpers.machine import needs
 from helpers.tiny_runs import fingerprint
 from helpers.waiting import HANG
 
 from fastgan.cli.app import app
+from fastgan.profiling import attribution
 
 EFFORT = ("--warmup", 0, "--measure", 3, "--trace", 1)
 
@@ -39,7 +41,23 @@ def check(report: dict[str, Any]) -> None:
     assert shares == pytest.approx(1) or (shares < 1 and len(report["ops"]) == 40)  # the first 40
 
 
-def test_profile(fastgan: Command, given: list[object], tmp_path: Path) -> None:
+@pytest.fixture
+def profiled(monkeypatch: pytest.MonkeyPatch) -> list[list[attribution.Event]]:
+    """The events of each profile that is attributed."""
+    seen: list[list[attribution.Event]] = []
+    events_of = attribution.events_of
+
+    def spy(profile: Any) -> list[attribution.Event]:
+        seen.append(events_of(profile))
+        return seen[-1]
+
+    monkeypatch.setattr(attribution, "events_of", spy)
+    return seen
+
+
+def test_profile(
+    fastgan: Command, given: list[object], tmp_path: Path, profiled: list[list[attribution.Event]]
+) -> None:
     out = tmp_path / "new" / "prof"
     done = fastgan(*given, "--out", out)
     assert done.code == 0, done.err
@@ -55,9 +73,13 @@ def test_profile(fastgan: Command, given: list[object], tmp_path: Path) -> None:
         assert each["forward_seconds"] > 0 and each["backward_seconds"] > 0, name
         assert (each["conv_gflop"] > 0) is (name != "losses")
     assert report["phases"]["optimizer"]["seconds"] > 0 and report["phases"]["data"]["seconds"] > 0
-    # G's gradient, D's and VGG's are parts of what the ranges around the backward passes hold.
-    parts = sum(report["phases"][name]["backward_seconds"] for name in ("generator", "discriminator", "features"))
-    assert 0 < parts < report["step"]["seconds_median"]
+    # G's and VGG's gradients are parts of what the ranges around the backward passes hold, D's own of its range too.
+    networks, ranges = ("generator", "features", "discriminator"), report["ranges"]
+    parts = [report["phases"][name]["backward_seconds"] for name in networks]
+    assert sum(parts[:2]) <= ranges["backward"] and sum(parts) <= ranges["backward"] + ranges["discriminator"]
+    (events,) = profiled
+    backward = attribution.attribute(ticked(events)).host["backward"]
+    assert sum(backward[name, "backward"] for name in networks) > 0.5 * sum(backward.values())
 
     lines = done.out.splitlines()
     assert max(len(line) for line in lines[:-1]) <= 80  # the last names files

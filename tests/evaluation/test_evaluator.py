@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.bounds import approx, assert_close, rounding
-from helpers.observed_step import sums
+from helpers.networks import sums
 from helpers.quality_bounds import psnr_error, ssim_error
 from helpers.tiny_runs import picture, stylizer_of
 from torch import Tensor
@@ -52,7 +52,7 @@ def off(encoder: VGGEncoder) -> int:
     return 2 * (sums(encoder) + 48)
 
 
-def near(want: float, encoder: VGGEncoder) -> Any:
+def approx_distance(want: float, encoder: VGGEncoder) -> Any:
     """A squared relative difference, of what is off by rounding each."""
     difference = math.sqrt(want)
     return approx(want, steps=off(encoder), scale=2 * difference * (1 + difference))
@@ -77,8 +77,8 @@ def test_values_by_outsiders(encoder: VGGEncoder) -> None:
         pair = [(tensor(each) + 1) / 2 for each in (made, image)]
         assert got["ssim"] == pytest.approx(ssim, abs=ssim_error(*pair))
         assert got["psnr"] == pytest.approx(psnr, abs=psnr_error(pair[0]))
-        assert got["style_distance"] == near(np.mean(ratios), encoder)
-        assert got["content_distance"] == near(content, encoder)
+        assert got["style_distance"] == approx_distance(np.mean(ratios), encoder)
+        assert got["content_distance"] == approx_distance(content, encoder)
 
 
 def test_the_photographs_themselves(encoder: VGGEncoder) -> None:

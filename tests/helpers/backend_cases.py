@@ -160,7 +160,7 @@ def cotangent(
     return (made * smooth(case, inputs)).to(dtype).to(result)
 
 
-def near(case: Case, name: str, have: Tensor, want: Tensor, times: int = 1) -> None:
+def assert_close_to_case(case: Case, name: str, have: Tensor, want: Tensor, times: int = 1) -> None:
     """Two computations of one thing in float32, each of `times` runs forward and backward."""
     assert_close(have, want, terms=case.terms(name), steps=2 * times * STEPS[case.op])
 

@@ -7,6 +7,7 @@
 import functools
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,11 @@ def _file(path: str) -> str | None:
     return None if Path(path).exists() else "this system has none"
 
 
+def _x86_flags() -> str | None:
+    """Elsewhere the file has other names for what a processor has."""
+    return _file("/proc/cpuinfo") if platform.machine() == "x86_64" else f"this is {platform.machine()}"
+
+
 def _address_space() -> str | None:
     try:
         torch.empty(5 << 30, dtype=torch.uint8)
@@ -114,6 +120,7 @@ NEEDS: dict[str, Absence] = {
     "development data": lambda: _folder(SHARED / "data"),
     "weights to compare with": lambda: _folder(SHARED / "weights"),
     "/proc/self/maps": lambda: _file("/proc/self/maps"),
+    "/proc/cpuinfo of an x86-64 processor": _x86_flags,
     "loops in Triton's interpreter (Triton 3.6 needs NumPy < 2.4)": _interpreter,
     "g++": lambda: _program("g++"),
     "a compiler for torch.compile": _compiler,
@@ -128,6 +135,7 @@ NEEDS: dict[str, Absence] = {
 PLATFORM = {
     "a GPU",
     "no GPU",
+    "/proc/cpuinfo of an x86-64 processor",
     "the extension on a GPU",
     "native convolutions in float32",
     "native convolutions in bfloat16",

@@ -1,5 +1,7 @@
 """Bounds of rounding errors of whole networks."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from helpers.bounds import unit
@@ -8,19 +10,19 @@ from torch import Tensor, nn
 from fastgan.models.layers import MomentRecorder
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+Norm = MomentRecorder | nn.BatchNorm2d
 
 
-def passes(*networks: nn.Module, plane: int = 1, count: int = 2) -> dict[str, int]:
-    """``terms`` and ``steps`` of ``helpers.bounds`` for ``count`` passes through networks: the two that are compared.
+def sums(*networks: nn.Module, plane: int = 32 * 32) -> int:
+    """The ``steps`` of ``helpers.bounds.rounding`` of a pass through networks; comparing two passes takes both's.
 
-    A layer with weights and a norm are a step each. The longest sum is of a layer's inputs to one output or of a norm's
-    ``plane`` (H * W, for batch norm N * H * W). Both keep the size of errors beside that of values, but for a norm of a
-    plane without deviation, which makes errors larger: no bound holds there.
+    Those are the roots of the numbers of terms that each layer with weights and each norm adds, together: a layer's
+    inputs to one output, a norm's ``plane`` (H * W, for batch norm N * H * W). Both keep the size of errors beside that
+    of values, but for a norm of a plane without deviation, which makes errors larger: no bound holds there.
     """
     layers = [layer for network in networks for layer in _layers(network)]
-    norms = [m for network in networks for m in network.modules() if isinstance(m, MomentRecorder | nn.BatchNorm2d)]
-    longest = max(_weight(layer)[0].numel() for layer in layers)
-    return {"terms": max(longest, plane), "steps": count * (len(layers) + len(norms))}
+    norms = [m for network in networks for m in network.modules() if isinstance(m, Norm)]
+    return math.ceil(sum(math.sqrt(_weight(layer)[0].numel()) for layer in layers) + len(norms) * math.sqrt(plane))
 
 
 def assert_close_in_bfloat16(have: Tensor, want: Tensor, *networks: nn.Module, scale: float | None = None) -> None:
@@ -29,7 +31,8 @@ def assert_close_in_bfloat16(have: Tensor, want: Tensor, *networks: nn.Module, s
     A layer's weights and what layers and norms give are each off by at most the unit roundoff of themselves, and sums
     are added in float32: no more than all of these together.
     """
-    roundings = passes(*networks, count=1)["steps"] + sum(len(_layers(network)) for network in networks)
+    modules = [module for network in networks for module in network.modules()]
+    roundings = sum(2 * isinstance(module, Convolution) + isinstance(module, Norm) for module in modules)
     size = want.detach().double().square().mean().sqrt().item() if scale is None else scale
     error = (have.detach().double() - want.detach().double()).square().mean().sqrt().item()
     assert have.shape == want.shape and error <= roundings * unit(torch.bfloat16) * size
@@ -55,5 +58,5 @@ def _layers(network: nn.Module) -> list[nn.Module]:
 
 
 def _weight(layer: nn.Module) -> Tensor:
-    weight = layer.get_parameter("weight")
+    weight: Tensor = layer.weight  # type: ignore[assignment]
     return weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from helpers.bounds import approx, assert_close, rounding
+from helpers.networks import sums
 from torch import Tensor, nn
 
 from fastgan.config import Config
@@ -38,26 +39,25 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
 
 #: 10 / ln 10: what a relative error of the mean square error moves, in dB.
 DECIBELS = 4.35
-#: Pixels of a plane, what a norm adds; and of a batch of four, what the gradient of a weight adds.
-PLANE, PIXELS = 32 * 32, 4 * 32 * 32
+#: Of a batch of four: what the gradient of a weight adds.
+PIXELS = 4 * 32 * 32
 #: Of a batch of four; a patch has some 4 px a side.
 LOGITS = 4 * 8 * 8
 
 
-def sums(*networks: nn.Module) -> int:
-    """The steps of ``helpers.bounds.rounding`` of a pass through networks: the roots of the numbers of terms that each
-    layer adds, together. That is C k k for a convolution, a plane for a norm."""
-    modules = [module for network in networks for module in network.modules()]
-    kernels = [module.weight for module in modules if isinstance(getattr(module, "weight", None), Tensor)]
-    kernels = [weight for weight in kernels if weight.ndim > 1]
-    norms = sum("Norm" in type(module).__name__ for module in modules)
-    return math.ceil(sum(math.sqrt(weight[0].numel()) for weight in kernels) + norms * math.sqrt(PLANE))
+def near(value: Tensor | float, *networks: nn.Module, scale: float | None = None) -> Any:
+    """A loss or measure of what ``networks`` make, computed twice in float32: their passes, and a mean over pixels.
 
-
-def near(value: Tensor | float, *networks: nn.Module, scale: float = 1.0) -> Any:
-    """A loss or measure of what ``networks`` make, computed twice in float32: their passes, and a mean over pixels."""
+    ``scale`` is the size of the terms that the value sums, 0.0 where they are of one sign and as large as their sum.
+    Without one it is 1, as of logarithms of D's probabilities, and the value must be large enough beside that for the
+    bound to say something.
+    """
     number = value.item() if isinstance(value, Tensor) else value
-    return approx(number, steps=2 * (sums(*networks) + math.ceil(math.sqrt(3 * PIXELS))), scale=scale)
+    steps = 2 * (sums(*networks) + math.ceil(math.sqrt(3 * PIXELS)))
+    if scale is None:
+        scale = 1.0
+        assert rounding(1, steps) * scale < 0.05 * abs(number), f"{number} is too small for a scale of 1: name its own"
+    return approx(number, steps=steps, scale=scale)
 
 
 def close(have: Sequence[Tensor], want: Sequence[Tensor], network: nn.Module, *others: nn.Module) -> None:
@@ -65,18 +65,21 @@ def close(have: Sequence[Tensor], want: Sequence[Tensor], network: nn.Module, *o
 
     Both pass forward and back, and add over pixels. Each is within rounding of the largest gradient of its module: a
     bias before a norm has a gradient of terms that cancel, and they are as large as its weight's. In D's last bias the
-    slopes of real and fake images cancel, each at most 1 an image (or a patch, of its share). ``others`` must have no
-    kinks (see ``smooth_encoder``); of the some 10^4 units of a tiny network, none is expected within rounding of one.
+    slopes of real and fake images cancel, each at most 2 an image (or a patch, of its share), and nothing else adds to
+    it: R1's gradient has no part in it. ``others`` must have no kinks (see ``smooth_encoder``); of the some 10^4 units
+    of a tiny network, none is expected within rounding of one.
     """
     steps = 2 * (2 * sums(network, *others) + math.ceil(math.sqrt(PIXELS)))
-    modules = [name.rpartition(".")[0] for name, _ in network.named_parameters()]
+    names = [name for name, _ in network.named_parameters()]
+    modules = [name.rpartition(".")[0] for name in names]
     scales = dict.fromkeys(modules, 0.0)
     for module, b in zip(modules, want, strict=True):
         scales[module] = max(scales[module], b.abs().max().item())
-    last = [name for name, _ in network.named_parameters()].index("to_logit.bias") if "to_logit" in modules else -1
-    for i, (module, a, b) in enumerate(zip(modules, have, want, strict=True)):
-        slopes = rounding(LOGITS, 2) / rounding(1, steps) if i == last else 0.0
-        assert_close(a, b, steps=steps, dtype=torch.float32, scale=scales[module] + slopes)
+    for name, module, a, b in zip(names, modules, have, want, strict=True):
+        if name == "to_logit.bias":
+            assert_close(a, b, terms=LOGITS, steps=2, dtype=torch.float32, scale=2.0)
+        else:
+            assert_close(a, b, steps=steps, dtype=torch.float32, scale=scales[module])
 
 
 class Seen:

@@ -14,7 +14,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png_header(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
-    """Signature and IHDR of a PNG; colour 0 is grey, 2 RGB."""
+    """Signature and IHDR of a PNG; color 0 is gray, 2 RGB."""
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
 
 
@@ -32,7 +32,7 @@ def noise(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
 
 def smooth(height: int, width: int) -> np.ndarray:
     """Slow waves, different in each channel: JPEG and resizing leave them nearly as they are."""
-    y, x = (np.arange(height)[:, None] + 0.5) / height, (np.arange(width) + 0.5) / width  # the pixels' centres
+    y, x = (np.arange(height)[:, None] + 0.5) / height, (np.arange(width) + 0.5) / width  # the pixels' centers
     waves = [np.sin(5 * x + 2 * y), np.cos(4 * y - x), np.sin(3 * x * y + 1)]
     return np.rint(127.5 + 120 * np.stack(waves, -1)).astype(np.uint8)
 

@@ -5,21 +5,40 @@ all packages are said to be installed, and only hardware (or what an older torch
 """
 
 import os
-from collections.abc import Iterator
+import sys
 from typing import Any
 
 import pytest
 from helpers.machine import PLATFORM, count_skips
 
+#: Why tests were skipped; those of other processes are reported here, too.
+REASONS = pytest.StashKey[list[str]]()
 
-def _reasons(config: pytest.Config) -> Iterator[str]:
-    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-    for report in reporter.stats.get("skipped", []) if reporter is not None else ():
-        yield report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[REASONS] = []
+    config.pluginmanager.register(_Watch(config.stash[REASONS]))
+
+
+class _Watch:
+    """Sees every report, whether a plugin prints them or none does."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        self.reasons = reasons
+
+    def note(self, report: Any) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.reasons.append(report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.note(report)
 
 
 def _faults(config: pytest.Config) -> list[str]:
-    counts, unexplained = count_skips(_reasons(config))
+    counts, unexplained = count_skips(config.stash[REASONS])
     faults = [f"a test was skipped without an unmet need of helpers/machine.py: {reason}" for reason in unexplained]
     if os.environ.get("FASTGAN_TESTS_COMPLETE") == "1":
         missing = sorted(set(counts) - PLATFORM)
@@ -29,16 +48,15 @@ def _faults(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if (
-        not hasattr(session.config, "workerinput")
-        and _faults(session.config)
-        and session.exitstatus == pytest.ExitCode.OK
-    ):
+    faults = [] if hasattr(session.config, "workerinput") else _faults(session.config)
+    if faults and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if faults and not session.config.pluginmanager.has_plugin("terminalreporter"):
+        print(*faults, sep="\n", file=sys.stderr)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    counts, _ = count_skips(_reasons(config))
+    counts, _ = count_skips(config.stash[REASONS])
     faults = _faults(config)
     if counts or faults:
         terminalreporter.section("skipped, by what this machine lacks")

@@ -149,7 +149,9 @@ def differences(one: Any, other: Any) -> list[str]:
         same = torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else a == b
         if not same:
             unequal.add(name)
-    return sorted(name for name in unequal if name != ".elapsed" and "time/" not in name and "mem/" not in name)
+    return sorted(
+        name for name in unequal if name != ".train_seconds" and "time/" not in name and "memory/" not in name
+    )
 
 
 def read_lines(run: Path) -> list[dict[str, Any]]:

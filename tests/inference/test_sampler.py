@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.bounds import assert_close, rounding, unit
-from helpers.observed_step import sums
+from helpers.networks import sums
 from torch import Tensor
 
 from fastgan.inference import Sampler

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.bounds import assert_close, rounding, unit
-from helpers.observed_step import sums
+from helpers.networks import sums
 from helpers.tiny_runs import picture
 from PIL import Image
 from torch import nn

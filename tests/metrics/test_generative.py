@@ -53,7 +53,7 @@ def spread(reference: Tensor, generated: Tensor) -> float:
     return mean_distance(standardized(reference, generated)) / mean_distance(standardized(reference, reference))
 
 
-def near(want: float, reference: Tensor, generated: Tensor) -> Any:
+def approx_pair_means(want: float, reference: Tensor, generated: Tensor) -> Any:
     """Means of pairs, computed twice in float64: standardized, 6 products, a power, the mean; then the difference of
     means, each no larger than the kernel of the longest row with itself."""
     rows = standardized(reference, torch.cat([reference, generated]))
@@ -75,15 +75,15 @@ def test_definition(kind: type, oracle: Callable[[Tensor, Tensor], float], featu
     real, fake = features
     measure = kind(real)
     measure.update(fake[:4])
-    assert measure.compute().item() == near(oracle(real, fake[:4]), real, fake)
+    assert measure.compute().item() == approx_pair_means(oracle(real, fake[:4]), real, fake)
     measure.update(fake[4:5])  # a batch of one counts as one image
     measure.update(fake[5:])
-    assert measure.compute().item() == near(oracle(real, fake), real, fake)
+    assert measure.compute().item() == approx_pair_means(oracle(real, fake), real, fake)
     assert measure.compute().dtype == torch.float64 and measure.compute().shape == ()
     measure.reset()
     measure.update(fake[2:].double().requires_grad_())
     value = measure.compute()
-    assert value.item() == near(oracle(real, fake[2:]), real, fake) and not value.requires_grad
+    assert value.item() == approx_pair_means(oracle(real, fake[2:]), real, fake) and not value.requires_grad
 
 
 def test_kernel_distance_of_one_distribution_is_zero_on_average(rng: torch.Generator) -> None:
@@ -113,7 +113,7 @@ def test_kernel_distance_sees_the_third_moment() -> None:
     # The squared difference of the third moments, 0 and 1.5. A mean over pairs leaves out each image with itself, which
     # has (x^2 + 1)^3: 1/5 * 125 + 4/5 * 1.25^3 where all pairs have 6.25, and 8 where they have 4.
     itself = (25 + 0.8 * 1.25**3 - 6.25) + (8 - 4)
-    assert measure.compute().item() == near(1.5**2 - itself / (count - 1), real, skewed)
+    assert measure.compute().item() == approx_pair_means(1.5**2 - itself / (count - 1), real, skewed)
 
 
 def test_spread_scale(rng: torch.Generator) -> None:
@@ -140,10 +140,12 @@ def test_units_do_not_matter(kind: type, features: tuple[Tensor, Tensor], rng: t
     real, fake = (value.double() for value in features)
     want = measured(kind, real, fake)
     offset = torch.tensor([3.0, -100.0, 7.0, 2.0, 500.0, 1.0])
-    assert measured(kind, 70 * real + offset, 70 * fake + offset) == near(want, real, fake)
+    assert measured(kind, 70 * real + offset, 70 * fake + offset) == approx_pair_means(want, real, fake)
     real, fake = torch.randn(9, 6, generator=rng).double(), torch.randn(7, 6, generator=rng).double()
     scale = torch.tensor([3.0, 1.0, 7.0, 2.0, 5.0, 1.5])
-    assert measured(kind, scale * real + 1, scale * fake + 1) == near(measured(kind, real, fake), real, fake)
+    assert measured(kind, scale * real + 1, scale * fake + 1) == approx_pair_means(
+        measured(kind, real, fake), real, fake
+    )
 
 
 @pytest.mark.parametrize("kind", MEASURES)
@@ -156,10 +158,10 @@ def test_a_dead_dimension_does_not_rule(kind: type, rng: torch.Generator) -> Non
     for value in noisy:
         value[:, 4] += 1e-9 * torch.randn(len(value), generator=rng)
     # Over the floor, about 0.1, the noise is some 1e-8; it enters as products of two alone, below float64's rounding.
-    assert measured(kind, *noisy) == near(want, real, fake)
+    assert measured(kind, *noisy) == approx_pair_means(want, real, fake)
     keep = [0, 1, 2, 3, 5]
     if kind is Diversity:  # the kernel divides by the number of dimensions
-        assert measured(kind, real[:, keep], fake[:, keep]) == near(want, real, fake)
+        assert measured(kind, real[:, keep], fake[:, keep]) == approx_pair_means(want, real, fake)
     fake[:, 4] += 3  # it is not left out either: what real images never have is seen
     assert abs(measured(KID, real, fake)) > 10
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.bounds import assert_close
-from helpers.networks import assert_close_in_bfloat16, passes, usual_size
+from helpers.networks import assert_close_in_bfloat16, sums, usual_size
 from torch import Tensor, nn
 
 from fastgan.models import ArticleDiscriminator, ArticleGenerator
@@ -87,7 +87,7 @@ def test_generator_is_kerass(depth: int, rng: torch.Generator) -> None:
         h = convolve(h, layer).relu()
     h = convolve(scatter(h, up1).relu(), middle).relu()
     want = convolve(scatter(h, up2).relu(), to_rgb).tanh()
-    assert_close(network(x), want, **passes(network))
+    assert_close(network(x), want, steps=2 * sums(network))
 
 
 @pytest.mark.parametrize(("depth", "size"), [(1, 6), (2, 12), (3, 16)])
@@ -102,7 +102,7 @@ def test_discriminator_is_kerass(depth: int, size: int, rng: torch.Generator) ->
     want = h.flatten(1) @ dense.weight.T + dense.bias
     logits = network(x)
     assert logits.shape == (3, 1) and logits.dtype == torch.float64 and h.shape[1] == 2**depth
-    assert_close(logits, want, **passes(network), scale=usual_size(dense, h.flatten(1)))
+    assert_close(logits, want, steps=2 * sums(network), scale=usual_size(dense, h.flatten(1)))
     assert (network(x * 20) < 0).any() or (network(x * 20) > 1).any()  # no sigmoid
 
 
@@ -163,7 +163,10 @@ def test_tiles_give_the_whole(size: tuple[int, int], rng: torch.Generator) -> No
             done = network(x[..., rows, columns])[..., top - rows.start :, left - columns.start :][..., :16, :16]
             core = want[..., top : top + 16, left : left + 16]
             assert_close(
-                done[..., : core.shape[-2], : core.shape[-1]], core, **passes(network), scale=want.abs().max().item()
+                done[..., : core.shape[-2], : core.shape[-1]],
+                core,
+                steps=2 * sums(network),
+                scale=want.abs().max().item(),
             )
 
 
@@ -180,7 +183,7 @@ def test_every_parameter_learns_and_layouts_agree(
         out = network(x)
     (out - 0.5).square().mean().backward()
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
-    assert_close(network(x.contiguous(memory_format=torch.channels_last)), out, **passes(network), scale=sizes[0])
+    assert_close(network(x.contiguous(memory_format=torch.channels_last)), out, steps=2 * sums(network), scale=sizes[0])
     with torch.autocast("cpu", torch.bfloat16):
         rounded = network(x)
     assert rounded.dtype == torch.float32

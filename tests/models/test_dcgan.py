@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from helpers.bounds import assert_close
-from helpers.networks import assert_close_in_bfloat16, passes, usual_size
+from helpers.networks import assert_close_in_bfloat16, sums, usual_size
 from torch import Tensor, nn
 
 from fastgan.models import DCGANDiscriminator, DCGANGenerator
@@ -75,7 +75,7 @@ def test_generator_layer_by_layer(rng: torch.Generator) -> None:
     h = functional.interpolate(h, scale_factor=2)
     want = functional.conv2d(h, next(parameters), next(parameters), padding=1).tanh()
     assert next(parameters, None) is None
-    assert_close(network(z), want, **passes(network, plane=3 * 8 * 8))
+    assert_close(network(z), want, steps=2 * sums(network, plane=3 * 8 * 8))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -104,7 +104,7 @@ def test_discriminator_is_the_papers(norm: str, rng: torch.Generator) -> None:
     h = layer(layer(h, 2), 1)
     want = torch.einsum("nchw,ochw->no", h, next(parameters)) + next(parameters)
     assert next(parameters, None) is None
-    bound = {**passes(network, plane=3 * 8 * 8), "scale": usual_size(network.to_logit, h)}
+    bound = {"steps": 2 * sums(network, plane=3 * 8 * 8), "scale": usual_size(network.to_logit, h)}
     assert_close(network(x), want, **bound)
     network.eval()  # the same moments as in training
     assert_close(network(x), want, **bound)
@@ -136,7 +136,7 @@ def test_generator_keeps_running_moments_for_single_images(rng: torch.Generator)
     counts = [len(z) * side**2 for side in (4, 8)]
     for norm, count in zip(norms, counts, strict=True):
         norm.running_var *= (count - 1) / count  # it keeps the unbiased variance; a batch is divided by the other
-    bound = passes(network, plane=counts[-1])
+    bound = {"steps": 2 * sums(network, plane=counts[-1])}
     assert_close(network(z), trained, **bound)
     assert_close(network(z[:1]), network(z)[:1], **bound)
 
@@ -157,9 +157,9 @@ def test_layouts_agree_and_everything_learns(norm: str, rng: torch.Generator) ->
         assert all(p.grad is not None and p.grad.any() for p in network.parameters())
     for network in (generator, discriminator):
         network.to(memory_format=torch.channels_last)
-    assert_close(generator(z), images, **passes(generator, plane=4 * 8 * 8))
+    assert_close(generator(z), images, steps=2 * sums(generator, plane=4 * 8 * 8))
     again = discriminator(images.contiguous(memory_format=torch.channels_last))
-    assert_close(again, logits, **passes(discriminator, plane=4 * 8 * 8), scale=sizes[0])
+    assert_close(again, logits, steps=2 * sums(discriminator, plane=4 * 8 * 8), scale=sizes[0])
     with torch.autocast("cpu", torch.bfloat16):
         made = generator(z)
         rounded = discriminator(made)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.bounds import assert_close, rounding
-from helpers.networks import passes
+from helpers.networks import sums
 from torch import Tensor, nn
 
 from fastgan.models import FastGenerator
@@ -29,7 +29,7 @@ def test_every_parameter_learns(stem: str, dtype: torch.dtype, rng: torch.Genera
     (network(torch.rand(2, 3, 24, 24, generator=rng).to(dtype) * 2 - 1) + 0.5).square().mean().backward()
     sizes = {name: 0.0 if p.grad is None else p.grad.abs().max().item() for name, p in network.named_parameters()}
     # What rounding leaves in float64 where terms cancel, forward and back.
-    least = rounding(**passes(network, plane=24 * 24), dtype=torch.float64) * max(sizes.values())
+    least = rounding(steps=2 * sums(network, plane=24 * 24), dtype=torch.float64) * max(sizes.values())
     silent = {name for name, size in sizes.items() if size < least}
     # A constant on the residual stream is taken away by whichever norm comes next.
     assert silent <= {f"blocks.{index}.norm2.bias" for index in range(2)}
@@ -42,7 +42,7 @@ def test_layouts_agree(stem: str, rng: torch.Generator) -> None:
     x = torch.rand(2, 3, 18, 22, generator=rng) * 2 - 1
     want = network(x)
     have = network.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
-    assert_close(have, want, **passes(network, plane=20 * 24))
+    assert_close(have, want, steps=2 * sums(network, plane=20 * 24))
 
 
 def frozen_positive(stem: str, depth: int) -> FastGenerator:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.bounds import assert_close, rounding, unit
-from helpers.networks import assert_close_in_bfloat16, passes
+from helpers.networks import assert_close_in_bfloat16, sums
 from helpers.tiny_fusion import CHANNELS, FUSIONS, LEVEL, SCALES, network, random_features, set_recording, styles
 from torch import Tensor
 
@@ -46,7 +46,7 @@ def test_rows_that_pooling_drops_are_repeated(rng: torch.Generator) -> None:
     made(others, code)
     set_recording(made, False)
     out = made({name: torch.full_like(value, 2.0) for name, value in others.items()}, code)
-    assert_close(out, out[..., :1, :1].expand(out.shape), **passes(made))
+    assert_close(out, out[..., :1, :1].expand(out.shape), steps=2 * sums(made, plane=1))
 
 
 def test_deepest_layer(rng: torch.Generator) -> None:
@@ -82,7 +82,7 @@ def test_strength_of_each_image(fusion: str, rng: torch.Generator) -> None:
         for index, strength in enumerate(strengths.tolist()):
             one = {name: value[index : index + 1] for name, value in features.items()}
             own = codes[min(index, len(codes) - 1)][None]
-            assert_close(together[index : index + 1], made(one, own, strength), **passes(made, plane=8 * 10))
+            assert_close(together[index : index + 1], made(one, own, strength), steps=2 * sums(made, plane=8 * 10))
             for have, want in zip(fused, made.fuse(one, own, strength), strict=True):
                 assert_close(have[index : index + 1], want, **FUSING)
 
@@ -201,7 +201,7 @@ def test_everything_learns_at_full_strength(fusion: str, dtype: torch.dtype, rng
     everything = {**dict(made.named_parameters()), **features, "code": code, "strength": strength}
     # What rounding leaves in float64 where terms cancel, forward and back, of the largest gradient of the network.
     largest = max(p.grad.abs().max().item() for p in made.parameters() if p.grad is not None)
-    least = rounding(**passes(made, plane=16 * 20), dtype=torch.float64) * largest
+    least = rounding(steps=2 * sums(made, plane=16 * 20), dtype=torch.float64) * largest
     silent = {name for name, value in everything.items() if value.grad is None or value.grad.abs().max() < least}
     assert not silent
     assert all(value.grad.isfinite().all() for value in everything.values() if value.grad is not None)
@@ -224,10 +224,10 @@ def test_layouts_and_precisions_agree(fusion: str, rng: torch.Generator) -> None
     assert error <= 3 * unit(torch.bfloat16) * want.square().mean().sqrt()
     made.to(memory_format=torch.channels_last)
     turned = {name: value.contiguous(memory_format=torch.channels_last) for name, value in features.items()}
-    assert_close(made(turned, code), want, **passes(made, plane=8 * 10))
+    assert_close(made(turned, code), want, steps=2 * sums(made, plane=8 * 10))
     double = made.double()({name: value.double() for name, value in features.items()}, code)
     assert double.dtype == torch.float64
-    assert_close(double, want, **passes(made, plane=8 * 10, count=1))
+    assert_close(double, want, steps=sums(made, plane=8 * 10))
 
 
 def test_it_fuses_by_the_op(monkeypatch: pytest.MonkeyPatch, rng: torch.Generator) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.bounds import approx, assert_close, rounding
-from helpers.networks import passes
+from helpers.networks import sums
 from helpers.tiny_fusion import FUSIONS, LEVEL, SCALES, network, random_features, styles
 from torch import Tensor, nn
 
@@ -53,7 +53,7 @@ def test_features_of_any_loudness_start_the_decoder_alike(rng: torch.Generator) 
         for name in ("scale", "surface_scale", "moments.centre", "moments.unit"):
             assert torch.equal(twin.get_buffer(name), state[name]), name
         assert torch.equal(twin(features, code), outputs[-1])
-    near = rounding(**passes(made, plane=8 * 10)) + max(shares)
+    near = rounding(steps=2 * sums(made, plane=8 * 10)) + max(shares)
     torch.testing.assert_close(*outputs, rtol=0, atol=near * outputs[0].abs().max().item())
 
 
@@ -187,14 +187,14 @@ def test_flat_styles_come_by_the_norms_and_by_the_surface(rng: torch.Generator) 
         moved[name] = outs[0].atanh() - outs[1].atanh()
         largest = max(largest, *(out.abs().max().item() for out in outs))
     # The differences of two passes each; atanh makes an error larger by its slope.
-    bound = {**passes(made, plane=8 * 10, count=4), "scale": 1 / (1 - largest**2)}
+    bound = {"steps": 4 * sums(made, plane=8 * 10), "scale": 1 / (1 - largest**2)}
     assert_close(moved["none"], torch.zeros_like(moved["none"]), **bound)
     weight = networks["surface"].to_rgb.weight[:, -64:].sum((2, 3))
     scale = networks["surface"].surface_scale
     want = (values[:, 128:] @ weight.T / scale / 2)[:, :, None, None].expand(-1, -1, 8, 10)
     assert want.abs().mean() > LEVEL
     assert_close(moved["surface"], want, **bound)
-    assert moved["norms"].abs().mean() > rounding(bound["terms"], bound["steps"], torch.float64) * bound["scale"]
+    assert moved["norms"].abs().mean() > rounding(steps=bound["steps"], dtype=torch.float64) * bound["scale"]
     assert_close(moved["both"], moved["norms"] + moved["surface"], **bound)
 
 
@@ -219,7 +219,8 @@ def test_structure_comes_by_the_skips(rng: torch.Generator) -> None:
     want = made(features, code)
     assert (made(features, code * 2) - want).abs().mean() > LEVEL
     louder = {**features, "relu1_1": features["relu1_1"] * 2 + 5}
-    near = rounding(**passes(made, plane=16 * 20)) + eps_share(features["relu1_1"], features["relu1_1"] / SCALES[1])
+    surface = features["relu1_1"]
+    near = rounding(steps=2 * sums(made, plane=16 * 20)) + eps_share(surface, surface / SCALES[1])
     torch.testing.assert_close(made(louder, code), want, rtol=0, atol=near * want.abs().max().item())
     silence(made, "surface")
     want = made(features, code, 0.5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.bounds import assert_close, rounding
-from helpers.networks import passes
+from helpers.networks import sums
 from helpers.tiny_fusion import FUSIONS, network, random_features, set_recording, styles
 from torch import Tensor, nn
 
@@ -35,7 +35,7 @@ def test_tiles_meet_without_seams(fusion: str, layer: str, dtype: torch.dtype, r
         set_recording(made, False)
         features = encoder(x)
         want = made(features, code, 0.8, window=(slice(0, height), slice(0, width), height, width))
-        assert_close(made(features, code, 0.8), want, **passes(made))
+        assert_close(made(features, code, 0.8), want, steps=2 * sums(made, plane=1))
         out = torch.full_like(want, torch.nan)
         core = 16 if dtype == torch.float32 else 32
         for top in range(0, height, core):
@@ -47,7 +47,7 @@ def test_tiles_meet_without_seams(fusion: str, layer: str, dtype: torch.dtype, r
                 out[..., top:bottom, left:right] = done[
                     ..., top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
                 ]
-    assert_close(out, want, **passes(encoder, made))
+    assert_close(out, want, steps=2 * sums(encoder, made, plane=1))
 
 
 @pytest.mark.parametrize("fusion", ["additive", "convex"])
@@ -81,7 +81,7 @@ def test_held_moments_are_used(fusion: str, rng: torch.Generator) -> None:
     set_recording(made, True)
     assert torch.equal(made(features, code, 0.7), want)
     set_recording(made, False)
-    bound = passes(made, plane=8 * 10)
+    bound = {"steps": 2 * sums(made, plane=8 * 10)}
     assert_close(made(features, code, 0.7), want, **bound)
     assert_close(made(features, code, torch.tensor([0.7, 0.7])), want, **bound)
     norms = {"project.norm", "blocks.0.first.norm", "blocks.0.second.norm", "norms.0", "ups.0.norm", "moments"}

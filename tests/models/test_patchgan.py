@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from helpers.bounds import approx
-from helpers.networks import passes
+from helpers.networks import sums
 from torch import Tensor, nn
 
 from fastgan.models import PatchGAN
@@ -89,7 +89,7 @@ def test_second_order_is_right(rng: torch.Generator) -> None:
     step, checked = 1e-6, 0
     # Two penalties, each forward and back, are rounded, and the difference is divided by the step. What the step's size
     # itself makes wrong, its square times a third derivative, is far below that.
-    bound = {**passes(network, plane=8 * 8, count=4), "scale": r1(network, image).item() / (2 * step)}
+    bound = {"steps": 4 * sums(network, plane=8 * 8), "scale": r1(network, image).item() / (2 * step)}
     for parameter, gradient in zip(parameters, gradients, strict=True):
         flat = parameter.data.view(-1)
         for index in range(0, flat.numel(), 5):

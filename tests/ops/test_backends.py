@@ -13,11 +13,11 @@ from helpers.backend_cases import (
     FEW,
     STEPS,
     Case,
+    assert_close_to_case,
     compare,
     cotangent,
     features,
     fused,
-    near,
     norm,
     smooth,
     value_and_gradients,
@@ -85,7 +85,7 @@ def test_inputs_of_mixed_layouts(case: Case) -> None:
         }
         made = value_and_gradients(case, mixed, "native")
         for name, have, expected in zip(["value", *inputs], made, want, strict=True):
-            near(case, name, have, expected)
+            assert_close_to_case(case, name, have, expected)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -103,7 +103,7 @@ def test_every_subset_of_gradients(case: Case) -> None:
         leaves = {name: value.detach().requires_grad_(name == wanted) for name, value in inputs.items()}
         result = case.run(leaves, "native")
         (have,) = torch.autograd.grad(result, leaves[wanted], cotangent(case, inputs, result))
-        near(case, wanted, have, want[wanted])
+        assert_close_to_case(case, wanted, have, want[wanted])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -181,7 +181,7 @@ def test_a_second_differentiation_raises_or_goes_by_the_reference(case: Case, ke
     for of in set(inputs) - {"residual"}:  # whose gradient is the result's own
         want = penalty("reference", of)
         if case.op == "bias_act":
-            near(case, of, penalty("native", of), want, times=2)
+            assert_close_to_case(case, of, penalty("native", of), want, times=2)
             continue
         with pytest.raises(RuntimeError, match="second_order"):
             penalty("native", of)
@@ -191,7 +191,7 @@ def test_a_second_differentiation_raises_or_goes_by_the_reference(case: Case, ke
             with pytest.raises(ValueError, match=r"no ops\.second_order\(\)"):
                 penalty("native", of)
         assert kernel_calls == []
-        near(case, next(iter(inputs)), have, want, times=2)
+        assert_close_to_case(case, next(iter(inputs)), have, want, times=2)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -209,7 +209,7 @@ def test_transforms_go_by_the_reference(case: Case, kernel_calls: list[str]) -> 
     with ops.second_order():
         (want,) = torch.autograd.grad(value(leaf), leaf)
     kernel_calls.clear()
-    near(case, name, torch.func.grad(value)(x), want)
+    assert_close_to_case(case, name, torch.func.grad(value)(x), want)
     direction = torch.ones_like(x)
     _, tangent = torch.func.jvp(value, (x,), (direction,))
     size = want.abs().sum().item()  # of the terms, which cancel
@@ -259,7 +259,7 @@ def test_compiles_without_a_break(case: Case) -> None:
     result = compiled(leaves)
     made = [result.detach(), *torch.autograd.grad(result, list(leaves.values()), cotangent(case, inputs, result))]
     for name, have, expected in zip(["value", *inputs], made, want, strict=True):
-        near(case, name, have, expected)
+        assert_close_to_case(case, name, have, expected)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)

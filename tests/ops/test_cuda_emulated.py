@@ -58,13 +58,13 @@ def check(
     op: Callable[..., Tensor],
     x: Tensor,
     y: Tensor,
-    near: float,
+    error: float,
     share: float,
     **options: Any,
 ) -> None:
     """Both gradients, then each alone, with the threads in the opposite order: the same bits.
 
-    Values are within `near`, gradients within a `share` of the largest and a rounding of their dtype.
+    Values are within `error`, gradients within a `share` of the largest and a rounding of their dtype.
     """
     wide = [image.double().requires_grad_() for image in (x, y)]
     expected = op(*wide, reduction="none", backend="reference", **options)
@@ -72,11 +72,10 @@ def check(
     gradients = torch.autograd.grad(expected, wide, grad_out.double())
     grad_x, grad_y, only_x, only_y = nan_like(x), nan_like(y), nan_like(x), nan_like(y)
     out = run(x, y, grad_out, grad_x, grad_y)
-    torch.testing.assert_close(out.double(), expected.detach(), atol=near, rtol=rounding())
+    torch.testing.assert_close(out.double(), expected.detach(), atol=error, rtol=rounding())
     for have, want in zip((grad_x, grad_y), gradients, strict=True):
         largest = want.abs().max().item()
-        near = (unit(have.dtype) + share) * largest
-        torch.testing.assert_close(have.double(), want, atol=near, rtol=0)
+        torch.testing.assert_close(have.double(), want, atol=(unit(have.dtype) + share) * largest, rtol=0)
     with emulated.reversed_threads():
         assert torch.equal(run(x, y, grad_out, only_x, None), out)
     assert torch.equal(run(x, y, grad_out, None, only_y), out)
@@ -86,8 +85,8 @@ def check(
 
 def check_ssim(emulated: Emulated, x: Tensor, y: Tensor, data_range: float = 1.0, **options: Any) -> None:
     kernel = ssim_kernel(emulated, data_range, **options)
-    near = ssim_error(x, y, options.get("window_size", 11), data_range)
-    check(emulated, kernel, ops.ssim, x, y, near, 2 * near, data_range=data_range, **options)
+    error = ssim_error(x, y, options.get("window_size", 11), data_range)
+    check(emulated, kernel, ops.ssim, x, y, error, 2 * error, data_range=data_range, **options)
 
 
 def check_psnr(emulated: Emulated, x: Tensor, y: Tensor, data_range: float = 1.0) -> None:

@@ -28,7 +28,7 @@ def nan(tensor: Tensor) -> Tensor:
     return torch.full_like(tensor, torch.nan)
 
 
-def assert_near(have: Tensor, want: Tensor, tolerance: float) -> None:
+def assert_within(have: Tensor, want: Tensor, tolerance: float) -> None:
     """Within the tolerance of the largest value, and half a unit of the dtype's last place."""
     want = want.detach().double()
     last_place = want.abs().clamp(min=torch.finfo(have.dtype).smallest_normal) * unit(have.dtype)
@@ -44,13 +44,13 @@ def check_gram(emulated: Emulated, x: Tensor) -> None:
     expected = ops.gram(wide, backend="reference")
     out = torch.full((n, c, c), torch.nan)
     emulated.call("gram_forward", CTensor.of(x), shape, scale, out)
-    assert_near(out, expected, tolerance)
+    assert_within(out, expected, tolerance)
     assert torch.equal(out, out.mT)
 
     matrix = torch.randn(n, c, c, generator=torch.Generator().manual_seed(1))
     grad_x = nan(x)
     emulated.call("gram_backward", CTensor.of(x), shape, matrix, CTensor.of(grad_x))
-    assert_near(grad_x, (matrix.double() @ wide.flatten(2)).view_as(x), tolerance)
+    assert_within(grad_x, (matrix.double() @ wide.flatten(2)).view_as(x), tolerance)
 
 
 def check_style_loss(emulated: Emulated, x: Tensor, target: Tensor) -> None:
@@ -64,9 +64,9 @@ def check_style_loss(emulated: Emulated, x: Tensor, target: Tensor) -> None:
     emulated.call("gram_style_loss_forward", CTensor.of(x), shape, target, stride, difference, loss)
     emulated.call("gram_style_loss_backward", CTensor.of(x), shape, difference, grad_out, CTensor.of(grad_x))
     pixels = x[0, 0].numel()
-    assert_near(loss, expected, rounding(max(pixels, c * c), 5))
-    assert_near(difference, ops.gram(wide) - target, rounding(pixels, 3))
-    assert_near(grad_x, torch.autograd.grad(expected, wide, grad_out.double())[0], rounding(max(pixels, c), 6))
+    assert_within(loss, expected, rounding(max(pixels, c * c), 5))
+    assert_within(difference, ops.gram(wide) - target, rounding(pixels, 3))
+    assert_within(grad_x, torch.autograd.grad(expected, wide, grad_out.double())[0], rounding(max(pixels, c), 6))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -137,16 +137,16 @@ def check_instance_norm(
     emulated.call(
         "instance_norm_forward", CTensor.of(x), shape, *options, CTensor.of(residual), CTensor.of(out), mean, rstd
     )
-    assert_near(out, expected, tolerance)
+    assert_within(out, expected, tolerance)
     variance, center = torch.var_mean(x.double(), (2, 3), correction=0)
-    assert_near(mean, center, tolerance)
-    assert_near(rstd, (variance + eps).rsqrt(), tolerance)
+    assert_within(mean, center, tolerance)
+    assert_within(rstd, (variance + eps).rsqrt(), tolerance)
 
     grad_x, grad_weight, grad_bias = nan(x), nan(mean), nan(mean)
     arguments = (CTensor.of(x), shape, *options, mean, rstd, CTensor.of(grad_out))
     emulated.call("instance_norm_backward", *arguments, CTensor.of(grad_x), grad_weight, grad_bias)
     for have, want in zip((grad_x, grad_weight, grad_bias), gradients, strict=True):
-        assert_near(have, want, 2 * tolerance)
+        assert_within(have, want, 2 * tolerance)
     only_x, only_bias = nan(x), nan(mean)
     emulated.call("instance_norm_backward", *arguments, CTensor.of(only_x), None, None)
     emulated.call("instance_norm_backward", *arguments, CTensor(), None, only_bias)
@@ -219,11 +219,11 @@ def check_bias_act(
     gradients = torch.autograd.grad(expected, (wide, shift), grad_out.double())
     out, grad_x, grad_bias = nan(x), nan(x), torch.full((shape[1],), torch.nan)
     emulated.call("bias_act_forward", CTensor.of(x), shape, *options, CTensor.of(out))
-    assert_near(out, expected, rounding(steps=4))
+    assert_within(out, expected, rounding(steps=4))
     arguments = (CTensor.of(x), shape, *options, CTensor.of(grad_out))
     emulated.call("bias_act_backward", *arguments, CTensor.of(grad_x), grad_bias)
     for have, want, terms in zip((grad_x, grad_bias), gradients, (1, x[:, 0].numel()), strict=True):
-        assert_near(have, want, rounding(terms, 4))
+        assert_within(have, want, rounding(terms, 4))
     only_x, only_bias = nan(x), nan(grad_bias)
     emulated.call("bias_act_backward", *arguments, CTensor.of(only_x), None)
     emulated.call("bias_act_backward", *arguments, CTensor(), only_bias)

@@ -1,5 +1,6 @@
 """The extension: built, loaded lazily, and one OpenMP runtime in the process."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -94,6 +96,22 @@ def test_the_extension_is_built() -> None:
     assert info["cpu_levels"][0] == "baseline"
     assert info["cpu_level"] == (os.environ.get("FASTGAN_CPU_LEVEL") or info["cpu_levels"][-1])
     assert bool(info["cuda_archs"]) == hasattr(_native.extension(), "ssim_forward_cuda") == bool(info["cuda_version"])
+
+
+#: What each level adds to the one before, in the kernel's words: x86-64-v3, x86-64-v4, and bfloat16.
+FLAGS = {
+    "avx2": {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"},
+    "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+    "avx512_bf16": {"avx512_bf16"},
+}
+
+
+@needs("/proc/cpuinfo of an x86-64 processor", "the extension")
+def test_the_levels_are_those_of_the_kernels_flags() -> None:
+    line = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    has = set(line.partition(":")[2].split())
+    levels = ["baseline", *itertools.takewhile(lambda level: FLAGS[level] <= has, FLAGS)]
+    assert _native.build_info()["cpu_levels"] == levels
 
 
 @needs("/proc/self/maps", "the extension")

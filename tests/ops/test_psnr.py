@@ -26,7 +26,7 @@ def skimage_psnr(x: Tensor, y: Tensor, data_range: float = 1) -> np.ndarray:
     return np.array([peak_signal_noise_ratio(a, b, data_range=data_range) for a, b in images])
 
 
-def assert_near(values: Tensor, expected: np.ndarray, x: Tensor) -> None:
+def assert_psnr_close(values: Tensor, expected: np.ndarray, x: Tensor) -> None:
     dtype = values.dtype
     np.testing.assert_allclose(values, expected, rtol=rounding(steps=2, dtype=dtype), atol=psnr_error(x, dtype))
 
@@ -56,15 +56,15 @@ def test_equals_skimage(
 ) -> None:
     x, y = pair(shape, rng)
     expected = skimage_psnr(x, y)
-    assert_near(ops.psnr(layout(x), layout(y), reduction="none", backend=backend), expected, x)
-    assert_near(ops.psnr(layout(x), y, reduction="none", backend=backend), expected, x)
+    assert_psnr_close(ops.psnr(layout(x), layout(y), reduction="none", backend=backend), expected, x)
+    assert_psnr_close(ops.psnr(layout(x), y, reduction="none", backend=backend), expected, x)
 
 
 def test_expanded(backend: str, rng: torch.Generator) -> None:
     x, y = pair((2, 3, 16, 19), rng)
     for view in (x[:1].expand(2, -1, -1, -1), x[:, :1].expand(-1, 3, -1, -1), x[..., :1].expand(-1, -1, -1, 19)):
         values = ops.psnr(view, y, data_range=3, reduction="none", backend=backend)
-        assert_near(values, skimage_psnr(view, y, 3), x)
+        assert_psnr_close(values, skimage_psnr(view, y, 3), x)
 
 
 def test_the_mean_is_of_the_values_and_identical_images_are_infinite(backend: str) -> None:
@@ -81,7 +81,7 @@ def test_dtypes(dtype: torch.dtype, rng: torch.Generator) -> None:
     x, y = (image.to(dtype) for image in pair((2, 3, 8, 8), rng))
     values = ops.psnr(x, y, reduction="none")
     assert values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    assert_near(values, skimage_psnr(x, y), x)
+    assert_psnr_close(values, skimage_psnr(x, y), x)
 
 
 def test_first_and_second_derivatives(rng: torch.Generator) -> None:

@@ -30,7 +30,7 @@ def skimage_ssim(x: Tensor, y: Tensor, **options: Any) -> np.ndarray:
     return np.array([structural_similarity(a, b, channel_axis=0, **options) for a, b in images])
 
 
-def assert_near(values: Tensor, expected: np.ndarray, x: Tensor, y: Tensor) -> None:
+def assert_ssim_close(values: Tensor, expected: np.ndarray, x: Tensor, y: Tensor) -> None:
     np.testing.assert_allclose(values, expected, rtol=0, atol=ssim_error(x, y, dtype=values.dtype))
 
 
@@ -80,7 +80,7 @@ def test_gaussian_equals_skimage(shape: tuple[int, ...], backend: str, rng: torc
     values = ops.ssim(x, y, reduction="none", backend=backend)
     assert values.shape == shape[:1]
     assert values.dtype == torch.float32
-    assert_near(values, skimage_ssim(x, y, data_range=1, **GAUSSIAN), x, y)
+    assert_ssim_close(values, skimage_ssim(x, y, data_range=1, **GAUSSIAN), x, y)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_windows_equal_skimage(
 def test_layouts(layout: Callable[[Tensor], Tensor], backend: str, rng: torch.Generator, poisoned: None) -> None:
     x, y = pair((2, 3, 33, 45), rng)
     expected = skimage_ssim(x, y, data_range=1, **GAUSSIAN)
-    assert_near(ops.ssim(layout(x), layout(y), reduction="none", backend=backend), expected, x, y)
-    assert_near(ops.ssim(layout(x), y, reduction="none", backend=backend), expected, x, y)
+    assert_ssim_close(ops.ssim(layout(x), layout(y), reduction="none", backend=backend), expected, x, y)
+    assert_ssim_close(ops.ssim(layout(x), y, reduction="none", backend=backend), expected, x, y)
 
 
 def test_expanded(backend: str, rng: torch.Generator) -> None:
@@ -115,7 +115,7 @@ def test_expanded(backend: str, rng: torch.Generator) -> None:
     one, gray = x[:1].expand(2, -1, -1, -1), x[:, :1].expand(-1, 3, -1, -1)
     for view in (one, gray):
         expected = skimage_ssim(view, y, data_range=1, **GAUSSIAN)
-        assert_near(ops.ssim(view, y, reduction="none", backend=backend), expected, view, y)
+        assert_ssim_close(ops.ssim(view, y, reduction="none", backend=backend), expected, view, y)
 
 
 @pytest.mark.parametrize("window", ["gaussian", "uniform"])
@@ -124,7 +124,7 @@ def test_a_large_mean_keeps_the_variance(window: str, backend: str, rng: torch.G
     x, y = x + 1000, y + 1000
     options = GAUSSIAN if window == "gaussian" else {"win_size": 11}
     expected = skimage_ssim(x, y, data_range=1, **options)
-    assert_near(ops.ssim(x, y, window=window, reduction="none", backend=backend), expected, x, y)
+    assert_ssim_close(ops.ssim(x, y, window=window, reduction="none", backend=backend), expected, x, y)
 
 
 def test_identical_and_broken_images(backend: str, rng: torch.Generator) -> None:
@@ -142,7 +142,7 @@ def test_dtypes(dtype: torch.dtype, rng: torch.Generator) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         values = ops.ssim(x, y, reduction="none")
     assert values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    assert_near(values, skimage_ssim(x, y, data_range=1, **GAUSSIAN), x, y)
+    assert_ssim_close(values, skimage_ssim(x, y, data_range=1, **GAUSSIAN), x, y)
 
 
 def test_first_and_second_derivatives(rng: torch.Generator) -> None:

@@ -1,9 +1,8 @@
 """Attribution of profiled time: on synthetic events, and on those of a real profiler."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from helpers.event_clock import ticked
 from torch.profiler import ProfilerActivity, record_function
 
 from fastgan.profiling.attribution import (
@@ -131,11 +130,7 @@ def test_kernels_of_another_thread() -> None:
 
 
 def profiled(small: int, large: int, *, twice: bool = False) -> Attribution:
-    """A step of a discriminator of ``small`` products and a generator of ``large``, on a clock of its own.
-
-    Each start and each end of an event is a tick: how the profiler nests them is real, and how long they take, on a
-    machine that others use too, decides nothing.
-    """
+    """A step of a discriminator of ``small`` products and a generator of ``large``, with its events for a clock."""
     first, second = torch.randn(2, 4, 4, requires_grad=True).unbind(0)
     with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as profiler, record_function(STEP):
         with record_function("fastgan/generator"):
@@ -153,9 +148,7 @@ def profiled(small: int, large: int, *, twice: bool = False) -> Attribution:
             loss = x.mean() + y.mean()
         with record_function("fastgan/backward"):
             loss.backward()
-    events = events_of(profiler)
-    ticks = {time: number for number, time in enumerate(sorted({time for e in events for time in (e.start, e.end)}))}
-    return attribute([replace(event, start=ticks[event.start], end=ticks[event.end]) for event in events])
+    return attribute(ticked(events_of(profiler)))
 
 
 def test_a_real_profile() -> None:

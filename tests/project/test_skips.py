@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers import machine
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -21,10 +22,11 @@ def test_runs(): ...
 """
 
 
-def run(folder: Path, text: str, **environment: str) -> tuple[int, str]:
+def run(folder: Path, text: str, *options: str, **environment: str) -> tuple[int, str]:
     file = folder / "test_some.py"
     file.write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "helpers.skips", str(file)]
+    plugins = ("-p", "no:cacheprovider", "-p", "helpers.skips")
+    command = [sys.executable, "-m", "pytest", *plugins, *options, str(file)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "FASTGAN_TESTS"))}
     done = subprocess.run(
         command,
@@ -57,6 +59,14 @@ def test_another_reason_fails_the_run(tmp_path: Path) -> None:
     code, output = run(tmp_path, "\n".join(["import pytest\n", *tests, "def test_runs(): ...\n"]))
     assert code == 1 and "1 passed, 4 skipped" in output, output
     assert output.count("a test was skipped without an unmet need") == len(skips), output
+
+
+@pytest.mark.parametrize("options", [("-p", "no:terminal"), ("-n", "2")], ids=["no reporter", "two processes"])
+def test_whatever_reports_the_run(tmp_path: Path, options: tuple[str, ...]) -> None:
+    code, output = run(tmp_path, NEEDS_A_PACKAGE, *options)
+    assert code == 0, output
+    code, output = run(tmp_path, NEEDS_A_PACKAGE + "\ndef test_skip():\n    __import__('pytest').skip('so')", *options)
+    assert code == 1 and "a test was skipped without an unmet need of helpers/machine.py: Skipped: so" in output, output
 
 
 def test_a_need_that_is_met_explains_no_skip() -> None:

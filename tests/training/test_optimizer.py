@@ -8,7 +8,8 @@ import pickle
 import pytest
 import torch
 from helpers.bounds import approx, assert_close
-from helpers.observed_step import close, sums
+from helpers.networks import sums
+from helpers.observed_step import close
 from helpers.optim_updates import STATE_ROUNDINGS
 from helpers.optimized import CONFIGS, Watched, assert_equal, backward, every_rule, generator, learn
 from torch import Tensor, nn

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.bounds import assert_close
-from helpers.observed_step import sums
+from helpers.networks import sums
 from helpers.tiny_runs import picture
 from torch import Tensor
 

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from fastgan.data import CropBatches, ImageFolder, demo_content, demo_val, jpeg, read_image
+from fastgan.data import CropBatches, ImageFolder, demo_content, demo_val, jpeg, prefetch, read_image
 
 SIZE, SHORT_SIDE, BATCH = 256, 384, 16
 #: The usual size of a COCO photograph.
