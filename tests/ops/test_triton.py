@@ -17,7 +17,7 @@ from fastgan.bench.triton.aot_calls import CALLS
 ROOT = Path(__file__).resolve().parents[2]
 INTERPRETED = sorted((ROOT / "tests" / "interpreted").glob("test_*.py"))
 #: Those whose kernels have loops with computed bounds.
-LOOPING = {"test_adversarial", "test_fusion", "test_instance_norm", "test_offsets"}
+LOOPING = {"test_fuse", "test_gan_loss", "test_instance_norm", "test_offsets"}
 
 pytestmark = needs("the package triton")
 
