@@ -8,6 +8,7 @@
 
 #include "bias_act/bias_act.h"
 #include "common/buffer_pool.h"
+#include "common/build_info.h"
 #include "common/fma_peak.h"
 #include "common/isa.h"
 #include "conv2d/conv2d.h"
@@ -20,19 +21,6 @@
 #include "optim_step/optim_step.h"
 #include "psnr/psnr.h"
 #include "ssim/ssim.h"
-
-#ifndef FASTGAN_VERSION
-#define FASTGAN_VERSION ""
-#endif
-#ifndef FASTGAN_COMMIT
-#define FASTGAN_COMMIT ""
-#endif
-#ifndef FASTGAN_CUDA_ARCHS
-#define FASTGAN_CUDA_ARCHS ""
-#endif
-#ifndef FASTGAN_CUDA_VERSION
-#define FASTGAN_CUDA_VERSION ""
-#endif
 
 namespace py = pybind11;
 
@@ -102,22 +90,19 @@ py::capsule empty(Shape shape, Shape stride, int dtype) {
   });
 }
 
-py::dict build_info() {
+py::dict build_info_dict() {
+  const BuildInfo& build = build_info();
   py::dict info;
-  info["version"] = FASTGAN_VERSION;
-  info["commit"] = FASTGAN_COMMIT;
-#ifdef __clang__
-  info["compiler"] = "clang " __clang_version__;
-#else
-  info["compiler"] = "gcc " __VERSION__;
-#endif
+  info["version"] = build.version;
+  info["commit"] = build.commit;
+  info["compiler"] = build.compiler;
   info["openmp"] = _OPENMP;
   py::list supported;
   for (const IsaLevel level : isa_levels()) supported.append(isa_level_name(level));
   info["cpu_levels"] = supported;
   info["cpu_level"] = isa_level_name(isa_level());
-  info["cuda_archs"] = py::str(FASTGAN_CUDA_ARCHS).attr("split")();
-  info["cuda_version"] = FASTGAN_CUDA_VERSION;
+  info["cuda_archs"] = py::str(build.cuda_archs).attr("split")();
+  info["cuda_version"] = build.cuda_version;
   return info;
 }
 
@@ -413,7 +398,7 @@ void bind_cuda(py::module_& m) {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of fastgan; use fastgan.ops.";
-  m.def("build_info", &build_info);
+  m.def("build_info", &build_info_dict);
   m.def("set_level", &set_isa_level);
   bind_cpu(m);
 #ifdef FASTGAN_CUDA
