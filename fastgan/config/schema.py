@@ -78,7 +78,7 @@ class DataConfig(_Section):
 
 
 class LossConfig(_Section):
-    """Weights of what the generator minimises; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
+    """Weights of what the generator minimizes; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
 
     ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
     losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_interval`` steps; ``augment``
@@ -106,7 +106,7 @@ class LossConfig(_Section):
 
 
 class OptimizerConfig(_Section):
-    """The optimiser of one network. ``beta1`` is the momentum of all three, ``beta2`` the decay of the mean square of
+    """The optimizer of one network. ``beta1`` is the momentum of all three, ``beta2`` the decay of the mean square of
     Adam and RMSprop. ``clip_weights`` bounds every parameter after each step, ``clip_grad`` the gradient's norm."""
 
     name: Literal["adam", "rmsprop", "sgd"] = "adam"
@@ -118,7 +118,7 @@ class OptimizerConfig(_Section):
 
 
 class OptimConfig(_Section):
-    """Optimisers: a rate for each network (SPEC S4), shared warm-up and cosine decay over the run, EMA of G."""
+    """Optimizers: a rate for each network (SPEC S4), shared warm-up and cosine decay over the run, EMA of G."""
 
     generator: OptimizerConfig = OptimizerConfig(lr=1e-3, beta1=0.9)
     discriminator: OptimizerConfig = OptimizerConfig(lr=2e-4, beta1=0.5)
