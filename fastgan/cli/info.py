@@ -85,7 +85,7 @@ def kernels_for(capability: tuple[int, int], archs: list[str]) -> str:
 
 
 def _driver() -> str | None:
-    """The NVIDIA driver's version, where its tool tells it."""
+    """The version of the NVIDIA driver, by its tool; None if that fails."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None

@@ -109,7 +109,7 @@ class Compiler:
             self._record({name: self._compile(name, network) for name, network in self._networks().items()})
 
     def on_step_end(self, seconds: float, steps_left: Callable[[float], float]) -> None:
-        """After a step of ``seconds``; ``steps_left`` tells how many are still to come if each takes so long."""
+        """After a step of ``seconds``; ``steps_left`` gives the number of steps to come if each takes so long."""
         if self.decided:
             return
         self._steps.append(seconds)
