@@ -44,7 +44,7 @@ class GeneratorConfig(_Section):
 
 
 class DiscriminatorConfig(_Section):
-    """Which discriminator and how large; ``norm`` is of ``dcgan``. See ``fastgan.models``."""
+    """Name and sizes of the discriminator; ``norm`` is an option of ``dcgan``. See ``fastgan.models``."""
 
     name: str = Field(default_factory=_default_discriminator)
     width: int = Field(32, ge=1, le=512)
@@ -54,7 +54,7 @@ class DiscriminatorConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """Which networks, and how large."""
+    """Names and sizes of the networks."""
 
     name: str = Field(default_factory=_default_generator)
     fusion: Literal["adain", "convex", "additive", "mlp"] | None = None
@@ -64,7 +64,7 @@ class ModelConfig(_Section):
 
 
 class DataConfig(_Section):
-    """What is trained on. ``workers`` None takes as many processes as suit the device."""
+    """The training data. ``workers`` None starts as many processes as suit the device."""
 
     content: str = "demo"
     style: str | None = "demo"
@@ -78,12 +78,12 @@ class DataConfig(_Section):
 
 
 class LossConfig(_Section):
-    """Weights of what the generator minimises; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
+    """Weights of the generator's losses; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
 
     ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
     losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_interval`` steps; ``augment``
-    names what is done to real and fake before the discriminator sees them. ``extra`` has weights of further loss terms
-    by name, see ``fastgan.losses.register_loss``.
+    names the changes to real and fake images before the discriminator sees them. ``extra`` has weights of further loss
+    terms by name, see ``fastgan.losses.register_loss``.
     """
 
     kind: Literal["bce", "hinge", "lsgan", "wgan"] = "bce"
@@ -106,7 +106,7 @@ class LossConfig(_Section):
 
 
 class OptimizerConfig(_Section):
-    """The optimiser of one network. ``beta1`` is the momentum of all three, ``beta2`` the decay of the mean square of
+    """The optimizer of one network. ``beta1`` is the momentum of all three, ``beta2`` the decay of the mean square of
     Adam and RMSprop. ``clip_weights`` bounds every parameter after each step, ``clip_grad`` the gradient's norm."""
 
     name: Literal["adam", "rmsprop", "sgd"] = "adam"
@@ -118,7 +118,7 @@ class OptimizerConfig(_Section):
 
 
 class OptimConfig(_Section):
-    """Optimisers: a rate for each network (SPEC S4), shared warm-up and cosine decay over the run, EMA of G."""
+    """Optimizers: a rate for each network (SPEC S4), shared warm-up and cosine decay over the run, EMA of G."""
 
     generator: OptimizerConfig = OptimizerConfig(lr=1e-3, beta1=0.9)
     discriminator: OptimizerConfig = OptimizerConfig(lr=2e-4, beta1=0.5)
@@ -159,7 +159,7 @@ class EvalConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """How long, from what seed and in which arithmetic. Without a length a run has 2,000 steps.
+    """Length, seed, device and precision of training. Without a length a run has 2,000 steps.
 
     ``compile``: ``torch.compile`` the networks; ``auto`` where that saves time within the run. ``cuda_graphs``: replay
     the step as a CUDA graph, on a GPU. ``accumulate``: micro-batches that a batch is split into, and

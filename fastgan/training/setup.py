@@ -61,7 +61,7 @@ def as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
 
 @dataclass
 class Photographs:
-    """What is trained on, what is held out for measuring, and whether those are the same."""
+    """Training and validation photographs, and whether they are the same (``shared``)."""
 
     batches: CropBatches
     val_images: list[np.ndarray]
@@ -70,8 +70,10 @@ class Photographs:
 
 
 def noise_short_side(size: int) -> int:
-    """What photographs are reduced to where images of ``size`` pixels a side are made from noise: all but whole, with a
-    little room for crops. Crops of larger ones would be textures."""
+    """The short side of photographs for images of ``size`` pixels a side from noise: a little larger, for crops.
+
+    Crops of larger photographs would be textures.
+    """
     return round(1.125 * size)
 
 
@@ -97,7 +99,7 @@ def open_photographs(config: Config, on_broken: Callable[[ImagePath, str], None]
         on_broken=on_broken,
     )
     batches = CropBatches(folder, batch=data.batch, seed=config.train.seed)
-    batches.batch_at(0)  # a folder of nothing but broken images is told before anything is written
+    batches.batch_at(0)  # a folder of broken images alone is reported before anything is written
     held = []
     for path in split.val:
         try:
@@ -178,7 +180,7 @@ def build_networks(config: Config) -> tuple[nn.Module, nn.Module]:
 
 
 def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> TrainState:
-    """Fresh networks and optimisers. Raises InputError as ``build_networks`` does."""
+    """Fresh networks and optimizers. Raises InputError as ``build_networks`` does."""
     generator, discriminator = build_networks(config)
     for network in (generator, discriminator):
         to_device(network, device)
