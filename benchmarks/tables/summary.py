@@ -24,7 +24,7 @@ def table(folder: Path) -> str:
         minutes, seconds = divmod(round(run["wall_seconds"]), 60)
         unseen = run["held_out"]
         lines.append(
-            f"| {minutes}:{seconds:02d} minutes with {pictures}, then {unseen['n']} photographs of another set "
+            f"| run of {minutes}:{seconds:02d} minutes on {pictures}, measured on {unseen['n']} other photographs "
             f"| style distance {unseen['style_distance']:.3f}, SSIM {unseen['ssim']:.3f} |"
         )
     lines.append(f"| training step, 4 photographs of 256 px | {_speed(_read(folder, 'train-cpu'))} |")
