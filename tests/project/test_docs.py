@@ -27,7 +27,9 @@ def script(name: str) -> dict[str, Any]:
 
 def rows_of(page: str) -> list[str]:
     if page == "README.md":
-        return script("quality.py")["table"](RESULTS).splitlines() + whole_networks()
+        return script("tables/summary.py")["table"](RESULTS).splitlines()
+    if page == "docs/results.md":
+        return script("quality.py")["table"](RESULTS).splitlines()
     if page == "docs/article.md":
         return [row for table in script("article.py")["tables"](RESULTS) for row in table.splitlines()]
     if page == "docs/performance.md":
@@ -51,13 +53,26 @@ def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/article.md", "docs/performance.md", "docs/stability.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/article.md", "docs/performance.md", "docs/results.md", "docs/stability.md"]
+)
 def test_figures_are_those_of_the_result_files(page: str) -> None:
     rows, text = rows_of(page), (ROOT / page).read_text(encoding="utf-8")
     assert len(rows) > 4 and [row for row in rows if row not in text] == []
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(("page", "heading"), [("README.md", "Results"), ("docs/results.md", "Quality")])
+def test_no_other_figures_stand_in_the_table(page: str, heading: str) -> None:
+    _, _, section = (ROOT / page).read_text(encoding="utf-8").partition(f"\n## {heading}\n")
+    lines = section.partition("\n## ")[0].splitlines()
+    assert [line for line in lines if line.startswith("|")] == rows_of(page)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_links_lead_somewhere(page: Path) -> None:
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)#\s]+)", prose)
