@@ -118,13 +118,13 @@ def plot(results: dict[str, Any], picture: Path) -> None:
     rows = -(-len(tools) // columns)
     figure = Figure(figsize=(2.5 * columns, 2.2 * rows), dpi=100, layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True)
-    colours = {"suited": "#1d4ed8", "strong D": "#c2410c"}
+    colors = {"suited": "#1d4ed8", "strong D": "#c2410c"}
     for axes, tool in zip(grid.flat, tools, strict=False):
-        for setting, colour in colours.items():
+        for setting, color in colors.items():
             base = results[setting]["none"]["curve"]
-            axes.plot(*_points(base), color=colour, linewidth=1, linestyle=":", alpha=0.8)
+            axes.plot(*_points(base), color=color, linewidth=1, linestyle=":", alpha=0.8)
             if tool in results[setting]:
-                axes.plot(*_points(results[setting][tool]["curve"]), color=colour, linewidth=1.8, label=setting)
+                axes.plot(*_points(results[setting][tool]["curve"]), color=color, linewidth=1.8, label=setting)
         axes.set_title(tool, fontsize=9, loc="left")
         axes.set_yscale("log")
         axes.grid(alpha=0.2)

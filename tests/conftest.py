@@ -94,7 +94,7 @@ def rng() -> torch.Generator:
 
 @pytest.fixture
 def poisoned() -> Iterator[None]:
-    """Every uninitialised buffer holds NaN, so that a kernel which leaves a part of its output unwritten shows."""
+    """Every uninitialized buffer holds NaN, so that a kernel which leaves a part of its output unwritten shows."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -131,7 +131,7 @@ def smooth_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features without a kink: no ReLU, and means in place of a window's largest value.
 
     Of an encoder's million units some lie within rounding of a kink, the more so as clipped pictures have areas of one
-    colour. Each takes either side, and with it goes its whole part of the gradient for a picture.
+    color. Each takes either side, and with it goes its whole part of the gradient for a picture.
     """
     build = VGGEncoder.__init__
 

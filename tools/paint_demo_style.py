@@ -2,7 +2,7 @@
 
 The picture is the project's own and free to ship. It is made as a painter would make it: a warm ground, a
 plan of the large shapes, then strokes from broad to fine that follow a flow. A stroke carries two paints and
-streaks along its bristles, runs dry towards its end and leaves a relief, which is lit from the upper left.
+streaks along its bristles, runs dry toward its end and leaves a relief, which is lit from the upper left.
 
     python tools/paint_demo_style.py fastgan/data/assets/demo_style.jpg
 """
@@ -33,7 +33,7 @@ RAMPS = {
     BANK: ["050a1c", "0a2030", "123f3c", "2f6238", "80862f", "c99f35", "ecd06a"],
 }
 
-# Whirls of the sky: x, y, reach, sense of turning, pull towards the middle.
+# Whirls of the sky: x, y, reach, sense of turning, pull toward the middle.
 WHIRLS = [(560.0, 176.0, 154.0, 1.0, 0.30), (92.0, 118.0, 107.0, -1.0, 0.30)]
 WHIRLS += [(372.0, 74.0, 76.0, -1.0, 0.25), (716.0, 330.0, 72.0, -1.0, 0.25)]
 # Lights of the sky, the sun first: x, y, radius of the disc.
@@ -171,7 +171,7 @@ def compose(rng: np.random.Generator) -> Plan:
         detail = np.maximum(detail, 1.1 * np.exp(-((r / 2.2) ** 2)))
     plan = Plan(np.full(shape, SKY), tone, warm, u, v, detail)
 
-    # Hills: a far chain left of the sun, a near headland on the right that falls towards the water.
+    # Hills: a far chain left of the sun, a near headland on the right that falls toward the water.
     far = ridge(x, (0, 352), (60, 338), (128, 362), (210, 388), (270, 400), (420, 404), (768, 404))
     near = ridge(x, (0, 420), (400, 408), (450, 396), (520, 372), (585, 352), (640, 362), (700, 338), (768, 316))
     for line, shade in ((far, 0.52), (near, 0.30)):
@@ -181,7 +181,7 @@ def compose(rng: np.random.Generator) -> Plan:
         light = shade + 0.17 * noise(rng, shape, (4.5, 18.0)) + 0.12 * np.sin(depth * 9.0 + x / 60.0)
         plan.lay(HILL, inside, light + 0.25 * np.exp(-depth * 3.0), 0.015, 1.0, slope, 0.6)
 
-    # Sea: swells that grow towards us, and the sun's path broken by them.
+    # Sea: swells that grow toward us, and the sun's path broken by them.
     near_us = np.clip((y - HORIZON) / (HEIGHT - HORIZON), 0.0, 1.0)
     phase = x / (16.0 + 66.0 * near_us) + 15.4 * np.sqrt(near_us + 0.02) + 0.7 * noise(rng, shape, (14.0, 40.0))
     slope = np.arctan((0.18 + 0.42 * near_us) * np.cos(phase))

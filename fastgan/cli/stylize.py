@@ -25,7 +25,7 @@ def stylize(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
-    """Stylise pictures: one file an input, same name, same size."""
+    """Stylize pictures: one file an input, same name, same size."""
     from fastgan.data import list_images, read_picture, write_image
 
     jobs = plan([(path, list_images(path, shards=False)) for path in inputs], out)
@@ -53,7 +53,7 @@ def stylize(
         raise InputError(f"--tile {tile}: this model needs at least {stylizer.min_tile}")
     console = Console(stderr=True)
     broken: list[str] = []
-    for source, target in track(jobs, "stylising", console=console, disable=not console.is_terminal):
+    for source, target in track(jobs, "stylizing", console=console, disable=not console.is_terminal):
         try:
             picture, alpha = read_picture(source)
             if min(picture.shape[:2]) < stylizer.min_side:

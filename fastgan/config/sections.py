@@ -76,7 +76,7 @@ class DataConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of what the generator minimises; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
+    """Weights of what the generator minimizes; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
 
     ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
     losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_interval`` steps; ``augment``
@@ -104,7 +104,7 @@ class LossConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """The optimiser of one network. ``beta1`` is the momentum of all three, ``beta2`` the decay of the mean square of
+    """The optimizer of one network. ``beta1`` is the momentum of all three, ``beta2`` the decay of the mean square of
     Adam and RMSprop. ``clip_weights`` bounds every parameter after each step, ``clip_grad`` the gradient's norm."""
 
     name: Literal["adam", "rmsprop", "sgd"] = "adam"
@@ -116,7 +116,7 @@ class OptimizerConfig(Section):
 
 
 class OptimConfig(Section):
-    """Optimisers: a rate for each network (SPEC S4), shared warm-up and cosine decay over the run, EMA of G."""
+    """Optimizers: a rate for each network (SPEC S4), shared warm-up and cosine decay over the run, EMA of G."""
 
     generator: OptimizerConfig = OptimizerConfig(lr=1e-3, beta1=0.9)
     discriminator: OptimizerConfig = OptimizerConfig(lr=2e-4, beta1=0.5)

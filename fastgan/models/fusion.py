@@ -214,7 +214,7 @@ class FusionGenerator(nn.Module):
         """Set the scales to the root mean squares of the content's features, which span 1 to 500 by weights, and what
         the moments of the deep ones are compared with.
 
-        For the first batch of a training, before anything is learnt; all are saved with the network.
+        For the first batch of a training, before anything is learned; all are saved with the network.
         """
         for scale, name in ((self.scale, self.layer), (self.surface_scale, "relu1_1")):
             rms = at_least_float32(features[name]).square().mean().sqrt()

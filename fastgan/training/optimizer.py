@@ -1,4 +1,4 @@
-"""Optimisers of a network: torch's, and one that updates all its parameters in a single pass."""
+"""Optimizers of a network: torch's, and one that updates all its parameters in a single pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: Floats; 256 bytes, as aligned as what the allocators give: kernels choose by it.
 _ALIGNMENT = 64
-#: Options of torch's optimisers that change the update and that a config cannot set.
+#: Options of torch's optimizers that change the update and that a config cannot set.
 _OTHER_RULES = ("weight_decay", "amsgrad", "maximize", "centered", "nesterov", "dampening", "differentiable")
 
 
@@ -45,7 +45,7 @@ class FlatOptimizer(torch.optim.Optimizer):
 
     The parameters move into one buffer and stay views of it, each in its own memory format; they must neither be
     replaced nor moved to another device after. ``zero_grad`` makes the gradients views of a second buffer. What
-    ``state_dict`` gives is what the optimiser of the same name in ``torch.optim`` gives, and either loads the other's.
+    ``state_dict`` gives is what the optimizer of the same name in ``torch.optim`` gives, and either loads the other's.
 
     A parameter without a gradient (None) is left as it is, with its state, as in ``torch.optim``; the count of steps is
     one for all. After ``zero_grad()`` a parameter that the loss does not reach has a gradient of zeros, and momentum
@@ -113,7 +113,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         ``lr`` takes the place of the group's: a CUDA graph replays with what a tensor holds then.
 
         Raises:
-            RuntimeError: a parameter or an average was replaced since the optimiser was built.
+            RuntimeError: a parameter or an average was replaced since the optimizer was built.
             ValueError: an option of the group that changes the rule, or ``ema_decay`` without ``ema``.
         """
         loss = None
@@ -121,11 +121,11 @@ class FlatOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if ema_decay is not None and self.flat_ema is None:
-            raise ValueError("ema_decay is given, and the optimiser was built without ema")
+            raise ValueError("ema_decay is given, and the optimizer was built without ema")
         (group,) = self.param_groups
         for option in _OTHER_RULES:
             if group.get(option):
-                raise ValueError(f"{option}={group[option]!r} is no part of this optimiser")
+                raise ValueError(f"{option}={group[option]!r} is no part of this optimizer")
         self._check_places(group["params"])
         runs = self._gathered()
         for start, end in runs:
@@ -158,7 +158,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         return [self.flat, *averages, *self._flat_state, self._step]
 
     def state_dict(self) -> dict[str, Any]:
-        """As of the optimiser of this name in ``torch.optim``; its tensors are views of the live state, steps aside."""
+        """As of the optimizer of this name in ``torch.optim``; its tensors are views of the live state, steps aside."""
         if self._config.name != "sgd":
             count = self._step.item()
             for parameter in self._parameters:
@@ -167,7 +167,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up a state, this one's or that of the optimiser of the same name in ``torch.optim``.
+        """Take up a state, this one's or that of the optimizer of the same name in ``torch.optim``.
 
         Raises:
             ValueError: groups of other sizes, tensors of other shapes, or parameters of which some took more steps than
@@ -222,7 +222,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         if len(listed) != len(self._parameters) or any(
             given is not own for given, own in zip(listed, self._parameters, strict=True)
         ):
-            raise RuntimeError("the parameters in the optimiser's group were replaced: build a new FlatOptimizer")
+            raise RuntimeError("the parameters in the optimizer's group were replaced: build a new FlatOptimizer")
         for what, tensors, buffer in (
             ("parameter", self._parameters, self.flat),
             ("average", self._averages, self.flat_ema),
@@ -235,7 +235,7 @@ class FlatOptimizer(torch.optim.Optimizer):
                     continue
                 if tensor.data_ptr() != base + slot.start * size or tensor.stride() != slot.strides:
                     raise RuntimeError(
-                        f"{what} {number}, {tuple(tensor.shape)}, lies no longer where the optimiser put it: it was "
+                        f"{what} {number}, {tuple(tensor.shape)}, lies no longer where the optimizer put it: it was "
                         "replaced, or moved to another device or layout; build a FlatOptimizer after that"
                     )
 

@@ -178,7 +178,7 @@ def build_networks(config: Config) -> tuple[nn.Module, nn.Module]:
 
 
 def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> TrainState:
-    """Fresh networks and optimisers. Raises InputError as ``build_networks`` does."""
+    """Fresh networks and optimizers. Raises InputError as ``build_networks`` does."""
     generator, discriminator = build_networks(config)
     for network in (generator, discriminator):
         to_device(network, device)

@@ -27,7 +27,7 @@ class Best:
 
 @dataclass
 class TrainState:
-    """Networks, EMA, optimisers, scalers, controller, alarm, random state, step and time spent; how many
+    """Networks, EMA, optimizers, scalers, controller, alarm, random state, step and time spent; how many
     threads the run has, for whoever sets torch's (nothing here does); what was decided by timing.
 
     A training step is a function of this and a batch.
@@ -73,10 +73,10 @@ class TrainState:
         return values
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` gave; the optimisers' settings stay this object's own.
+        """Take up what ``state_dict`` gave; the optimizers' settings stay this object's own.
 
         Raises:
-            RuntimeError, KeyError or ValueError: networks or kinds of optimiser differ.
+            RuntimeError, KeyError or ValueError: networks or kinds of optimizer differ.
         """
         for name in self._parts:
             part = getattr(self, name)
@@ -143,6 +143,6 @@ def check_ownership(optimizer: torch.optim.Optimizer, network: nn.Module, name: 
     wanted = {id(parameter) for parameter in network.parameters()}
     if owned != wanted:
         raise RuntimeError(
-            f"the {name}'s optimiser updates {len(owned & wanted)} of its {len(wanted)} parameters "
+            f"the {name}'s optimizer updates {len(owned & wanted)} of its {len(wanted)} parameters "
             f"and {len(owned - wanted)} of others"
         )

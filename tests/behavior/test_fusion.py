@@ -84,7 +84,7 @@ def close_distance(want: float, encoder: VGGEncoder) -> Any:
 
 @pytest.mark.parametrize("structure", [1.0, 2.3])
 def test_one_step_is_its_formula(smooth_encoder: None, fusion: Make, structure: float) -> None:
-    """Each image has its own style and strength in what G minimises; D sees full strength alone, beside that style."""
+    """Each image has its own style and strength in what G minimizes; D sees full strength alone, beside that style."""
     fields = {"loss.content": 0.5, "loss.tv": 0.3, "loss.psnr": 0.2, "loss.adversarial": 0.11, "loss.ssim": 2.0}
     target = {} if structure == 1 else {"quality.target_ssim": 0.5}
     trainer = Trainer(fusion({**fields, **target, "data.batch": 5, "train.steps": 40}))
@@ -215,11 +215,11 @@ def test_resumed(fusion: Make, tmp_path: Path, mode: str) -> None:
     assert differences(whole.state.state_dict(), resumed.state.state_dict()) == []
 
 
-# --- what is learnt
+# --- what is learned
 
 
 @pytest.fixture(scope="module")
-def learnt(photos: Path, styles: Path) -> Trainer:
+def learned(photos: Path, styles: Path) -> Trainer:
     """Two styles and one batch by heart."""
     from helpers.tiny_runs import TINY
 
@@ -244,8 +244,8 @@ def learnt(photos: Path, styles: Path) -> Trainer:
     return trainer
 
 
-def test_style_matters(learnt: Trainer) -> None:
-    stylizer, encoder = learnt.model(), encoder_of(learnt)
+def test_style_matters(learned: Trainer) -> None:
+    stylizer, encoder = learned.model(), encoder_of(learned)
     assert isinstance(stylizer, Stylizer)
     x = (floats(0, 3) + 1) / 2
     results = [stylizer(x, style=image) for image in STYLES.values()]
@@ -259,9 +259,9 @@ def test_style_matters(learnt: Trainer) -> None:
     assert far[0, 0] < untouched[0] and far[1, 1] < untouched[1]
 
 
-def test_strength_is_a_way(learnt: Trainer) -> None:
+def test_strength_is_a_way(learned: Trainer) -> None:
     """The stronger, the nearer to the style and the farther from the photograph, on average."""
-    stylizer, encoder = learnt.model(), encoder_of(learnt)
+    stylizer, encoder = learned.model(), encoder_of(learned)
     assert isinstance(stylizer, Stylizer)
     x = (floats(0, 3) + 1) / 2
     style, structure = [], []
@@ -312,8 +312,8 @@ def test_measures_pair_photographs_with_styles(fusion: Make, tmp_path: Path) -> 
 IMAGE = picture(37, 50, 5)
 
 
-def test_a_style_may_be_given_in_any_way(learnt: Trainer) -> None:
-    stylizer, red = learnt.model(), STYLES["red"]
+def test_a_style_may_be_given_in_any_way(learned: Trainer) -> None:
+    stylizer, red = learned.model(), STYLES["red"]
     assert isinstance(stylizer, Stylizer) and stylizer.takes_any_style
     want = stylizer(IMAGE, style=red)
     unit = torch.from_numpy(red).permute(2, 0, 1).float() / 255
@@ -325,33 +325,33 @@ def test_a_style_may_be_given_in_any_way(learnt: Trainer) -> None:
     assert np.abs(stylizer(IMAGE).astype(int) - want).mean() > 5
 
 
-def test_a_large_style_is_reduced_as_in_training(learnt: Trainer) -> None:
+def test_a_large_style_is_reduced_as_in_training(learned: Trainer) -> None:
     """To a short side of 384, whatever kind it is: arrays and tensors mean the same."""
-    stylizer, large = learnt.model(), picture(860, 1000, 8)
+    stylizer, large = learned.model(), picture(860, 1000, 8)
     assert isinstance(stylizer, Stylizer)
     array = stylizer.code(large)
     tensor = stylizer.code(torch.from_numpy(large).permute(2, 0, 1).float() / 255)
     reduced = stylizer.code(Image.fromarray(large).resize((446, 384), Image.Resampling.BICUBIC))
-    whole = style_code(image_to_tensor(large), encoder_of(learnt), stylizer.generator)
+    whole = style_code(image_to_tensor(large), encoder_of(learned), stylizer.generator)
     # The filters differ, in what they leave of the finest detail: by far less than no reduction does.
     apart = (whole - array).abs().mean()
     assert (tensor - array).abs().mean() < 0.25 * apart and (reduced - array).abs().mean() < 0.25 * apart
 
 
 @pytest.mark.parametrize("bad", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), torch.zeros(4, 9, 9), "red.png"])
-def test_what_is_no_style(learnt: Trainer, bad: Any) -> None:
-    stylizer = learnt.model()
+def test_what_is_no_style(learned: Trainer, bad: Any) -> None:
+    stylizer = learned.model()
     assert isinstance(stylizer, Stylizer)
     with pytest.raises(TypeError, match="a style"):
         stylizer(IMAGE, style=bad)
 
 
-def test_strength_may_be_each_images_own(learnt: Trainer) -> None:
-    stylizer = learnt.model()
+def test_strength_may_be_each_images_own(learned: Trainer) -> None:
+    stylizer = learned.model()
     assert isinstance(stylizer, Stylizer)
     x = (floats(2, 3) + 1) / 2
     strength = torch.tensor([0.0, 0.4, 1.0])
-    steps = 2 * sums(encoder_of(learnt), stylizer.generator)
+    steps = 2 * sums(encoder_of(learned), stylizer.generator)
     both = stylizer(x, strength=strength)
     for index in range(3):
         assert_close(both[index], stylizer(x[index], strength=strength[index].item()), steps=steps, scale=1.0)

@@ -39,7 +39,7 @@ def newest(run: Path) -> dict[str, Any]:
 
 
 def assert_same_run(run: Path, whole: Path) -> None:
-    """Networks, optimisers, controller and random state, the model, and every line of the metrics but its times."""
+    """Networks, optimizers, controller and random state, the model, and every line of the metrics but its times."""
     assert differences(newest(run), newest(whole)) == []
     for name in ("generator.safetensors", "config.json"):
         assert (run / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()

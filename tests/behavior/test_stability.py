@@ -28,7 +28,7 @@ from fastgan.training.setup import build_networks
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("name", ["fast", "dcgan"])
 def test_clipped_weights(tiny: Make, side: str, name: str) -> None:
-    """The parameters are what the optimiser makes without the bound, cut at it; the other network's are whole."""
+    """The parameters are what the optimizer makes without the bound, cut at it; the other network's are whole."""
     fields = NOISE if name == "dcgan" else {}
     whole, bounded = Trainer(tiny(fields)), Trainer(tiny({**fields, f"optim.{side}.clip_weights": 0.01}))
     for trainer in (whole, bounded):
@@ -161,12 +161,12 @@ def test_spectral_norm(tiny: Make, fields: dict[str, Any], precision: str) -> No
     assert max(abs(value - 1) for value in sigmas(free.state.discriminator)) > off
 
 
-# --- optimisers, rates, average
+# --- optimizers, rates, average
 
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("name", ["adam", "rmsprop", "sgd"])
-def test_optimisers(tiny: Make, side: str, name: str) -> None:
+def test_optimizers(tiny: Make, side: str, name: str) -> None:
     """Three updates as the textbooks have them, at this network's own rate; the other network has its own."""
     other = SIDES[1 - SIDES.index(side)]
     own = {

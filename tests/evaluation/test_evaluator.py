@@ -38,7 +38,7 @@ def encoder() -> VGGEncoder:
 
 
 def darker(x: Tensor) -> Tensor:
-    """What stands for a stylised picture; rounded to 8 bits as such a picture is."""
+    """What stands for a stylized picture; rounded to 8 bits as such a picture is."""
     return ((x * 0.7 - 0.1 + 1) * 127.5).round() / 127.5 - 1
 
 

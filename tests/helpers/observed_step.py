@@ -83,7 +83,7 @@ def close(have: Sequence[Tensor], want: Sequence[Tensor], network: nn.Module, *o
 
 
 class Seen:
-    """A step: both networks before it, what D was shown, the gradients that each optimiser took and what it made."""
+    """A step: both networks before it, what D was shown, the gradients that each optimizer took and what it made."""
 
     def __init__(self, trainer: Trainer, images: Tensor) -> None:
         state = trainer.state

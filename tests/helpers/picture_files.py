@@ -13,9 +13,9 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png_header(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
+def png_header(width: int, height: int, depth: int = 8, color: int = 2) -> bytes:
     """Signature and IHDR of a PNG; color 0 is gray, 2 RGB."""
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
 
 
 def png_16_bit(pixels: np.ndarray) -> bytes:

@@ -57,7 +57,7 @@ METRICS = {
 
 
 def picture(height: int, width: int, seed: int, *, busy: bool = False) -> np.ndarray:
-    """Waves of random direction and colour with a little noise, (H, W, 3) uint8: structure at several scales."""
+    """Waves of random direction and color with a little noise, (H, W, 3) uint8: structure at several scales."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / 40
     waves = sum(

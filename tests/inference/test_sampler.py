@@ -84,7 +84,7 @@ def test_generate(sampler: Sampler) -> None:
         assert np.abs(images[index] - want).max() <= 0.5 + 127.5 * rounding(1, 2 * sums(own))
 
 
-def test_a_sampler_uses_what_batch_norm_has_learnt(sampler: Sampler) -> None:
+def test_a_sampler_uses_what_batch_norm_has_learned(sampler: Sampler) -> None:
     assert not sampler.generator.training
     before = {name: buffer.clone() for name, buffer in sampler.generator.named_buffers()}
     z = sampler.noise(8)

@@ -46,7 +46,7 @@ def test_psnr_loss(pair: tuple[Tensor, Tensor]) -> None:
     assert PSNRLoss()(*pair).item() == pytest.approx(-want / 20, rel=0, abs=(psnr_error(pair[0]) + shift) / 20)
 
 
-def test_structure_losses_pull_towards_the_content(pair: tuple[Tensor, Tensor]) -> None:
+def test_structure_losses_pull_toward_the_content(pair: tuple[Tensor, Tensor]) -> None:
     for loss in (SSIMLoss(), PSNRLoss()):
         result = pair[1].clone().requires_grad_()
         before = loss(result, pair[0])

@@ -25,7 +25,7 @@ EVERY_LOSS = {"loss.tv": 0.3, "loss.psnr": 0.2, "loss.ssim": 0.7, "loss.content"
 
 
 class Watched:
-    """A step taken under observation: what D saw, and both networks at each optimiser's step."""
+    """A step taken under observation: what D saw, and both networks at each optimizer's step."""
 
     def __init__(self, trainer: Trainer, images: Tensor) -> None:
         state = trainer.state
@@ -345,7 +345,7 @@ def test_style_grams_are_the_targets(tiny: Make) -> None:
 def test_optimisers_own_exactly_their_network(tiny: Make) -> None:
     state = Trainer(tiny()).state
     check_ownership(state.optimizer_g, state.generator, "generator")
-    with pytest.raises(RuntimeError, match=r"generator's optimiser updates 0 of its \d+ parameters and \d+ of others"):
+    with pytest.raises(RuntimeError, match=r"generator's optimizer updates 0 of its \d+ parameters and \d+ of others"):
         check_ownership(state.optimizer_d, state.generator, "generator")
     short = torch.optim.Adam(list(state.generator.parameters())[1:])
     with pytest.raises(RuntimeError, match="and 0 of others"):

@@ -93,7 +93,7 @@ def test_nothing_global_changes(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> 
     trainer.fit()
     assert differences(before, state()) == [], "training"
     stylizer_of(trainer)(np.zeros((16, 16, 3), np.uint8))
-    assert differences(before, state()) == [], "stylising"
+    assert differences(before, state()) == [], "stylizing"
     assert reseeded == [], "the GPUs' generators were reseeded"
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fastgan")]
 

@@ -109,7 +109,7 @@ def test_gs_gradient_is_of_its_own_loss(tiny: Make) -> None:
     close(seen.grads["generator"], wanted, seen.g, seen.d_updated)
 
 
-def test_d_first_and_each_optimiser_leaves_the_other_alone(warm: Trainer) -> None:
+def test_d_first_and_each_optimizer_leaves_the_other_alone(warm: Trainer) -> None:
     state = warm.state
     order: list[str] = []
     g, d = weights(state.generator), weights(state.discriminator)
@@ -337,10 +337,10 @@ def test_run_folder(tiny: Make, few: int, tmp_path: Path) -> None:
     assert not (run / "model" / "styles").exists()
 
 
-PENALISED = {"loss.r1": 0.5, "loss.r1_interval": 2, "model.discriminator.norm": "none"}
+PENALIZED = {"loss.r1": 0.5, "loss.r1_interval": 2, "model.discriminator.norm": "none"}
 
 
-@pytest.mark.parametrize("fields", [{}, {"loss.augment": ["translation", "color"], **PENALISED}])
+@pytest.mark.parametrize("fields", [{}, {"loss.augment": ["translation", "color"], **PENALIZED}])
 def test_resume_to_the_same_bits(tiny: Make, few: int, tmp_path: Path, no_plots: None, fields: dict[str, Any]) -> None:
     config = tiny({**DCGAN, "train.steps": 6, **fields})
     whole, run = tmp_path / "whole", tmp_path / "run"
@@ -359,10 +359,10 @@ def test_resume_to_the_same_bits(tiny: Make, few: int, tmp_path: Path, no_plots:
 
 
 def test_it_learns(tiny: Make, tmp_path: Path) -> None:
-    """Photographs of one colour: the images come to have it."""
+    """Photographs of one color: the images come to have it."""
     for number in range(6):
-        colour = np.array([220, 40 + number, 60], np.uint8)
-        save_picture(np.broadcast_to(colour, (40, 40, 3)).copy(), tmp_path / f"{number}.png")
+        color = np.array([220, 40 + number, 60], np.uint8)
+        save_picture(np.broadcast_to(color, (40, 40, 3)).copy(), tmp_path / f"{number}.png")
     fields = {**DCGAN, "data.content": str(tmp_path), "train.steps": 150, "optim.ema": 0.5}
     fields |= {"optim.generator.lr": 0.005, "optim.discriminator.lr": 0.002}
     trainer = Trainer(tiny(fields))
