@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
-#: From here ``train --minutes`` counts: before torch is imported, which takes seconds.
-STARTED = time.monotonic()
+from fastgan.cli.start_time import STARTED
+
+__all__ = ["STARTED", "main"]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import STARTED
+from fastgan.cli.start_time import STARTED
 from fastgan.config import Config, load_config, parse_set
 from fastgan.errors import InputError
 

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from fastgan.config.schema import Config
+    from fastgan.config.sections import (
+        DataConfig,
+        LossConfig,
+        ModelConfig,
+        OptimConfig,
+        QualityConfig,
+        TrainConfig,
+    )
     from fastgan.models import GeneratorSpec
 
 _PERCEPTUAL = ("extra", "content", "style", "ssim", "psnr", "tv")
 
 
-def check_combinations(config: Config) -> None:
+class Sections(Protocol):
+    """The sections of a ``Config`` that have to go together."""
+
+    model: ModelConfig
+    data: DataConfig
+    loss: LossConfig
+    optim: OptimConfig
+    quality: QualityConfig
+    train: TrainConfig
+
+
+def check_combinations(config: Sections) -> None:
     """Check that the fields of a config go together.
 
     Raises:
@@ -48,7 +66,7 @@ def models_with(capability: str) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def effective_norm(config: Config) -> str | None:
+def effective_norm(config: Sections) -> str | None:
     """The norm of the discriminator; None where it has no choice."""
     from fastgan.models import DISCRIMINATORS
 
@@ -56,7 +74,7 @@ def effective_norm(config: Config) -> str | None:
     return net.norm or DISCRIMINATORS[net.name].default_norm
 
 
-def _options(config: Config, spec: GeneratorSpec) -> None:
+def _options(config: Sections, spec: GeneratorSpec) -> None:
     """Options of single generators: given where they are needed, and nowhere else."""
     from fastgan.models.registry import GENERATORS, get_field
 
@@ -80,7 +98,7 @@ def _options(config: Config, spec: GeneratorSpec) -> None:
             raise ValueError(f"model.generator.{name}: there is no such field; model.generator has {known}")
 
 
-def _batch(config: Config, spec: GeneratorSpec) -> None:
+def _batch(config: Sections, spec: GeneratorSpec) -> None:
     if spec.arbitrary_style and config.data.batch < 2:
         raise ValueError(
             f"data.batch: the model {spec.name} learns a full and a lower strength from each batch; give --batch 2 or "
@@ -88,7 +106,7 @@ def _batch(config: Config, spec: GeneratorSpec) -> None:
         )
 
 
-def _discriminator(config: Config) -> None:
+def _discriminator(config: Sections) -> None:
     from fastgan.models import DISCRIMINATORS
 
     net = config.model.discriminator
@@ -99,7 +117,7 @@ def _discriminator(config: Config) -> None:
         )
 
 
-def _extra_losses(config: Config) -> None:
+def _extra_losses(config: Sections) -> None:
     from fastgan.losses import LOSSES
 
     for name in config.loss.extra:
@@ -108,7 +126,7 @@ def _extra_losses(config: Config) -> None:
             raise ValueError(f"loss.extra.{name}: there is no such loss; those registered: {known}")
 
 
-def _adversarial(config: Config) -> None:
+def _adversarial(config: Sections) -> None:
     loss, discriminator, quality = config.loss, config.optim.discriminator, config.quality
     norm = effective_norm(config)
     if len(set(loss.augment)) < len(loss.augment):
@@ -137,7 +155,7 @@ def _adversarial(config: Config) -> None:
         raise ValueError("loss.real_label: must be above loss.fake_label")
 
 
-def _inputs(config: Config, spec: GeneratorSpec) -> None:
+def _inputs(config: Sections, spec: GeneratorSpec) -> None:
     name = spec.name
     if spec.takes != "noise":
         if config.data.short_side is None:
@@ -165,7 +183,7 @@ def _inputs(config: Config, spec: GeneratorSpec) -> None:
         raise ValueError(f"loss.adversarial: is all that the model {name} learns from; give it a weight above 0")
 
 
-def _memory(config: Config, spec: GeneratorSpec) -> None:
+def _memory(config: Sections, spec: GeneratorSpec) -> None:
     train = config.train
     if train.accumulate > 1 and (spec.has_batch_norm or effective_norm(config) == "batch"):
         raise ValueError(

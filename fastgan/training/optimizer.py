@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastgan import ops
 
 if TYPE_CHECKING:
-    from fastgan.config.schema import OptimizerConfig
+    from fastgan.config.sections import OptimizerConfig
 
 #: Floats; 256 bytes, as aligned as what the allocators give: kernels choose by it.
 _ALIGNMENT = 64

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastgan.config.schema import TrainConfig
+    from fastgan.config.sections import TrainConfig
 
 DEFAULT_STEPS = 2000
 

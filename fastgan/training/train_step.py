@@ -21,7 +21,8 @@ from fastgan.training.state import TrainState
 from fastgan.training.tasks.base import Inputs, StepScalars, Task
 
 if TYPE_CHECKING:
-    from fastgan.config.schema import Config, OptimizerConfig
+    from fastgan.config.schema import Config
+    from fastgan.config.sections import OptimizerConfig
 
 
 class TrainStep:

@@ -9,7 +9,7 @@ import torch
 from helpers.optim_updates import drift
 from torch import nn
 
-from fastgan.config.schema import OptimizerConfig
+from fastgan.config.sections import OptimizerConfig
 from fastgan.models import FastGenerator
 
 CONFIGS = [

@@ -1,6 +1,7 @@
 """Imports run one way, and importing does nothing."""
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -10,9 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from helpers.bounds import approx
-
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "fastgan"
+from helpers.source import PACKAGE, import_graph, parse, python_files, relative
 
 #: The parts of the package: each may import those before it.
 ORDER = [
@@ -32,7 +31,6 @@ class Import(NamedTuple):
     file: Path
     module: str
     lazy: bool
-    for_types: bool
 
 
 def part_of(file: Path) -> str:
@@ -42,64 +40,73 @@ def part_of(file: Path) -> str:
 
 def imports(file: Path) -> Iterator[Import]:
     """Every import of a file; ``from fastgan import ops`` is an import of ``fastgan.ops``."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
 
-    def walk(node: ast.AST, lazy: bool, for_types: bool) -> Iterator[Import]:
+    def walk(node: ast.AST, lazy: bool) -> Iterator[Import]:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(file, alias.name, lazy, for_types)
+                yield Import(file, alias.name, lazy)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
             names = (
                 [f"fastgan.{alias.name}" for alias in node.names] if node.module == "fastgan" else [node.module or ""]
             )
             for name in names:
-                yield Import(file, name, lazy, for_types)
+                yield Import(file, name, lazy)
         lazy = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for_types = True
         for child in ast.iter_child_nodes(node):
-            yield from walk(child, lazy, for_types)
+            yield from walk(child, lazy)
 
-    yield from walk(tree, False, False)
-
-
-EVERY = [found for file in sorted(PACKAGE.rglob("*.py")) for found in imports(file)]
+    yield from walk(parse(file), False)
 
 
-def told(found: Import) -> str:
-    return f"{found.file.relative_to(ROOT)} imports {found.module}"
+IMPORTS = [statement for file in python_files() for statement in imports(file)]
+
+
+def described(statement: Import) -> str:
+    return f"{relative(statement.file)} imports {statement.module}"
 
 
 def test_the_walk_sees_imports() -> None:
-    seen = {told(found) for found in EVERY}
+    seen = {described(statement) for statement in IMPORTS}
     assert "fastgan/losses/adversarial.py imports fastgan.ops" in seen
     assert "fastgan/training/trainer.py imports fastgan.config" in seen
-    assert {part_of(found.file) for found in EVERY} == {*ORDER, *ENTRY_POINTS} - {"errors", "version"}
+    assert {part_of(statement.file) for statement in IMPORTS} == {*ORDER, *ENTRY_POINTS} - {"errors", "version"}
 
 
 def test_one_way() -> None:
     wrong = []
-    for found in EVERY:
-        part, parts = part_of(found.file), found.module.split(".")
+    for statement in IMPORTS:
+        part, parts = part_of(statement.file), statement.module.split(".")
         if parts[0] != "fastgan" or len(parts) < 2 or parts[1] == "_C" or part in ENTRY_POINTS:
             continue
         if ORDER.index(parts[1]) > ORDER.index(part):
-            wrong.append(told(found))
+            wrong.append(described(statement))
     assert not wrong
+
+
+def test_no_circles() -> None:
+    """Not between the files of one folder either, nor by imports in functions or for types alone."""
+    graph = import_graph()
+    assert "fastgan.config.sections" in graph["fastgan.training.run_length"]
+    assert "fastgan.training.callbacks.base" in graph["fastgan.training.record"]  # by the package that hands it on
+    try:
+        order = list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+    assert len(order) == len(graph)
 
 
 @pytest.mark.parametrize("part", TORCH_ALONE)
 def test_torch_alone(part: str) -> None:
     wrong = []
-    for found in EVERY:
-        top = found.module.partition(".")[0]
-        if part_of(found.file) != part or top in sys.stdlib_module_names or top in ("torch", "fastgan"):
+    for statement in IMPORTS:
+        top = statement.module.partition(".")[0]
+        if part_of(statement.file) != part or top in sys.stdlib_module_names or top in ("torch", "fastgan"):
             continue
-        if top == "triton" and (found.file.name == "triton.py" or found.file.name.startswith("_triton_")):
+        if top == "triton" and (statement.file.name == "triton.py" or statement.file.name.startswith("_triton_")):
             continue  # imported at the first launch: test_native.py holds that `import fastgan.ops` does not
-        if not (top == "safetensors" and found.lazy and found.file.name == "vgg.py"):
-            wrong.append(told(found))
+        if not (top == "safetensors" and statement.lazy and statement.file.name == "vgg.py"):
+            wrong.append(described(statement))
     assert not wrong
 
 
@@ -108,11 +115,9 @@ def test_torch_alone(part: str) -> None:
 )
 def test_training_needs_the_heavy_ones_late(heavy: str) -> None:
     early = [
-        told(found)
-        for found in EVERY
-        if part_of(found.file) in ("data", "inference", "evaluation", "training")
-        and found.module.startswith(heavy)
-        and not found.lazy
+        described(statement)
+        for statement in IMPORTS
+        if part_of(statement.file) in LIGHT and statement.module.startswith(heavy) and not statement.lazy
     ]
     assert not early
 
@@ -192,15 +197,3 @@ def test_public_names_exist() -> None:
         assert sorted(part.__all__) == sorted(set(part.__all__)) and all(hasattr(part, name) for name in part.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = fastgan.nothing
-
-
-def test_no_long_files() -> None:
-    texts = {".py", ".cpp", ".cu", ".h", ".cuh", ".html"}
-    lengths = {
-        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
-        for folder in ("fastgan", "csrc", "tests")
-        for path in (ROOT / folder).rglob("*")
-        if path.suffix in texts
-    }
-    assert len(lengths) > 50
-    assert {name: length for name, length in lengths.items() if length > 450} == {}

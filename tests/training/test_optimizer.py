@@ -14,7 +14,7 @@ from helpers.optim_updates import STATE_ROUNDINGS
 from helpers.optimized import CONFIGS, Watched, assert_equal, backward, every_rule, generator, learn
 from torch import Tensor, nn
 
-from fastgan.config.schema import OptimizerConfig
+from fastgan.config.sections import OptimizerConfig
 from fastgan.training.optimizer import FlatOptimizer, torch_optimizer
 from fastgan.training.state import _load_optimizer, check_ownership
 

@@ -11,7 +11,7 @@ import torch
 from helpers.optimized import CONFIGS, Watched, every_rule, generator, learn
 from torch import nn
 
-from fastgan.config.schema import OptimizerConfig
+from fastgan.config.sections import OptimizerConfig
 from fastgan.training.optimizer import FlatOptimizer, torch_optimizer
 from fastgan.training.state import _load_optimizer
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from fastgan.config import Config
-from fastgan.config.schema import TrainConfig
+from fastgan.config.sections import TrainConfig
 from fastgan.training import Trainer
 from fastgan.training.run_length import DEFAULT_STEPS, RunLength
 

@@ -1,6 +1,7 @@
 """torch.ops.fastgan.bias_act and triton_bias_act, differentiable to any order, by the extension and by Triton."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,34 +57,10 @@ def _register(name: str, forward_impl: Callable[..., Any], backward_impl: Callab
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(grad, x, bias)
 
-    def double_backward(
-        ctx: Any, grad_grad_x: Tensor | None, grad_grad_bias: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        """The backward is linear in `grad` with a diagonal factor, which is therefore its own transpose."""
-        grad, x, bias = ctx.saved_tensors
-        activation, _, gain, clamp = ctx.options
-        needs_grad, needs_x, needs_bias = ctx.needs_input_grad[:3]
-        bias_direction = None if grad_grad_bias is None else grad_grad_bias.to(x.dtype)[:, None, None]
-        directions = [term for term in (grad_grad_x, bias_direction) if term is not None]
-        if not directions:
-            return (None,) * 9
-        direction = sum(directions[1:], directions[0]).expand_as(x)
-        grad_grad = grad_x = grad_bias = None
-        if needs_grad:
-            grad_grad, _ = bias_act_backward(direction, x, bias, *ctx.options, True, False)
-        if activation == "tanh" and (needs_x or needs_bias):
-            # tanh'' = -2 tanh tanh'; every other activation is piecewise linear.
-            x32 = x.float() if bias is None else x.float() + bias.float()[:, None, None]
-            y = x32.tanh()
-            curvature = -2 * gain * y * (1 - y * y) * grad.float() * direction.float()
-            if clamp is not None:
-                curvature = curvature.where((y * gain).abs() < clamp, 0)
-            grad_x = curvature.to(x.dtype) if needs_x else None
-            grad_bias = curvature.sum((0, 2, 3)) if needs_bias else None
-        return grad_grad, grad_x, grad_bias, None, None, None, None, None, None
-
     torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=setup_context)
-    torch.library.register_autograd(f"fastgan::{name}_backward", double_backward, setup_context=setup_backward_context)
+    torch.library.register_autograd(
+        f"fastgan::{name}_backward", partial(_double_backward, bias_act_backward), setup_context=setup_backward_context
+    )
 
     def call(
         x: Tensor, bias: Tensor | None, activation: str | None, negative_slope: float, gain: float, clamp: float | None
@@ -92,6 +69,33 @@ def _register(name: str, forward_impl: Callable[..., Any], backward_impl: Callab
         return bias_act(x, bias, activation, negative_slope, gain, clamp)
 
     return call
+
+
+def _double_backward(
+    bias_act_backward: Callable[..., Any], ctx: Any, grad_grad_x: Tensor | None, grad_grad_bias: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The backward is linear in `grad` with a diagonal factor, which is therefore its own transpose."""
+    grad, x, bias = ctx.saved_tensors
+    activation, _, gain, clamp = ctx.options
+    needs_grad, needs_x, needs_bias = ctx.needs_input_grad[:3]
+    bias_direction = None if grad_grad_bias is None else grad_grad_bias.to(x.dtype)[:, None, None]
+    directions = [term for term in (grad_grad_x, bias_direction) if term is not None]
+    if not directions:
+        return (None,) * 9
+    direction = sum(directions[1:], directions[0]).expand_as(x)
+    grad_grad = grad_x = grad_bias = None
+    if needs_grad:
+        grad_grad, _ = bias_act_backward(direction, x, bias, *ctx.options, True, False)
+    if activation == "tanh" and (needs_x or needs_bias):
+        # tanh'' = -2 tanh tanh'; every other activation is piecewise linear.
+        x32 = x.float() if bias is None else x.float() + bias.float()[:, None, None]
+        y = x32.tanh()
+        curvature = -2 * gain * y * (1 - y * y) * grad.float() * direction.float()
+        if clamp is not None:
+            curvature = curvature.where((y * gain).abs() < clamp, 0)
+        grad_x = curvature.to(x.dtype) if needs_x else None
+        grad_bias = curvature.sum((0, 2, 3)) if needs_bias else None
+    return grad_grad, grad_x, grad_bias, None, None, None, None, None, None
 
 
 native_bias_act = _register("bias_act", native.forward, native.backward)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fastgan.ops import _checks, _native, _triton
+from fastgan.ops import _native, _triton
 from fastgan.ops._registry import Backend, register, select
 from fastgan.ops.optim_step import _validation, reference, torch_library
 
@@ -72,44 +72,8 @@ def optim_step(
         TypeError: a dtype that is not served, or not a tensor.
         ValueError: lengths, devices or a layout that do not fit, a state that is missing, or a value out of range.
     """
-    count, counter = (0, step) if isinstance(step, Tensor) else (step, None)
-    rate, lr_tensor = (0.0, lr) if isinstance(lr, Tensor) else (lr, None)
-    decay, ema_decay_tensor = (0.0, ema_decay) if isinstance(ema_decay, Tensor) else (ema_decay, None)
-    if counter is None and (isinstance(count, bool) or not isinstance(count, (int, torch.SymInt)) or count < 1):
-        raise ValueError(f"step must be a whole number from 1 on, or a tensor, got {step!r}")
-    _checks.slope("lr", rate)
-    _checks.slope("eps", eps)
-    for name, value in (("beta1", beta1), ("beta2", beta2)):
-        _checks.slope(name, value)
-        if value >= 1:
-            raise ValueError(f"{name} must be from 0 to below 1, got {value!r}")
-    if weight_clip is not None:
-        _checks.positive("weight_clip", weight_clip)
-    if (ema is None) != (ema_decay is None):
-        raise ValueError("ema and ema_decay are given together")
-    if decay is None:
-        decay = 0.0
-    _checks.slope("ema_decay", decay)
-    if decay > 1:
-        raise ValueError(f"ema_decay must be from 0 to 1, got {decay!r}")
-    update = _validation.UpdateArgs(
-        param,
-        grad,
-        state,
-        kind,
-        count,
-        counter,
-        float(rate),
-        lr_tensor,
-        float(beta1),
-        float(beta2),
-        float(eps),
-        None if weight_clip is None else float(weight_clip),
-        ema,
-        float(decay),
-        ema_decay_tensor,
-        scale,
-        found_inf,
+    update = _validation.UpdateArgs.from_call(
+        param, grad, state, kind, step, lr, beta1, beta2, eps, weight_clip, ema, ema_decay, scale, found_inf
     )
     update.check()
     outputs = [param, *state] if ema is None else [param, *state, ema]

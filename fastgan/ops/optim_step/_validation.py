@@ -56,6 +56,20 @@ def check_scalar(
         )
 
 
+def check_numbers(step: int, lr: float, beta1: float, beta2: float, eps: float, weight_clip: float | None) -> None:
+    """Check the numbers of an update; a weight clip of None passes."""
+    if isinstance(step, bool) or not isinstance(step, (int, torch.SymInt)) or step < 1:
+        raise ValueError(f"step must be a whole number from 1 on, or a tensor, got {step!r}")
+    _checks.slope("lr", lr)
+    _checks.slope("eps", eps)
+    for name, value in (("beta1", beta1), ("beta2", beta2)):
+        _checks.slope(name, value)
+        if value >= 1:
+            raise ValueError(f"{name} must be from 0 to below 1, got {value!r}")
+    if weight_clip is not None:
+        _checks.positive("weight_clip", weight_clip)
+
+
 class UpdateArgs(NamedTuple):
     """Arguments of the registered ops: a tensor `step`, `lr_tensor` or `ema_decay_tensor` replaces the number."""
 
@@ -76,6 +90,56 @@ class UpdateArgs(NamedTuple):
     ema_decay_tensor: Tensor | None
     scale: Tensor | None
     found_inf: Tensor | None
+
+    @classmethod
+    def from_call(
+        cls,
+        param: Tensor,
+        grad: Tensor,
+        state: tuple[Tensor, ...],
+        kind: str,
+        step: int | Tensor,
+        lr: float | Tensor,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_clip: float | None,
+        ema: Tensor | None,
+        ema_decay: float | Tensor | None,
+        scale: Tensor | None,
+        found_inf: Tensor | None,
+    ) -> UpdateArgs:
+        """The arguments of `fastgan.ops.optim_step`, their numbers checked and apart from the tensors."""
+        count, counter = (0, step) if isinstance(step, Tensor) else (step, None)
+        rate, lr_tensor = (0.0, lr) if isinstance(lr, Tensor) else (lr, None)
+        decay, ema_decay_tensor = (0.0, ema_decay) if isinstance(ema_decay, Tensor) else (ema_decay, None)
+        check_numbers(count if counter is None else 1, rate, beta1, beta2, eps, weight_clip)
+        if (ema is None) != (ema_decay is None):
+            raise ValueError("ema and ema_decay are given together")
+        if decay is None:
+            decay = 0.0
+        _checks.slope("ema_decay", decay)
+        if decay > 1:
+            raise ValueError(f"ema_decay must be from 0 to 1, got {decay!r}")
+        return cls(
+            param,
+            grad,
+            state,
+            kind,
+            count,
+            counter,
+            float(rate),
+            lr_tensor,
+            float(beta1),
+            float(beta2),
+            float(eps),
+            None if weight_clip is None else float(weight_clip),
+            ema,
+            float(decay),
+            ema_decay_tensor,
+            scale,
+            found_inf,
+        )
 
     def check(self) -> None:
         """Raises TypeError or ValueError unless every tensor can be read and written as it is."""

@@ -9,7 +9,7 @@ from helpers.tiny_fusion import FUSIONS, LEVEL, SCALES, network, random_features
 from torch import Tensor, nn
 
 from fastgan.models import FusionGenerator
-from fastgan.models.fusion import ConditionalInstanceNorm, FusedFeatureStats
+from fastgan.models.fusion_layers import ConditionalInstanceNorm, FusedFeatureStats
 from fastgan.models.layers import EPS
 
 LAYERS = ("relu2_1", "relu1_1")

@@ -1,0 +1,196 @@
+"""The sections of ``config.yaml``: every field of a run, its default and its bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A mapping of fields in ``config.yaml``; another field than these is refused."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+def _default_generator() -> str:
+    from fastgan.models import GENERATORS
+
+    return GENERATORS.default
+
+
+def _default_discriminator() -> str:
+    from fastgan.models import DISCRIMINATORS
+
+    return DISCRIMINATORS.default
+
+
+class GeneratorConfig(Section):
+    """Sizes of the generator, and options that single generators have: ``stem`` (``fast``), ``layer`` of VGG-19 whose
+    features are fused (``fusion``), ``z_dim`` (``dcgan``); a generator of another package may have more."""
+
+    model_config = ConfigDict(extra="allow")
+
+    width: int = Field(32, ge=2, le=512)
+    depth: int = Field(5, ge=1, le=64)
+    stem: Literal["unshuffle", "conv9"] | None = "unshuffle"
+    layer: Literal["relu2_1", "relu3_1", "relu4_1", "relu5_1"] | None = None
+    z_dim: int | None = Field(None, ge=1, le=4096)
+
+
+class DiscriminatorConfig(Section):
+    """Name and sizes of the discriminator; ``norm`` is an option of ``dcgan``. See ``fastgan.models``."""
+
+    name: str = Field(default_factory=_default_discriminator)
+    width: int = Field(32, ge=1, le=512)
+    depth: int = Field(1, ge=1, le=5)
+    norm: Literal["batch", "instance", "none"] | None = None
+    spectral_norm: bool = False
+
+
+class ModelConfig(Section):
+    """Names and sizes of the networks."""
+
+    name: str = Field(default_factory=_default_generator)
+    fusion: Literal["adain", "convex", "additive", "mlp"] | None = None
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    features: str = "vgg19"
+
+
+class DataConfig(Section):
+    """The training data. ``workers`` None starts as many processes as suit the device."""
+
+    content: str = "demo"
+    style: str | None = "demo"
+    size: int = Field(256, ge=32, le=2048)
+    batch: int = Field(4, ge=1, le=1024)
+    short_side: int | None = Field(384, ge=32, le=4096)
+    val_images: int = Field(8, ge=1, le=1000)
+    max_broken: float = Field(0.5, ge=0, le=1)
+    prefetch: int = Field(2, ge=0, le=64)
+    workers: int | None = Field(None, ge=0, le=64)
+
+
+class LossConfig(Section):
+    """Weights of the generator's losses; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
+
+    ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
+    losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_interval`` steps; ``augment``
+    names the changes to real and fake images before the discriminator sees them. ``extra`` has weights of further loss
+    terms by name, see ``fastgan.losses.register_loss``.
+    """
+
+    kind: Literal["bce", "hinge", "lsgan", "wgan"] = "bce"
+    adversarial: Weight = 0.1
+    content: Weight = 0.03
+    style: Weight = 10.0
+    ssim: Weight = 4.5
+    psnr: Weight = 0.0
+    tv: Weight = 0.0
+    lambda_d: Weight = 1.0
+    temperature: float = Field(1.0, gt=0)
+    temperature_end: float | None = Field(None, gt=0)
+    real_label: float = Field(1.0, ge=0, le=1)
+    fake_label: float = Field(0.0, ge=0, le=1)
+    r1: Weight = 0.0
+    r1_interval: int = Field(1, ge=1, le=1000)
+    augment: list[Literal["color", "translation", "cutout"]] = []
+    content_layer: str = "relu3_1"
+    extra: dict[str, Weight] = {}
+
+
+class OptimizerConfig(Section):
+    """The optimizer of one network. ``beta1`` is the momentum of all three, ``beta2`` the decay of the mean square of
+    Adam and RMSprop. ``clip_weights`` bounds every parameter after each step, ``clip_grad`` the gradient's norm."""
+
+    name: Literal["adam", "rmsprop", "sgd"] = "adam"
+    lr: Rate
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    clip_weights: float | None = Field(None, gt=0)
+    clip_grad: float | None = Field(None, gt=0)
+
+
+class OptimConfig(Section):
+    """Optimizers: a rate for each network (SPEC S4), shared warm-up and cosine decay over the run, EMA of G."""
+
+    generator: OptimizerConfig = OptimizerConfig(lr=1e-3, beta1=0.9)
+    discriminator: OptimizerConfig = OptimizerConfig(lr=2e-4, beta1=0.5)
+    warmup: float = Field(0.05, ge=0, lt=1)
+    min_lr_ratio: float = Field(0.0, ge=0, le=1)
+    ema: float = Field(0.95, ge=0, lt=1)
+
+
+class QualityConfig(Section):
+    """Quality-guided training (SPEC S10): at most one target; without one nothing is controlled.
+
+    Where something asks for it, the averaged generator is measured every ``eval.every`` steps: a target; ``keep_best``,
+    which makes the model that of the best measurement and not the last; ``patience``, which ends the run after so many
+    measurements without a better one; ``rollback``, which takes the run back when a measurement is so many times worse
+    than the best. ``collapse_alarm`` watches for collapse (SPEC S19).
+    """
+
+    target_ssim: float | None = Field(None, gt=0, lt=1)
+    target_psnr: float | None = Field(None, gt=0, le=60)
+    gain: float = Field(0.25, gt=0, le=10)
+    smoothing: float = Field(0.9, ge=0, lt=1)
+    keep_best: bool = False
+    patience: int | None = Field(None, ge=1)
+    rollback: float | None = Field(None, gt=1)
+    collapse_alarm: bool = True
+
+    @model_validator(mode="after")
+    def _one_target(self) -> QualityConfig:
+        if self.target_ssim is not None and self.target_psnr is not None:
+            raise ValueError("give target_ssim or target_psnr, not both")
+        return self
+
+
+class EvalConfig(Section):
+    """Steps between evaluations of the averaged generator on the images held out of training."""
+
+    every: int = Field(50, ge=1)
+
+
+class TrainConfig(Section):
+    """Length, seed, device and precision of training. Without a length a run has 2,000 steps.
+
+    ``compile``: ``torch.compile`` the networks; ``auto`` where that saves time within the run. ``cuda_graphs``: replay
+    the step as a CUDA graph, on a GPU. ``accumulate``: micro-batches that a batch is split into, and
+    ``activation_checkpointing``: recompute the activations of the generator; both save memory.
+    """
+
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    minutes: float | None = Field(None, gt=0)
+    seed: int = Field(0, ge=0, lt=2**32)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: Literal["auto", True, False] = "auto"
+    cuda_graphs: Literal["auto", True, False] = "auto"
+    accumulate: int = Field(1, ge=1, le=1024)
+    activation_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainConfig:
+        if sum(value is not None for value in (self.steps, self.epochs, self.minutes)) > 1:
+            raise ValueError("give one of steps, epochs and minutes")
+        return self
+
+
+class CheckpointConfig(Section):
+    """Steps between checkpoints, and how many of the newest are kept."""
+
+    every: int = Field(200, ge=1)
+    keep: int = Field(2, ge=1)
+
+
+class LogConfig(Section):
+    """Steps between sample pictures; whether TensorBoard files are written."""
+
+    samples_every: int = Field(100, ge=1)
+    tensorboard: bool = True
