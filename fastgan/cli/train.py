@@ -94,6 +94,7 @@ def train(
     from fastgan.cli.progress import Progress
     from fastgan.training import Trainer
 
+    check_task(settings, task)
     stop.trainer = Trainer(settings, out=out, callbacks=[Progress(out)], resume=resume, started=STARTED)
     # Sums differ in their last bits between numbers of threads: a resumed run takes up its own.
     torch.set_num_threads(stop.trainer.state.threads)
@@ -120,6 +121,16 @@ def load_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = Non
             overrides += [(f"--{chosen[0]}", _FIELDS[name], None) for name in alternatives if name not in chosen]
     overrides += [parse_set(text) for text in given["set_"] or ()]
     return load_config(given["config"], overrides, base)
+
+
+def check_task(settings: Config, task: str | None) -> None:
+    """Raise InputError naming ``--task`` if that option asks for a task that there is not, or of other generators."""
+    from fastgan.training.tasks import task_of
+
+    try:
+        task_of(settings)
+    except InputError as error:
+        raise (error if task is None else InputError(f"--task {task}: {str(error).removeprefix('task: ')}")) from None
 
 
 class _StopOnSignal:

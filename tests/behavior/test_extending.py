@@ -74,8 +74,8 @@ def test_all_four_from_the_command_line(site: Path, photos: Path, style_file: Pa
     ("options", "says"),
     [
         (["--model=unknown"], "fastgan: --model: model.name: must be one of fast, "),
-        (["--model=tiny", "--task=restyle"], "fastgan: task: must be one of "),
-        (["--model=tiny", "--task=generate"], "task: generate trains generators that take noise"),
+        (["--model=tiny", "--task=restyle"], "fastgan: --task restyle: must be one of "),
+        (["--model=tiny", "--task=generate"], "fastgan: --task generate: generate trains generators that take noise"),
         (["--set=loss.extra.edge=1"], "loss.extra.edge: there is no such loss; those registered: edges"),
         (["--model=fast", "--set=model.generator.kernel=3"], "only the model tiny has this, and model.name is fast"),
         (["--set=model.generator.kernels=3"], "model.generator.kernels: there is no such field; model.generator has "),

@@ -224,7 +224,7 @@ def test_state_round_trip(tiny: Make) -> None:
         one.train_step(batch(number))
         other.train_step(batch(number))
     assert differences(one.state.state_dict(), other.state.state_dict()) == []
-    assert saved["step"] == 3 and differences(saved, one.state.state_dict())  # a snapshot stays what it was
+    assert saved["global_step"] == 3 and differences(saved, one.state.state_dict())  # a snapshot stays what it was
 
 
 def test_tensorboard_shows_each_step_once(tiny: Make, tmp_path: Path, no_plots: None) -> None:

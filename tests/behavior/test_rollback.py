@@ -41,8 +41,8 @@ class Snapshots(Callback):
         self.restored.append(trainer.state.snapshot())
 
 
-def without_damping(state: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if name not in ("damping", "rollbacks")}
+def without_lr_scale(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if name not in ("lr_scale", "rollbacks")}
 
 
 def test_the_last_good_state_is_restored_and_the_rates_halved(tiny: Make, tmp_path: Path, no_plots: None) -> None:
@@ -52,8 +52,8 @@ def test_the_last_good_state_is_restored_and_the_rates_halved(tiny: Make, tmp_pa
     trainer.fit()
     (event,) = watch.of("on_rollback")
     assert (event.step, event.restored_step, event.lr_scale) == (6, 3, 0.5)
-    good = {name: value for name, value in without_damping(snapshots.after[3]).items() if name != "controller"}
-    restored = {name: value for name, value in without_damping(snapshots.restored[0]).items() if name != "controller"}
+    good = {name: value for name, value in without_lr_scale(snapshots.after[3]).items() if name != "controller"}
+    restored = {name: value for name, value in without_lr_scale(snapshots.restored[0]).items() if name != "controller"}
     assert differences(good, restored) == []
     assert trainer.state.lr_scale == 0.5 and trainer.state.rollbacks == 1
     assert all(parameter.isfinite().all() for parameter in trainer.state.generator.parameters())
@@ -71,7 +71,7 @@ def test_a_rollback_before_the_first_measurement(tiny: Make) -> None:
     Trainer(tiny({"eval.every": 50}), data=batches({2}), callbacks=[watch, snapshots]).fit()
     (event,) = watch.of("on_rollback")
     assert (event.step, event.restored_step) == (2, 0)
-    assert differences(without_damping(snapshots.after[0]), without_damping(snapshots.restored[0])) == []
+    assert differences(without_lr_scale(snapshots.after[0]), without_lr_scale(snapshots.restored[0])) == []
 
 
 def test_bounded(tiny: Make) -> None:

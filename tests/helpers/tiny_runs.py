@@ -159,7 +159,7 @@ def read_lines(run: Path) -> list[dict[str, Any]]:
 
 
 def untimed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in line.items() if key[:5] not in ("time/", "mem/p")} for line in lines]
+    return [{key: value for key, value in line.items() if not key.startswith(("time/", "memory/"))} for line in lines]
 
 
 def fingerprint(folder: Path) -> dict[str, str]:

@@ -168,7 +168,7 @@ def test_nothing_is_recorded_while_something_is_to_be_decided(tiny: Make, taped:
 
 
 def off(graph: StepGraph, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    return graph._compute({**inputs, "rates": 1.01 * inputs["rates"]})
+    return graph._compute({**inputs, "scalars": 1.01 * inputs["scalars"]})
 
 
 def failing(graph: StepGraph, device: torch.device) -> None:
