@@ -144,10 +144,10 @@ run_line() {
     if [ "$line" = alone ]; then
         local file each="$dir/logs/alone.d"
         rm -rf "$each" && mkdir -p "$each"
-        for file in tests/test_*.py tests/*/test_*.py; do
+        for file in $(find tests -name 'test_*.py' | sort); do
             [[ $file == tests/interpreted/* ]] && continue # tests/ops/test_triton.py runs these
             while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || code=1; done
-            "${run[@]}" "$file" >"$each/$(basename "$file").log" 2>&1 &
+            "${run[@]}" "$file" >"$each/${file//\//.}.log" 2>&1 &
         done
         while [ "$(jobs -p | wc -l)" -gt 0 ]; do wait -n || code=1; done
         cat "$each"/*.log >"$log"
