@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fastgan.bench.attribution import Event
+from fastgan.profiling.attribution import Event
 
 
 def ticked(events: Sequence[Event]) -> list[Event]:
