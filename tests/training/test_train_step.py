@@ -342,7 +342,7 @@ def test_style_grams_are_the_targets(tiny: Make) -> None:
         )  # 40 x 44 pixels
 
 
-def test_optimisers_own_exactly_their_network(tiny: Make) -> None:
+def test_optimizers_own_exactly_their_network(tiny: Make) -> None:
     state = Trainer(tiny()).state
     check_ownership(state.optimizer_g, state.generator, "generator")
     with pytest.raises(RuntimeError, match=r"generator's optimizer updates 0 of its \d+ parameters and \d+ of others"):
