@@ -83,7 +83,10 @@ def test_what_overflows_is_left_out_and_the_other_goes_on(
     overflow(getattr(state, side))
     metrics = trainer.train_step(batch(1))
     assert equal(parts(trainer, side), before[side]) and not equal(parts(trainer, other), before[other])
-    assert metrics[f"grad_scale/{SIDES[side]}"] == scales[side] / 2 and metrics[f"grad_scale/{SIDES[other]}"] == scales[other]
+    assert (
+        metrics[f"grad_scale/{SIDES[side]}"] == scales[side] / 2
+        and metrics[f"grad_scale/{SIDES[other]}"] == scales[other]
+    )
     assert state.global_step == 2
 
 

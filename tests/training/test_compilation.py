@@ -227,7 +227,9 @@ def seconds_of(monkeypatch: pytest.MonkeyPatch, eager: float, compiled: float) -
 
 
 def hope_for(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
-    monkeypatch.setattr(compiling, "_EXPECTED_SPEEDUP", {"cpu": dict.fromkeys(("generator", "discriminator", "encoder"), share)})
+    monkeypatch.setattr(
+        compiling, "_EXPECTED_SPEEDUP", {"cpu": dict.fromkeys(("generator", "discriminator", "encoder"), share)}
+    )
 
 
 def test_on_cpu_only_the_generator_is_tried(monkeypatch: pytest.MonkeyPatch, tiny: Make) -> None:
