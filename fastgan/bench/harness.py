@@ -22,7 +22,7 @@ from fastgan.precision import select_device, select_dtype
 from fastgan.profiling.convolutions import ConvolutionCounts, floor_seconds, total_operations
 from fastgan.utils.format import dtype_name, round_significant
 
-#: The provider that all others are compared with.
+#: The provider whose results all others are checked against.
 REFERENCE = "eager-float32"
 
 

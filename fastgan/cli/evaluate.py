@@ -118,7 +118,7 @@ def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, broke
     import torch
 
     from fastgan.data import CropBatches, ImageFolder
-    from fastgan.evaluation.evaluator import MEASURED, NoiseEvaluator
+    from fastgan.evaluation.evaluator import NUM_EVAL_IMAGES, NoiseEvaluator
     from fastgan.models import STYLE_LAYERS, VGGEncoder
     from fastgan.training.setup import noise_short_side
 
@@ -126,10 +126,10 @@ def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, broke
     folder = ImageFolder(
         paths, size=size, short_side=noise_short_side(size), max_broken=1.0, on_broken=lambda _, why: broken.append(why)
     )
-    crops = CropBatches(folder, batch=MEASURED, seed=0).batch_at(0)
+    crops = CropBatches(folder, batch=NUM_EVAL_IMAGES, seed=0).batch_at(0)
     encoder = VGGEncoder(STYLE_LAYERS, features or sampler.features).to(sampler.device)
     encoder.to_compute(sampler.dtype, torch.channels_last)
-    return NoiseEvaluator(encoder, crops).measure(sampler.run(sampler.noise(MEASURED, seed=1)))
+    return NoiseEvaluator(encoder, crops).measure(sampler.run(sampler.noise(NUM_EVAL_IMAGES, seed=1)))
 
 
 def _show(measures: Measures, title: str) -> None:

@@ -28,7 +28,7 @@ TITLES = {
     "diversity": "feature spread",
 }
 #: Images from noise that are measured, and photographs that stand against them.
-MEASURED = 256
+NUM_EVAL_IMAGES = 256
 #: Subsets that images from noise are measured in, so that there is a spread of the measure.
 _SUBSETS = 4
 

@@ -20,7 +20,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 class MomentRecorder(nn.Module):
-    """Base of modules that normalize planes; tiled inference records their moments on the whole picture for reuse.
+    """Base of modules that normalize planes; tiled inference records their moments on the reduced picture for reuse.
 
     While ``recording``, each forward stores the moments of its input in ``frozen``: the mean and
     1 / sqrt(variance + eps), each (N, C, 1, 1). Later forwards use them; None computes them from the input.

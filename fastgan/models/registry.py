@@ -18,7 +18,7 @@ class GeneratorSpec:
     Attributes:
         name: of ``model.name`` and of saved models.
         network: makes it, ``network(width, depth, **options)``. Instances have ``config``, the arguments to make them
-            again, ``stride`` and ``receptive_radius`` (see ``FastGenerator``).
+            again; those that take images also ``stride`` and ``receptive_radius`` (see ``FastGenerator``).
         options: keyword argument of ``network`` -> field of config.yaml, for instance ``model.generator.stem``.
         preset: fields of config.yaml that have other defaults than those of ``Config()``, nested.
         takes: ``"images"``: photographs (N, 3, H, W) are stylized; ``"noise"``: images are generated from (N, z_dim).

@@ -18,9 +18,22 @@ from fastgan.evaluation.evaluator import Measures
 from fastgan.evaluation.metrics_log import read_metrics
 from fastgan.evaluation.report import write_report
 from fastgan.precision import select_device, select_dtype
-from fastgan.training import callbacks as events
 from fastgan.training import setup
-from fastgan.training.callbacks import Callback, RollbackRequest, tracks_best
+from fastgan.training.callbacks import (
+    Callback,
+    Checkpoints,
+    CollapseMonitor,
+    EndEvent,
+    Evaluation,
+    MessageEvent,
+    MetricsFile,
+    Rollback,
+    RollbackRequest,
+    Samples,
+    StepEvent,
+    TensorBoard,
+    tracks_best,
+)
 from fastgan.training.checkpoint import restore
 from fastgan.training.compilation import Compiler
 from fastgan.training.cuda_graphs import make_graph_runner
@@ -90,9 +103,9 @@ class Trainer:
                 "quality.keep_best, patience and rollback need photographs held out; give data.content and no data"
             )
         self.baseline: Measures | None = None
-        self._rollback = events.Rollback(self.stepper.finite_metrics())
-        self._evaluation = events.Evaluation(self._rollback)
-        self._samples, self._checkpoints = events.Samples(), events.Checkpoints()
+        self._rollback = Rollback(self.stepper.finite_metrics())
+        self._evaluation = Evaluation(self._rollback)
+        self._samples, self._checkpoints = Samples(), Checkpoints()
         self._writers: tuple[Callback, ...] = ()
         if self.folder is not None:
             setup.check_out_not_inside_content(self.folder.path, self.config.data.content)
@@ -136,10 +149,10 @@ class Trainer:
                 closing.callback(callback.close)
             self._writers = ()
             if self.folder is not None:
-                self._writers = (events.MetricsFile(self.folder.metrics, self.state.global_step),)
+                self._writers = (MetricsFile(self.folder.metrics, self.state.global_step),)
                 closing.callback(self._writers[0].close)
                 if self.config.log.tensorboard:
-                    self._writers += (events.TensorBoard(self.folder.path / "tb", self.state.global_step),)
+                    self._writers += (TensorBoard(self.folder.path / "tb", self.state.global_step),)
                     closing.callback(self._writers[1].close)
             return self._fit()
 
@@ -157,7 +170,7 @@ class Trainer:
 
     def log(self, text: str) -> None:
         """Hand one line to ``on_message`` of the callbacks."""
-        self.notify(Callback.on_message, events.MessageEvent(text))
+        self.notify(Callback.on_message, MessageEvent(text))
 
     def notify(self, hook: Callable[..., None], event: Any = None) -> None:
         """Call a hook of all callbacks, in order."""
@@ -166,7 +179,7 @@ class Trainer:
             getattr(callback, hook.__name__)(*arguments)
 
     def _ordered_callbacks(self) -> tuple[Callback, ...]:
-        own = (self._rollback, events.CollapseMonitor(), self._evaluation, *self._writers)
+        own = (self._rollback, CollapseMonitor(), self._evaluation, *self._writers)
         return (*own, *self.callbacks, self._samples, self._checkpoints)
 
     def _fit(self) -> dict[str, Any]:
@@ -207,7 +220,7 @@ class Trainer:
                     batches = self._batches()  # from the step that was restored
                     continue
                 progress = self.run_length.progress(state.global_step, state.train_seconds)
-                self.notify(Callback.on_step, events.StepEvent(state.global_step, metrics, progress))
+                self.notify(Callback.on_step, StepEvent(state.global_step, metrics, progress))
         finally:
             batches.close()
         if not state.is_finite():
@@ -229,7 +242,7 @@ class Trainer:
         if self.folder is not None:
             labels = {"caption": self.task.sample_caption, "baseline": self.task.baseline_label}
             write_report(self.folder.path, report, lines, **labels)
-        self.notify(Callback.on_end, events.EndEvent(report, not complete))
+        self.notify(Callback.on_end, EndEvent(report, not complete))
         return report
 
     def _is_done(self) -> bool:

@@ -25,7 +25,7 @@ from fastgan.training.setup import build_networks
 if TYPE_CHECKING:
     from fastgan.bench.baselines.step import BaselineStep
 
-#: CropBatches that a provider cycles through.
+#: Batches that a provider cycles through.
 NUM_BATCHES = 6
 
 
@@ -106,7 +106,7 @@ def pictures(count: int, size: int, seed: int) -> Tensor:
 
 
 def batches(setup: StepSetup) -> Iterator[Tensor]:
-    """CropBatches without end, uint8 (N, H, W, 3) in the CPU's memory, the same for every provider."""
+    """Batches without end, uint8 (N, H, W, 3) in the CPU's memory, the same for every provider."""
     batches = [pictures(setup.batch, setup.size, seed) for seed in range(NUM_BATCHES)]
     return itertools.cycle(batches)
 
@@ -181,7 +181,7 @@ def step(size: int = 256, batch: int = 4, device: str = "cpu") -> Callable[[], d
         device: ``cpu`` or ``cuda``.
 
     Returns:
-        A callable that takes a fresh batch, updates both networks and gives what ``Trainer.step`` does. When it
+        A callable that takes a fresh batch, updates both networks and gives what ``Trainer.train_step`` does. When it
         returns, the work is done, on a GPU too.
 
     Raises:

@@ -34,11 +34,11 @@ class Rollback(Callback):
     def after_step(self, run: Run, metrics: dict[str, float]) -> None:
         step, config = run.state.global_step, run.config
         is_kept = any(step % every == 0 for every in (config.eval.every, config.checkpoint.every))
-        # The update may be what is not finite, under losses that are: checked before it is kept anywhere.
-        if not all(math.isfinite(metrics[name]) for name in self._finite_metrics) or (
-            is_kept and not run.state.is_finite()
-        ):
+        if not all(math.isfinite(metrics[name]) for name in self._finite_metrics):
             raise RollbackRequest("a loss was not finite")
+        # The update may be what is not finite, under losses that are: checked before it is kept anywhere.
+        if is_kept and not run.state.is_finite():
+            raise RollbackRequest("a parameter was not finite")
 
     def keep(self, state: TrainState) -> None:
         """Keep a state to fall back to, unless a callback has broken it."""

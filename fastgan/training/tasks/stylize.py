@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 #: Validation images measured during the run; at its end all are measured.
 _NUM_QUICK_EVAL_IMAGES = 4
-#: A target is a constraint: the gap to it weighs so many times what structure does in the loss.
+#: In the score that selects the best model, the gap to a target weighs so many times what structure does in the loss.
 _TARGET_GAP_WEIGHT = 10.0
 #: Extra weight of structure in an image of strength 0, in units of its weight at strength 1.
 _IDENTITY_WEIGHT = 3.0
