@@ -32,7 +32,7 @@ dev: $(VENV)/editable
 	$(VENV)/bin/python setup.py --quiet build_ext --inplace
 
 fast: lint
-	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(DEVELOP)
 	$(VENV)/bin/ruff check .

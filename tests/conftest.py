@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["helpers.skips"]
 
-# Child processes import the package that is installed, as this one does, and not the checkout they are started in.
+# Child processes import the installed package, as this one does, and not the folder they are started in. In an editable
+# install that is the checkout too, from any folder.
 os.environ["PYTHONSAFEPATH"] = "1"
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -250,15 +250,15 @@ def wrong_calls(case: Case) -> None:
     }
     kind = case.random.choice(list(images))
     bad: Any = images[kind]
-    told = f"an image of {kind}"
+    description = f"an image of {kind}"
     other = memory.place(
         case.random.choice(((n + 1, c, h, w), (n, c + 1, h, w), (n, c, h - 1, w), (n, c, h, w + 5))), x.dtype
     )
     options, per_image = (1.0, "gaussian", 11, 1.5), memory.numbers(n)
     size = case.random.choice((0, -1, -11, 2, 10, min(h, w) // 2 * 2 + 3, 2**31 + 1, 2**63 - 1))
     for a, b, which in (
-        (x, bad, told),
-        (bad, x, told),
+        (x, bad, description),
+        (bad, x, description),
         (x, other, "shapes that differ"),
         (other, x, "shapes that differ"),
     ):
@@ -266,12 +266,12 @@ def wrong_calls(case: Case) -> None:
         must_raise(f"psnr: {which}", OPS.psnr, a, b, 1.0)
         must_raise(f"psnr_backward: {which}", OPS.psnr_backward, per_image, a, b, per_image, 1.0, True, True)
     must_raise(f"ssim: window_size {size}", OPS.ssim, x, x, 1.0, "gaussian", size, 1.5, case.flag(), case.flag())
-    must_raise(f"gram: {told}", OPS.gram, bad)
-    must_raise(f"gram_backward: {told}", OPS.gram_backward, memory.numbers(n, c, c), bad)
-    must_raise(f"gram_style_loss: {told}", OPS.gram_style_loss, bad, memory.numbers(c, c))
+    must_raise(f"gram: {description}", OPS.gram, bad)
+    must_raise(f"gram_backward: {description}", OPS.gram_backward, memory.numbers(n, c, c), bad)
+    must_raise(f"gram_style_loss: {description}", OPS.gram_style_loss, bad, memory.numbers(c, c))
     norm = (None, None, memory.numbers(n, c), memory.numbers(n, c), None, 0.2)
     act = (None, None, 0.2, 1.0, None)
-    for a, b, which in ((grad, bad, told), (bad, x, told), (other, x, "a gradient of another shape")):
+    for a, b, which in ((grad, bad, description), (bad, x, description), (other, x, "a gradient of another shape")):
         must_raise(f"bias_act_backward: {which}", OPS.bias_act_backward, a, b, *act, True, True)
         must_raise(
             f"instance_norm_backward: {which}",
@@ -283,8 +283,8 @@ def wrong_calls(case: Case) -> None:
             True,
             True,
         )
-    must_raise(f"bias_act: {told}", OPS.bias_act, bad, *act)
-    must_raise(f"instance_norm: {told}", OPS.instance_norm, bad, None, None, None, None, 0.2, 1e-5)
+    must_raise(f"bias_act: {description}", OPS.bias_act, bad, *act)
+    must_raise(f"instance_norm: {description}", OPS.instance_norm, bad, None, None, None, None, 0.2, 1e-5)
     must_raise("instance_norm: residual", OPS.instance_norm, x, None, None, other, None, 0.2, 1e-5)
 
     number = case.random.choice((memory.numbers(n + 1), memory.numbers(n, 1), memory.numbers(0), memory.numbers()))
@@ -321,7 +321,7 @@ def wrong_calls(case: Case) -> None:
     must_raise("bias_act_backward: bias", OPS.bias_act_backward, grad, x, parameter, *act[1:], True, True)
     tail = (None, memory.numbers(4, n, c), "adain", 0.5)
     fits = memory.place((n, c, 2, 3), x.dtype)
-    for a, b, which in ((x, bad, told), (bad, x, told), (x[:1].expand(n + 1, c, h, w), x, "more images")):
+    for a, b, which in ((x, bad, description), (bad, x, description), (x[:1].expand(n + 1, c, h, w), x, "more images")):
         must_raise(f"fuse: {which}", OPS.fuse, a, b, None, "adain", 0.5)
         must_raise(f"fuse_backward: {which}", OPS.fuse_backward, a, x, b, *tail, x.dtype, True, True, True)
         must_raise(f"fuse_backward: {which}", OPS.fuse_backward, x, a, b, *tail, x.dtype, True, True, True)

@@ -40,12 +40,12 @@ def build(folder: Path, jobs: int) -> Path:
     compiler = os.environ.get("CXX", "g++")
 
     def compile_one(source: Path) -> str:
-        made = folder / f"{source.stem}.o"
-        if not made.exists() or made.stat().st_mtime < newest:
-            part = made.with_suffix(".part")
+        target = folder / f"{source.stem}.o"
+        if not target.exists() or target.stat().st_mtime < newest:
+            part = target.with_suffix(".part")
             subprocess.run([compiler, *FLAGS, *SANITIZERS, *headers, "-c", source, "-o", part], check=True)
-            part.rename(made)
-        return str(made)
+            part.rename(target)
+        return str(target)
 
     with ThreadPoolExecutor(jobs) as pool:
         objects = list(pool.map(compile_one, [CSRC / "bindings.cpp", *sorted(CSRC.glob("*/*_cpu.cpp"))]))

@@ -37,12 +37,12 @@ NOT_INTEGERS = (None, "1", 1.5, (1,), 1 << 70)
 NOT_NUMBERS = (None, "1", (), [1.0], 1j)
 
 
-def must_raise(told: str, call: Callable[..., object], *arguments: Any) -> None:
+def must_raise(description: str, call: Callable[..., object], *arguments: Any) -> None:
     try:
         call(*arguments)
     except Exception:
         return
-    raise Finding(f"accepted: {told}")
+    raise Finding(f"accepted: {description}")
 
 
 class Spied:
