@@ -28,8 +28,8 @@ MODELS = list(OPTIONS)
 def quick() -> Iterator[None]:
     """Fewer images from noise are measured, and nothing is plotted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastgan.evaluation.evaluator.MEASURED", 16)
-        patch.setattr("fastgan.training.tasks.generate.MEASURED", 16)
+        patch.setattr("fastgan.evaluation.evaluator.NUM_EVAL_IMAGES", 16)
+        patch.setattr("fastgan.training.tasks.generate.NUM_EVAL_IMAGES", 16)
         patch.setattr("fastgan.training.tasks.generate._NUM_QUICK_EVAL_IMAGES", 8)
         patch.setattr("fastgan.evaluation.report._write_plots", lambda *_: [], raising=False)
         yield

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.evaluation.evaluator import MEASURED, Measures, NoiseEvaluator
+from fastgan.evaluation.evaluator import NUM_EVAL_IMAGES, EvalResult, NoiseEvaluator
 from fastgan.evaluation.image_grid import grid
 from fastgan.inference.sampler import Sampler
 from fastgan.models import STYLE_LAYERS, VGGEncoder
@@ -56,7 +56,7 @@ class GenerateTask(Task):
         if photographs is not None:  # here, so that photographs it cannot use are reported before anything is written
             encoder = VGGEncoder(STYLE_LAYERS, config.model.features).to(device)
             encoder.to_compute(dtype, torch.channels_last)
-            self._evaluator = NoiseEvaluator(encoder, self._crops(MEASURED))
+            self._evaluator = NoiseEvaluator(encoder, self._crops(NUM_EVAL_IMAGES))
 
     def sample_inputs(self, state: TrainState, images: Tensor) -> Inputs:
         """See ``Task``: the noise, ``z``."""
@@ -103,15 +103,15 @@ class GenerateTask(Task):
             "discriminator": (state.discriminator, self.discriminator_calls(images, fake)),
         }
 
-    def evaluate_baseline(self) -> Measures:
+    def evaluate_baseline(self) -> EvalResult:
         """See ``Task``: other crops of the photographs, against those that the images will be measured by."""
         if self._evaluator is None:
-            return Measures()
-        return self._evaluator.measure(ops.from_pixels(self._crops(MEASURED, offset=MEASURED)))
+            return EvalResult()
+        return self._evaluator.measure(ops.from_pixels(self._crops(NUM_EVAL_IMAGES, offset=NUM_EVAL_IMAGES)))
 
-    def evaluate(self, state: TrainState) -> Measures:
+    def evaluate(self, state: TrainState) -> EvalResult:
         """See ``Task``."""
-        return self._measure(state, MEASURED)
+        return self._measure(state, NUM_EVAL_IMAGES)
 
     def evaluate_quick(self, state: TrainState) -> dict[str, float]:
         """See ``Task``: KID on VGG features, diversity and style distance of 128 images."""
@@ -131,9 +131,9 @@ class GenerateTask(Task):
             "-interpolation": grid(np.concatenate(rows), _INTERPOLATION_STEPS),
         }
 
-    def _measure(self, state: TrainState, count: int) -> Measures:
+    def _measure(self, state: TrainState, count: int) -> EvalResult:
         if self._evaluator is None:
-            return Measures()
+            return EvalResult()
         sampler = self.model(state)
         return self._evaluator.measure(sampler.run(sampler.noise(count, seed=1)))
 

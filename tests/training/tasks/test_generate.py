@@ -34,7 +34,7 @@ from torch import Tensor
 import fastgan
 from fastgan.config import Config
 from fastgan.evaluation import NoiseEvaluator
-from fastgan.evaluation.evaluator import MEASURED
+from fastgan.evaluation.evaluator import NUM_EVAL_IMAGES
 from fastgan.inference import Sampler
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.training import Trainer
@@ -57,7 +57,7 @@ DCGAN: dict[str, Any] = {
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """Fewer images are measured, for the time it takes."""
     count = 24
-    monkeypatch.setattr("fastgan.training.tasks.generate.MEASURED", count)
+    monkeypatch.setattr("fastgan.training.tasks.generate.NUM_EVAL_IMAGES", count)
     monkeypatch.setattr("fastgan.training.tasks.generate._NUM_QUICK_EVAL_IMAGES", 16)
     return count
 
@@ -250,7 +250,7 @@ def test_measures_of_a_run(tiny: Make, few: int) -> None:
     """The photographs against others of them; the same images of noise every time, by the averaged generator."""
     trainer = Trainer(tiny(DCGAN))
     task = trainer.task
-    assert isinstance(task, GenerateTask) and MEASURED == 256
+    assert isinstance(task, GenerateTask) and NUM_EVAL_IMAGES == 256
     start = task.start()
     mean = {name: float(np.mean(values)) for name, values in start.values.items()}
     assert abs(mean["kid_vgg"]) < 1 and 0.5 < mean["diversity"] < 1.5
