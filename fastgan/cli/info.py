@@ -65,7 +65,7 @@ def gather() -> dict[str, Any]:
 
 
 def kernels_for(capability: tuple[int, int], archs: list[str]) -> str:
-    """What of a build for ``archs`` ("80", "90a", ...) a GPU of this compute capability runs.
+    """The kernels of a build for ``archs`` ("80", "90a", ...) that a GPU of this compute capability runs.
 
     A binary runs on GPUs of its major version and at least its minor one (one with a letter on its own alone); the PTX
     of the newest is compiled by the driver on whatever is newer still.

@@ -62,7 +62,7 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    """What is trained on. ``workers`` None takes as many processes as suit the device."""
+    """The images that are trained on. ``workers`` None takes as many processes as suit the device."""
 
     content: str = "demo"
     style: str | None = "demo"

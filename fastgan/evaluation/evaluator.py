@@ -165,7 +165,7 @@ class NoiseEvaluator:
 
 
 def as_uint8_model(stylizer: Stylizer, code: Callable[[int], Tensor] | None = None) -> Callable[[Tensor, int], Tensor]:
-    """What ``Evaluator.measure`` wants, rounded to 8 bits as a picture in a file would be.
+    """A model as ``Evaluator.measure`` calls it, rounded to 8 bits as a picture in a file would be.
 
     ``code`` gives the style's code for the number of an image; None takes the model's own style.
     """

@@ -12,7 +12,7 @@ from fastgan.utils.registry import Registry
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What a loss term is computed from.
+    """The inputs of a loss term.
 
     Attributes:
         generated: the images of the generator, (N, 3, H, W) in [-1, 1].

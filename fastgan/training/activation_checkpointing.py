@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute_stages(network: nn.Module) -> int:
-    """Of each stage of ``network`` (what its lists of modules hold) keep the input alone for the backward pass.
+    """Keep the input alone of each stage of ``network`` (the items of its lists of modules) for the backward pass.
 
     The gradients are the same bits. Parameters, names and copies made before stay as they are.
 

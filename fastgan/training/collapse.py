@@ -101,7 +101,7 @@ class CollapseAlarm:
         return "; ".join(warnings) or None
 
     def state_dict(self) -> dict[str, Any]:
-        """What ``load_state_dict`` needs to go on as if never interrupted: plain values."""
+        """The plain values that ``load_state_dict`` needs to go on as if never interrupted."""
         return {"updates": self.updates, "spread": self._spread.state_dict(), "loss_d": self._loss_d.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

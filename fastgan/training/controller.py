@@ -43,7 +43,7 @@ class Controller:
 
     @property
     def weight(self) -> float:
-        """What the structure terms are multiplied by."""
+        """The factor of the structure terms."""
         return math.exp(self.log_weight)
 
     @property
@@ -69,7 +69,7 @@ class Controller:
             self.correction += 0.5 * (measured - self.running - self.correction)
 
     def state_dict(self) -> dict[str, Any]:
-        """What ``load_state_dict`` needs to go on as if never interrupted."""
+        """The values that ``load_state_dict`` needs to go on as if never interrupted."""
         return {
             "metric": self.metric,
             "log_weight": self.log_weight,

@@ -43,7 +43,7 @@ class StepGraph:
         self._record(device)
 
     def replay(self, inputs: Inputs) -> Values:
-        """What ``compute`` gives for ``inputs``; on a GPU in tensors that the next replay overwrites."""
+        """The result of ``compute`` for ``inputs``; on a GPU in tensors that the next replay overwrites."""
         for name, value in inputs.items():
             self.inputs[name].copy_(value, non_blocking=True)
         if self._graph is None:
@@ -111,7 +111,7 @@ class CudaGraphRunner:
         before = [value.clone() for value in changed]
 
         def run_and_restore() -> list[Tensor]:
-            """What the step made of the state, which is put back."""
+            """The state after the step; the state before it is restored."""
             values = [value.clone() for value in changed]
             _restore(changed, before)
             return values
@@ -142,7 +142,7 @@ class CudaGraphRunner:
 def make_graph_runner(
     config: Config, generator: Any, compute: Compute, device: torch.device, log: Callable[[str], None]
 ) -> CudaGraphRunner | None:
-    """What replays the steps of a run, or None. Where graphs were asked for and cannot be had, the reason is told.
+    """The runner that replays the steps of a run, or None. Where graphs were asked for and cannot be had, log why.
 
     Raises:
         InputError: ``train.cuda_graphs`` is true and there is no GPU.

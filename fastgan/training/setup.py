@@ -61,7 +61,7 @@ def as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
 
 @dataclass
 class Photographs:
-    """What is trained on, what is held out for measuring, and whether those are the same."""
+    """The training images, the images held out for evaluation, and whether those are the same."""
 
     batches: CropBatches
     val_images: list[np.ndarray]
@@ -70,8 +70,10 @@ class Photographs:
 
 
 def noise_short_side(size: int) -> int:
-    """What photographs are reduced to where images of ``size`` pixels a side are made from noise: all but whole, with a
-    little room for crops. Crops of larger ones would be textures."""
+    """The short side of photographs where images of ``size`` pixels a side are generated from noise.
+
+    It leaves a little room for crops of photographs that are all but whole; crops of larger ones would be textures.
+    """
     return round(1.125 * size)
 
 

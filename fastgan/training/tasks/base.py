@@ -37,7 +37,7 @@ class StepScalars(NamedTuple):
 
 
 class Task:
-    """What a run learns. A subclass is registered by ``register_task``.
+    """The task that a run learns. A subclass is registered by ``register_task``.
 
     Args:
         config: of the run.

@@ -296,5 +296,5 @@ class StylizeTask(Task):
 
 
 def _at_full_strength(values: Tensor, inputs: Inputs) -> Tensor:
-    """Of values one an image, those of strength 1."""
+    """The entries of ``values``, one an image, whose image has strength 1."""
     return values[inputs["strength"] == 1] if "strength" in inputs else values
