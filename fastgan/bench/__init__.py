@@ -1,6 +1,6 @@
 """Benchmarks: what ``fastgan bench`` runs, and ``python -m fastgan.bench`` where torch is all there is.
 
-``fastgan.bench.step(size, batch, device)`` gives one training step to whoever wants to time it themselves.
+``fastgan.bench.step(size, batch, device)`` gives one training step for other programs to time.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _SAMPLE_SECONDS = 1.5e-3
 
 @dataclasses.dataclass(frozen=True)
 class TimingBudget:
-    """How long a case is measured: until `seconds` have passed, for `min_rounds` to `max_rounds` rounds."""
+    """Limits of measuring a case: until `seconds` have passed, for `min_rounds` to `max_rounds` rounds."""
 
     seconds: float = 1.0
     min_rounds: int = 3

@@ -20,7 +20,7 @@ from fastgan.cli.train import train
 from fastgan.errors import FastganError, InputError
 from fastgan.version import __version__
 
-#: What torch's allocators say, on CPU and on GPU, each in a RuntimeError.
+#: Matches the RuntimeErrors of torch's allocators, on CPU and on GPU.
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ def _options(version: bool = typer.Option(False, "--version", callback=_version,
 
 def run(arguments: list[str]) -> int:
     """Run one command line. Bad input: one line on stderr and 2. A run that diverged: one line and 1."""
-    # Pillow warns of odd metadata in files that it reads well; a broken file is told as such.
+    # Pillow warns of odd metadata in files that it can read; broken files are reported as such.
     warnings.filterwarnings("ignore", module="PIL")
     try:
         _add_plugin_commands()

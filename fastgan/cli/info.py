@@ -65,7 +65,7 @@ def gather() -> dict[str, Any]:
 
 
 def kernels_for(capability: tuple[int, int], archs: list[str]) -> str:
-    """The kernels of a build for ``archs`` ("80", "90a", ...) that a GPU of this compute capability runs.
+    """Name the kernels of a build for ``archs`` ("80", "90a", ...) that a GPU of this compute capability runs.
 
     A binary runs on GPUs of its major version and at least its minor one (one with a letter on its own alone); the PTX
     of the newest is compiled by the driver on whatever is newer still.
@@ -85,7 +85,7 @@ def kernels_for(capability: tuple[int, int], archs: list[str]) -> str:
 
 
 def _driver() -> str | None:
-    """The NVIDIA driver's version, where its tool tells it."""
+    """The version of the NVIDIA driver, by its tool; None if that fails."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
@@ -141,7 +141,7 @@ def _print(facts: dict[str, Any]) -> None:
     )
     for title in ("op", "device", "forward", "gradient", "the others"):
         table.add_column(title, no_wrap=True)
-    reasons: dict[str, int] = {}  # few, and long: each is told once, below
+    reasons: dict[str, int] = {}  # few, and long: each is printed once, below
     for row in facts["ops"]["ops"]:
         others = [backend for backend in row["backends"] if backend["reason"] != "chosen"]
         numbers = [reasons.setdefault(backend["reason"], len(reasons) + 1) for backend in others]

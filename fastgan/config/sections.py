@@ -42,7 +42,7 @@ class GeneratorConfig(Section):
 
 
 class DiscriminatorConfig(Section):
-    """Which discriminator and how large; ``norm`` is of ``dcgan``. See ``fastgan.models``."""
+    """Name and sizes of the discriminator; ``norm`` is an option of ``dcgan``. See ``fastgan.models``."""
 
     name: str = Field(default_factory=_default_discriminator)
     width: int = Field(32, ge=1, le=512)
@@ -52,7 +52,7 @@ class DiscriminatorConfig(Section):
 
 
 class ModelConfig(Section):
-    """Which networks, and how large."""
+    """Names and sizes of the networks."""
 
     name: str = Field(default_factory=_default_generator)
     fusion: Literal["adain", "convex", "additive", "mlp"] | None = None
@@ -62,7 +62,7 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    """The images that are trained on. ``workers`` None takes as many processes as suit the device."""
+    """The training data. ``workers`` None starts as many processes as suit the device."""
 
     content: str = "demo"
     style: str | None = "demo"
@@ -76,12 +76,12 @@ class DataConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of what the generator minimizes; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
+    """Weights of the generator's losses; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
 
     ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
     losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_interval`` steps; ``augment``
-    names what is done to real and fake before the discriminator sees them. ``extra`` has weights of further loss terms
-    by name, see ``fastgan.losses.register_loss``.
+    names the changes to real and fake images before the discriminator sees them. ``extra`` has weights of further loss
+    terms by name, see ``fastgan.losses.register_loss``.
     """
 
     kind: Literal["bce", "hinge", "lsgan", "wgan"] = "bce"
@@ -157,7 +157,7 @@ class EvalConfig(Section):
 
 
 class TrainConfig(Section):
-    """How long, from what seed and in which arithmetic. Without a length a run has 2,000 steps.
+    """Length, seed, device and precision of training. Without a length a run has 2,000 steps.
 
     ``compile``: ``torch.compile`` the networks; ``auto`` where that saves time within the run. ``cuda_graphs``: replay
     the step as a CUDA graph, on a GPU. ``accumulate``: micro-batches that a batch is split into, and

@@ -126,7 +126,7 @@ class CropBatches:
     """Random square crops of an ``ImageFolder``, flipped left to right half of the time (``flip``).
 
     ``batch_at(step)`` depends on the folder's files, ``seed``, ``batch`` and ``step`` alone: not on which batches
-    were asked for before, nor on threads. The photographs come in an endless row of epochs, each a permutation of
+    were asked for before, nor on threads. The photographs come in an endless sequence of epochs, each a permutation of
     all of them; a step takes the next ``batch`` of that row, so no photograph is left out and there may be fewer of
     them than a batch holds. In place of a broken photograph stands the next good one of its epoch's order.
     """

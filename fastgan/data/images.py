@@ -70,7 +70,7 @@ def read_image(path: PathLike | ShardImage, *, reduce_to: int | None = None) -> 
 
     Raises:
         InputError: the file is missing, a folder, no image, damaged, over ``MAX_PIXELS`` pixels, or has a side
-            under ``MIN_SIDE`` pixels. Sizes are judged by the header, before anything is decoded.
+            under ``MIN_SIDE`` pixels. Sizes are checked in the header, before anything is decoded.
     """
     pixels = _read_jpeg(path, reduce_to) if jpeg.AVAILABLE else None
     if pixels is None:

@@ -41,7 +41,7 @@ class ShardImage:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """As ``Path.parts``: what pictures are sorted by, in shards and beside them."""
+        """The sort key of pictures, in shards and beside them, like ``Path.parts``."""
         return (*self.shard.parts, *self.member.split("/"))
 
     def read(self) -> bytes:

@@ -41,7 +41,7 @@ class EvalResult:
 
     @property
     def n(self) -> int:
-        """How many images were measured."""
+        """The number of measured images."""
         return len(next(iter(self.values.values()), []))
 
     def extend(self, more: EvalResult) -> None:
@@ -165,9 +165,9 @@ class NoiseEvaluator:
 
 
 def as_uint8_model(stylizer: Stylizer, code: Callable[[int], Tensor] | None = None) -> Callable[[Tensor, int], Tensor]:
-    """A model as ``Evaluator.measure`` calls it, rounded to 8 bits as a picture in a file would be.
+    """Make the function for ``Evaluator.measure``; results are rounded to 8 bits, as in a picture file.
 
-    ``code`` gives the style's code for the number of an image; None takes the model's own style.
+    ``code`` gives the style's code for the index of an image; None uses the model's own style.
     """
 
     def run(content: Tensor, number: int) -> Tensor:

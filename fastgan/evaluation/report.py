@@ -20,7 +20,7 @@ from fastgan.utils.html import STYLE
 _PLOTS = {
     "quality": ("Quality of the batch", ("train/ssim", "train/style_distance")),
     "generated": ("Generated against real", ("val/kid_vgg", "val/diversity")),
-    "generator": ("What the generator minimizes", ("loss/g", "loss/style", "loss/content")),
+    "generator": ("Losses of the generator", ("loss/g", "loss/style", "loss/content")),
     "adversarial": ("Adversarial losses", ("loss/g_adversarial", "loss/d", "loss/total")),
     "spread": ("Variety of the batch, as a share of the photographs'", ("train/diversity",)),
     "speed": ("Images a second", ("time/img_per_s",)),

@@ -12,7 +12,7 @@ from fastgan.utils.registry import Registry
 
 @dataclass(frozen=True)
 class LossInputs:
-    """The inputs of a loss term.
+    """Inputs of a loss term.
 
     Attributes:
         generated: the images of the generator, (N, 3, H, W) in [-1, 1].
@@ -33,6 +33,6 @@ LOSSES: Registry[LossTerm] = Registry("loss")
 
 
 def register_loss(name: str, term: LossTerm) -> LossTerm:
-    """Make a loss term known by its name: ``--set loss.extra.NAME=WEIGHT`` adds it to what the generator minimizes,
-    and ``metrics.jsonl`` has it as ``loss/NAME``."""
+    """Register a loss term by name: ``--set loss.extra.NAME=WEIGHT`` adds it to the generator's loss, and
+    ``metrics.jsonl`` has it as ``loss/NAME``."""
     return LOSSES.register(name, term)

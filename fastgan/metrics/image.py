@@ -60,7 +60,7 @@ class PSNR(_Mean):
 
 
 class StyleDistance(_Mean):
-    """How far features are from a style's Gram matrices (``StyleLoss``): 0 is the style itself.
+    """Distance of features from a style's Gram matrices (``StyleLoss``): 0 is the style itself.
 
     Args:
         targets: layer -> (C, C) Gram matrix, from ``fastgan.losses.style_grams``.

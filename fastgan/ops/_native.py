@@ -82,7 +82,7 @@ def unavailable_reason(device: str = "cpu") -> str | None:
     return None if torch.cuda.is_available() else "is not available: torch finds no CUDA device"
 
 
-# What torch.compiler.assume_constant_result sets; that function imports the whole compiler. Tracing cannot follow an
+# The mark of torch.compiler.assume_constant_result; that function imports the whole compiler. Tracing cannot follow an
 # import that fails, so a compiled function must take this answer as it is.
 unavailable_reason._dynamo_marked_constant = True  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Where and with what a measurement was made."""
+"""Machine, versions and commit of a measurement."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class _Steps:
 
 
 def run(config: Config, counts: ProfileSteps, log: Log = lambda line: None) -> Profile:
-    """Profile training by ``config``; ``tell`` takes lines that say what is being done.
+    """Profile training by ``config``; ``log`` takes lines about the progress.
 
     Raises:
         InputError: a config that cannot be trained.

@@ -1,4 +1,4 @@
-"""Less memory for more time: activations that are computed again when the backward pass comes to them."""
+"""Activation checkpointing of the generator: less memory for more time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute_stages(network: nn.Module) -> int:
-    """Keep the input alone of each stage of ``network`` (the items of its lists of modules) for the backward pass.
+    """Save only the input of each stage of ``network`` (the members of its ModuleLists) for the backward pass.
 
-    The gradients are the same bits. Parameters, names and copies made before stay as they are.
+    The rest is computed again; the gradients are the same bits. Parameters, names and earlier copies do not change.
 
     Returns:
-        How many stages there are.
+        The number of stages.
     """
     stages = [stage for part in network.children() if isinstance(part, nn.ModuleList) for stage in part]
     for stage in stages:

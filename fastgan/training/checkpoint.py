@@ -25,7 +25,7 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
 def save_checkpoint(folder: Path, step: int, values: dict[str, Any], keep: int) -> Path:
     """Write ``step-00000200.pt``; then remove all but the newest ``keep``.
 
-    Later steps are removed first: they belong to a past that was taken back, or could not be read.
+    Later steps are removed first: they were rolled back, or could not be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.pt"

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _StreakCounter:
-    """A running mean, for how many updates it has been below the limit, and whether that has been reported."""
+    """A running mean, the number of updates for which it was below a limit, and whether that was reported."""
 
     def __init__(self, limit: float, smoothing: float) -> None:
         self.limit = limit
@@ -17,7 +17,7 @@ class _StreakCounter:
         self.reported = False
 
     def update(self, value: float, patience: int, counting: bool) -> bool:
-        """Whether to report now."""
+        """Return whether to report now."""
         if not math.isfinite(value):
             return False
         self.running = value if self.running is None else self.smoothing * self.running + (1 - self.smoothing) * value
@@ -40,15 +40,15 @@ class _StreakCounter:
 
 
 class CollapseAlarm:
-    """Says, once, that adversarial training has collapsed, and again if it does after a recovery (SPEC S19).
+    """Reports, once, that adversarial training has collapsed, and again if it does after a recovery (SPEC S19).
 
     Two signs, each by a running mean: images that hardly differ from one another, and a discriminator whose loss has
     vanished, from which the generator learns nothing. Values that are not finite are ignored.
 
     Args:
-        spread: tell when the running ``batch_diversity`` stays below this.
-        loss_d: tell when the discriminator's running loss stays below this: for the losses that vanish when the
-            discriminator has won, which ``wgan`` and smoothed labels do not.
+        spread: report when the running ``batch_diversity`` stays below this.
+        loss_d: report when the discriminator's running loss stays below this. Only for losses that vanish when the
+            discriminator has won, unlike ``wgan`` and smoothed labels.
         patience: for how many updates in a row.
         warmup: updates before the first that counts.
         smoothing: decay of the running means an update.
@@ -81,7 +81,7 @@ class CollapseAlarm:
         """Take one step's ``batch_diversity`` and the discriminator's loss, None where it has none.
 
         Returns:
-            One line, what was seen and what to turn, or None: nothing is wrong, or it has been said.
+            One line, the symptom and the fields to change, or None: nothing is wrong, or it was reported before.
         """
         self.updates += 1
         counting = self.updates > self.warmup
@@ -101,7 +101,7 @@ class CollapseAlarm:
         return "; ".join(warnings) or None
 
     def state_dict(self) -> dict[str, Any]:
-        """The plain values that ``load_state_dict`` needs to go on as if never interrupted."""
+        """Plain values for ``load_state_dict``, to continue as if never interrupted."""
         return {"updates": self.updates, "spread": self._spread.state_dict(), "loss_d": self._loss_d.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""``torch.compile`` of networks: kept where it computes what eager does, and where its time is won back in the run."""
+"""``torch.compile`` of networks, where results equal eager and the saving in the run exceeds the compile time."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from fastgan.precision import autocast
 if TYPE_CHECKING:
     from fastgan.training.state import TrainState
 
-#: What is added to twice eager's own error, of the root mean square: rounding in another order flips a few ReLUs more,
-#: or fewer. In float32 it is all: at 256 px a float64 yardstick takes nine times as long as what it measures.
+#: Tolerance beside twice eager's own error, of the root mean square: rounding in another order flips a few ReLUs more
+#: or fewer. In float32 there is no other: at 256 px a float64 reference takes nine times as long as the network.
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-3, torch.float16: 5e-4}
-#: Gradients this much smaller than the network's largest are sums that cancel: what is left of them is rounding.
+#: Gradients this much smaller than the network's largest are sums that cancel, and consist of rounding.
 _MIN_GRAD_SCALE = 1e-3
-#: The share of a network's time that compiling it may win, for the guess before it is measured. On CPU the kernels of
-#: fastgan.ops have done that work already: D and VGG-19 were slower compiled (docs/tuning.md has the figures). No GPU
-#: was measured.
+#: The share of a network's time that compiling is expected to save, before it is measured. On CPU the kernels of
+#: fastgan.ops leave little to save: D and VGG-19 were slower compiled (docs/tuning.md has the figures). No GPU was
+#: measured.
 _EXPECTED_SPEEDUP = {
     "cpu": {"generator": 0.04},
     "cuda": {"generator": 0.3, "discriminator": 0.3, "encoder": 0.3},
 }
-#: Seconds that compiling one network takes, before one was.
+#: Seconds that compiling one network is expected to take, before one was compiled.
 _COMPILE_SECONDS = 30.0
-#: A smaller share than this is no gain but noise.
+#: A smaller share than this is noise, not a gain.
 _MIN_SPEEDUP = 0.03
 #: Steps that log how long one takes; the first of all allocates.
 _TIMED_STEPS = 3
@@ -40,7 +40,7 @@ _TIMED_STEPS = 3
 
 @dataclass(frozen=True)
 class CallSpec:
-    """One way in which a step calls a network: on what, with which gradients, under autocast or not."""
+    """A call of a network in a step: its inputs, the gradients that are needed, under autocast or not."""
 
     inputs: tuple[Any, ...]
     input_grad: bool = False
@@ -53,7 +53,7 @@ Network = tuple[nn.Module, Sequence[CallSpec]]
 
 
 def random_images(count: int, size: int) -> Tensor:
-    """To check networks on: (N, 3, size, size) in [-1, 1], channels_last, always the same."""
+    """Images to verify networks on: (N, 3, size, size) in [-1, 1], channels_last, always the same."""
     images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return images.contiguous(memory_format=torch.channels_last)
 
@@ -66,14 +66,14 @@ def output_of(network: nn.Module, example: Tensor, device: torch.device, dtype: 
 class Compiler:
     """Decides which networks of a run are compiled, once, and does it.
 
-    ``True`` compiles all that are verified. ``"auto"`` looks at the first steps, and goes on only where what may be won
-    in the rest of the run is more than compiling takes; a network that turns out no faster is taken back. What was
-    decided is in ``state.decisions["compile"]``, and a resumed run does the same without looking.
+    ``True`` compiles all that pass verification. ``"auto"`` times the first steps and compiles only if the expected
+    saving in the rest of the run exceeds the compile time; networks that are not faster are reverted to eager. The
+    decisions are in ``state.decisions["compile"]``, and a resumed run repeats them without timing.
 
     Args:
         mode: ``train.compile``.
         state: the run's; its decisions are read and written.
-        networks: gives what may be compiled, by name.
+        networks: gives the networks that may be compiled, by name.
         device, dtype: where, and in what arithmetic, the networks run.
         log: takes messages, one line each.
     """
@@ -97,7 +97,7 @@ class Compiler:
         self._cost = _COMPILE_SECONDS
 
     def start(self) -> None:
-        """Before the first step: compile what is wanted, or was decided before the run was interrupted."""
+        """Before the first step: compile all networks if requested, or those that an interrupted run had compiled."""
         recorded = self._state.decisions.get("compile")
         if self.mode == "auto" and recorded is not None:
             names = [name for name, decision in recorded.items() if decision["compiled"]]
@@ -109,7 +109,7 @@ class Compiler:
             self._record({name: self._compile(name, network) for name, network in self._networks().items()})
 
     def on_step_end(self, seconds: float, steps_left: Callable[[float], float]) -> None:
-        """After a step of ``seconds``; ``steps_left`` tells how many are still to come if each takes so long."""
+        """After a step of ``seconds``; ``steps_left`` gives the number of steps to come if each takes so long."""
         if self.decided:
             return
         self._steps.append(seconds)
@@ -123,7 +123,7 @@ class Compiler:
         self._record({name: self._decide(name, network, left) for name, network in self._networks().items()})
 
     def finish(self) -> None:
-        """At the end of a run too short to decide in: nothing is compiled, and that is how it stays on resume."""
+        """At the end of a run too short to decide: nothing is compiled, on resume neither."""
         if not self.decided:
             self._record({})
 
@@ -143,7 +143,7 @@ class Compiler:
         return decision
 
     def _compile(self, name: str, network: Network, *, eager: float | None = None) -> dict[str, Any]:
-        """With ``eager``, its seconds, the network is taken back unless it is faster compiled."""
+        """Compile and verify a network; with ``eager``, its seconds, revert to eager unless compiled is faster."""
         module, calls = network
         begin = time.perf_counter()
         reason = compile_verified(module, calls, self._device, self._dtype)
@@ -166,7 +166,7 @@ class Compiler:
         return decision
 
     def _seconds(self, network: Network) -> float:
-        """The least of three calls after one that allocates."""
+        """The fastest of three calls, after one that allocates."""
         module, calls = network
         times = []
         for _ in range(4):
@@ -184,10 +184,10 @@ def compile_verified(
 ) -> str | None:
     """Compile ``network`` in place; compare outputs and gradients, of input and parameters, with eager in every call.
 
-    The yardstick is the same network in float32: compiled may be off by twice as much as eager is.
+    The reference is the same network in float32: the compiled network may have twice the error of eager.
 
     Returns:
-        None if the compiled network is kept; otherwise why not, and the network runs eagerly as before.
+        None if the network stays compiled; otherwise the reason why it was reverted to eager.
     """
     eager = [_results(network, call, device, dtype) for call in calls]
     expected = eager

@@ -69,7 +69,7 @@ class Controller:
             self.correction += 0.5 * (measured - self.running - self.correction)
 
     def state_dict(self) -> dict[str, Any]:
-        """The values that ``load_state_dict`` needs to go on as if never interrupted."""
+        """Plain values for ``load_state_dict``, to continue as if never interrupted."""
         return {
             "metric": self.metric,
             "log_weight": self.log_weight,

@@ -1,4 +1,4 @@
-"""A whole step as one CUDA graph: recorded once, then replayed on new inputs without a launch from Python."""
+"""A whole step as one CUDA graph: captured once, then replayed on new inputs without launches from Python."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fastgan.training.state import TrainState
 if TYPE_CHECKING:
     from fastgan.config.schema import Config
 
-#: Runs on a side stream before the recording, in which libraries set themselves up.
+#: Runs on a side stream before the capture, in which libraries initialize themselves.
 _WARMUPS = 3
-#: How far a replayed update may be from an eager one, of the update's size, beside twice what eager is from itself.
+#: Tolerance of a replayed update, relative to its size, beside twice the difference of two eager updates.
 _TOLERANCE = 1e-3
 
 Inputs = dict[str, Tensor]
@@ -43,7 +43,7 @@ class StepGraph:
         self._record(device)
 
     def replay(self, inputs: Inputs) -> Values:
-        """The result of ``compute`` for ``inputs``; on a GPU in tensors that the next replay overwrites."""
+        """The results of ``compute`` for ``inputs``; on a GPU in tensors that the next replay overwrites."""
         for name, value in inputs.items():
             self.inputs[name].copy_(value, non_blocking=True)
         if self._graph is None:
@@ -61,16 +61,16 @@ class StepGraph:
                 self._compute(self.inputs)
         torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        # Of this thread alone: the one that reads photographs may allocate meanwhile.
+        # Captures this thread alone: the one that reads photographs may allocate meanwhile.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._values = self._compute(self.inputs)
 
 
 class CudaGraphRunner:
-    """Replays ``compute`` where a step is of the kind that was recorded, and calls it where not.
+    """Replays ``compute`` for steps like the captured one, and calls it for others.
 
-    The first step of all runs as it is. The next is recorded and verified: the update that a replay makes, from the
-    same state and on the same inputs, must be eager's. What fails or differs is dropped, with a message.
+    The first step runs in eager. The second is captured and verified: the replayed update, from the same state and on
+    the same inputs, must equal the eager one. If it fails or differs, graphs are dropped with a message.
 
     Args:
         compute: ``TrainStep.update``.
@@ -78,7 +78,7 @@ class CudaGraphRunner:
         log: takes messages, one line each.
 
     Attributes:
-        paused: while it is set nothing is recorded: something is still to be decided that changes the step.
+        paused: while True, capture is postponed (torch.compile has not been decided yet).
     """
 
     def __init__(self, compute: Compute, device: torch.device, log: Callable[[str], None]) -> None:
@@ -111,7 +111,7 @@ class CudaGraphRunner:
         before = [value.clone() for value in changed]
 
         def run_and_restore() -> list[Tensor]:
-            """The state after the step; the state before it is restored."""
+            """Copy the changed state, and restore the state before the step."""
             values = [value.clone() for value in changed]
             _restore(changed, before)
             return values
@@ -142,7 +142,7 @@ class CudaGraphRunner:
 def make_graph_runner(
     config: Config, generator: Any, compute: Compute, device: torch.device, log: Callable[[str], None]
 ) -> CudaGraphRunner | None:
-    """The runner that replays the steps of a run, or None. Where graphs were asked for and cannot be had, log why.
+    """Make the runner that replays the steps of a run, or None. Logs the reason if requested graphs are unsupported.
 
     Raises:
         InputError: ``train.cuda_graphs`` is true and there is no GPU.
@@ -161,7 +161,7 @@ def make_graph_runner(
 
 
 def unsupported_reason(config: Config, generator: Any) -> str | None:
-    """Why the steps of a run cannot be replayed; None if they can."""
+    """The reason why the steps of a run cannot be replayed; None if they can."""
     if config.loss.augment:
         return "augmentation draws on the host"
     if config.loss.temperature_end is not None:

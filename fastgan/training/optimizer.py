@@ -29,7 +29,7 @@ def torch_optimizer(parameters: Iterable[Tensor], config: OptimizerConfig) -> to
 
 
 class _Slot(NamedTuple):
-    """Where a tensor lies in a flat buffer, with its own strides."""
+    """The slice of a flat buffer that holds a tensor, with its own strides."""
 
     start: int
     end: int
@@ -67,7 +67,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         ValueError: no parameters, or parameters of another dtype, of several devices, or unlike ``ema``.
     """
 
-    #: What tells GradScaler to leave unscaling and skipping to ``step``.
+    #: Makes GradScaler leave unscaling and skipping to ``step``.
     _step_supports_amp_scaling = True
 
     def __init__(
@@ -158,7 +158,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         return [self.flat, *averages, *self._flat_state, self._step]
 
     def state_dict(self) -> dict[str, Any]:
-        """As of the optimizer of this name in ``torch.optim``; its tensors are views of the live state, steps aside."""
+        """The state dict of ``torch.optim``'s optimizer of this name; tensors but steps are views of the live state."""
         if self._config.name != "sgd":
             count = self._step.item()
             for parameter in self._parameters:

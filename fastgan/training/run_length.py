@@ -1,4 +1,4 @@
-"""How long a run is: a number of steps, or wall time."""
+"""The length of a run: a number of steps, or wall time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RunLength:
     """``steps`` or ``seconds`` of training, whichever is given.
 
     With steps everything here is a function of the step alone, so that runs repeat to the bit; with seconds it follows
-    the clock, and what it was is in each line of ``metrics.jsonl``.
+    the clock, and each line of ``metrics.jsonl`` has the progress.
     """
 
     steps: int | None = None
@@ -24,7 +24,7 @@ class RunLength:
 
     @classmethod
     def from_config(cls, config: TrainConfig, steps_per_epoch: int | None) -> RunLength:
-        """The budget that a config asks for. Raises ValueError for epochs of data that has no length."""
+        """The length that a config sets. Raises ValueError for epochs of data that has no length."""
         if config.minutes is not None:
             return cls(seconds=60 * config.minutes)
         if config.epochs is not None:
@@ -34,7 +34,7 @@ class RunLength:
         return cls(steps=config.steps or DEFAULT_STEPS)
 
     def schedule(self, step: int, elapsed: float) -> float:
-        """Where the next step stands in the run, for the learning rates: its middle, so that none is wasted on a 0."""
+        """The progress of the run in the middle of the next step, for the schedules: so no step has a rate of 0."""
         if self.steps is None:
             return max(1e-3, self.progress(step, elapsed))
         return min(1.0, (step + 0.5) / self.steps)
@@ -47,7 +47,7 @@ class RunLength:
         return min(1.0, elapsed / max(self.seconds, 1e-9))
 
     def steps_left(self, step: int, elapsed: float, seconds: float) -> float:
-        """How many steps are still to come after ``step`` and ``elapsed`` seconds, if each takes ``seconds``."""
+        """The number of steps after ``step`` and ``elapsed`` seconds, if each takes ``seconds``."""
         if self.steps is not None:
             return max(0, self.steps - step)
         assert self.seconds is not None
@@ -58,4 +58,4 @@ class RunLength:
         if self.steps is not None:
             return step >= self.steps
         assert self.seconds is not None
-        return step > 0 and elapsed >= self.seconds  # however little the time: an untrained model is of no use
+        return step > 0 and elapsed >= self.seconds  # always take at least one step

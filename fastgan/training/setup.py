@@ -61,7 +61,7 @@ def as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
 
 @dataclass
 class Photographs:
-    """The training images, the images held out for evaluation, and whether those are the same."""
+    """Training and validation photographs, and whether they are the same (``shared``)."""
 
     batches: CropBatches
     val_images: list[np.ndarray]
@@ -70,9 +70,9 @@ class Photographs:
 
 
 def noise_short_side(size: int) -> int:
-    """The short side of photographs where images of ``size`` pixels a side are generated from noise.
+    """The short side of photographs for images of ``size`` pixels a side from noise: a little larger, for crops.
 
-    It leaves a little room for crops of photographs that are all but whole; crops of larger ones would be textures.
+    Crops of larger photographs would be textures.
     """
     return round(1.125 * size)
 
@@ -99,7 +99,7 @@ def open_photographs(config: Config, on_broken: Callable[[ImagePath, str], None]
         on_broken=on_broken,
     )
     batches = CropBatches(folder, batch=data.batch, seed=config.train.seed)
-    batches.batch_at(0)  # a folder of nothing but broken images is told before anything is written
+    batches.batch_at(0)  # a folder of broken images alone is reported before anything is written
     held = []
     for path in split.val:
         try:

@@ -27,8 +27,8 @@ class Best:
 
 @dataclass
 class TrainState:
-    """Networks, EMA, optimizers, scalers, controller, alarm, random state, step and time spent; how many
-    threads the run has, for whoever sets torch's (nothing here does); what was decided by timing.
+    """Networks, EMA, optimizers, scalers, controller, alarm, random state, steps and seconds trained; the number of
+    threads of the run (nothing here sets torch's); the decisions by timing.
 
     A training step is a function of this and a batch.
     """

@@ -72,7 +72,7 @@ class Styles:
         return {layer: torch.stack([gram[layer] for gram in grams]) for layer in self.layers}
 
     def code(self, index: int, generator: FusionGenerator) -> Tensor:
-        """The code (1, C, h, w) of one style for ``generator``, by ``encode_style``; the same for all its weights."""
+        """The code of one style for ``generator`` (``encode_style``), (1, C, h, w); its weights do not matter."""
         if index not in self._codes:
             if len(self._codes) >= _KEPT:
                 self._codes.pop(next(iter(self._codes)))

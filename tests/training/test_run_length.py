@@ -44,7 +44,7 @@ def test_minutes_are_those_of_the_whole_command(tiny: Callable[..., Config]) -> 
     assert trainer.run_length.seconds == 1, "the least that is left"
     assert trainer.state.global_step >= 1 and report["complete"]
     fresh = Trainer(config)
-    assert fresh.budget.seconds == 600
+    assert fresh.run_length.seconds == 600
 
 
 def test_schedules_follow_the_clock(tiny: Callable[..., Config]) -> None:

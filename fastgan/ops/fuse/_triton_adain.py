@@ -186,7 +186,7 @@ def fuse_adain_bwd_kernel(
     rstd_s = tl.load(moments + 3 * planes + plane, mask=within, other=1.0)
     a = alpha_of(alpha, number, image, HAS_ALPHA)
     d = tl.where(inside, x - mean_c[:, None], 0.0)
-    # What the stored mean lost to float32, which a sum over many pixels would add up.
+    # The rounding error of the stored mean, which a sum over many pixels would add up.
     rest = tl.sum(d, axis=1) / pixels
     d = tl.where(inside, d - rest[:, None], 0.0)
     total = tl.sum(g, axis=1)

@@ -193,7 +193,7 @@ def fuse_merge_bwd_kernel(
     mean_s = tl.load(moments + 2 * planes + plane, mask=within, other=0.0)
     rstd_s = tl.load(moments + 3 * planes + plane, mask=within, other=1.0)
     a = alpha_of(alpha, number, tl.where(within, plane // channels, 0), HAS_ALPHA)
-    # What the stored mean lost to float32, which a sum over many pixels would add up.
+    # The rounding error of the stored mean, which a sum over many pixels would add up.
     rest /= pixels
     product = (product - rest * total) * rstd_c
     scale = a * rstd_c / rstd_s

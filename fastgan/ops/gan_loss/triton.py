@@ -83,7 +83,7 @@ def _half(
     NEEDED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The mean loss of one set of logits, as far as this program takes part in it."""
+    """The part of this program in the mean loss of one set of logits."""
     sums = tl.zeros((BLOCK,), tl.float32)
     for start in range(tl.program_id(0) * BLOCK, count, tl.num_programs(0) * BLOCK):
         i = start + tl.arange(0, BLOCK)

@@ -122,7 +122,7 @@ def instance_norm_apply_kernel(
         parts, c < channels, work_kind, work_chunk, tl.num_programs(1), chunk_pixels, pixels, True, BLOCK_M
     )
     center = origin + offset
-    # What float32 drops of a large mean can be much of a small deviation: the rounding error of the sum above (Knuth).
+    # The rounding error of a large mean can be large beside a small deviation: that of the sum above (Knuth).
     back = center - origin
     rest = (origin - (center - back)) + (offset - back)
     inverse_deviation = deviation_inverse(variance, eps)
@@ -260,7 +260,7 @@ def instance_norm_bwd_apply_kernel(
     image, c, lane = tile(tl.program_id(0), 0, channels, BLOCK_C, BLOCK_P)
     parts = work + image * work_n + c * work_c
     sums, products, rests = merged_sums(parts, c < channels, work_kind, work_chunk, chunks, BLOCK_M)
-    # What the mean kept lost to float32, which a sum over many pixels would add up.
+    # The rounding error of the saved mean, which a sum over many pixels would add up.
     rest = rests * inverse
     inverse_deviation = tl.load(rstd + image * channels + c, mask=c < channels, other=0.0)
     by_weight = (products - rest * sums) * inverse_deviation

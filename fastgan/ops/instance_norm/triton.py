@@ -115,7 +115,7 @@ def instance_norm_fwd_kernel(
     value = tl.load(of, mask=inside, other=0.0).to(tl.float32)
     near = tl.sum(value, axis=1) * inverse
     d = tl.where(inside, value - near[:, None], 0.0)
-    # What float32 drops of a large mean can be much of a small deviation.
+    # The rounding error of a large mean can be large beside a small deviation.
     rest = tl.sum(d, axis=1) * inverse
     d = tl.where(inside, d - rest[:, None], 0.0)
     inverse_deviation = deviation_inverse(tl.sum(d * d, axis=1) * inverse, eps)
@@ -192,7 +192,7 @@ def instance_norm_bwd_kernel(
     if NEEDS_BIAS:
         tl.store(grad_bias + image * channels + c, sums, mask=c < channels)
     if NEEDS_X:
-        # Of a single pixel exactly 0, which g less its mean need not be where the compiler fuses g's last product.
+        # A single pixel has exactly 0; g less its mean may differ from 0 where the compiler fuses g's last product.
         scale = tl.where(pixels == 1, 0.0, scale * inverse_deviation)
         g = ((g - (sums * inverse)[:, None]) - normal * (products * inverse)[:, None]) * scale[:, None]
         to = addresses(grad_x, image, c, p, width, to_n, to_c, to_h, to_w, MERGED)
@@ -383,7 +383,7 @@ class _Sweep:
             )
         self.images, self.channels = n, c
         pixels = h * w
-        # Of whole tiles, that a tile ends with the plane alone.
+        # Chunks consist of whole tiles, so that only the last tile of a plane is partial.
         tile = max(config["BLOCK_P"] for config in self.choices)
         planes = n * _triton.cdiv(c, self.choices[0]["BLOCK_C"])
         # Every program of the second sweep reads the sums of all chunks: more of them would cost more than they bring.

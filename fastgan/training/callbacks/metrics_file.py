@@ -32,7 +32,7 @@ class MetricsFile(Callback):
             raise InputError(f"{self._file.name}: cannot be written ({error.strerror})") from error
 
     def on_rollback(self, run: Run, event: RollbackEvent) -> None:
-        # The steps that were taken back would otherwise stand twice.
+        # The steps that were rolled back would otherwise be there twice.
         self._file.close()
         path = Path(self._file.name)
         self.__init__(path, event.restored_step)  # type: ignore[misc]

@@ -37,7 +37,7 @@ class StepScalars(NamedTuple):
 
 
 class Task:
-    """The task that a run learns. A subclass is registered by ``register_task``.
+    """Definition of what a run learns. A subclass is registered by ``register_task``.
 
     Args:
         config: of the run.

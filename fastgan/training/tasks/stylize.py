@@ -37,11 +37,11 @@ from fastgan.training.tasks.base import Inputs, StepScalars, Task, register_task
 if TYPE_CHECKING:
     from fastgan.config import Config
 
-#: Images held out that are measured during the run; all of them are at the end.
+#: Validation images measured during the run; at its end all are measured.
 _NUM_QUICK_EVAL_IMAGES = 4
 #: A target is a constraint: the gap to it weighs so many times what structure does in the loss.
 _TARGET_GAP_WEIGHT = 10.0
-#: How much more structure weighs in an image of strength 0, in units of its weight at strength 1.
+#: Extra weight of structure in an image of strength 0, in units of its weight at strength 1.
 _IDENTITY_WEIGHT = 3.0
 
 
@@ -81,7 +81,7 @@ class StylizeTask(Task):
             _ = self.styles.mean_targets  # a style that cannot be used is reported before anything is written
         self.encoder.to_compute(dtype, torch.channels_last)
         content = (config.loss.content_layer,) if config.loss.content else ()
-        #: The layers that the encoder is asked for, of photographs and of results.
+        #: The layers of features that are computed, of photographs and of results.
         self.content_layers = tuple(dict.fromkeys((*feature_layers, *content)))
         self.loss_layers = tuple(dict.fromkeys((*self.styles.layers, *content)))
         self._content_loss, self._ssim_loss = ContentLoss(), SSIMLoss()
@@ -296,5 +296,5 @@ class StylizeTask(Task):
 
 
 def _at_full_strength(values: Tensor, inputs: Inputs) -> Tensor:
-    """The entries of ``values``, one an image, whose image has strength 1."""
+    """Select the values, one an image, of images of strength 1."""
     return values[inputs["strength"] == 1] if "strength" in inputs else values
