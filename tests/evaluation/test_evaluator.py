@@ -38,7 +38,7 @@ def encoder() -> VGGEncoder:
 
 
 def darker(x: Tensor) -> Tensor:
-    """What stands for a stylized picture; rounded to 8 bits as such a picture is."""
+    """A stand-in for a stylized picture; rounded to 8 bits as such a picture is."""
     return ((x * 0.7 - 0.1 + 1) * 127.5).round() / 127.5 - 1
 
 
@@ -112,7 +112,7 @@ def test_nothing_measured() -> None:
 
 
 def test_results_are_rounded_as_in_a_file(tiny: Callable[..., Config]) -> None:
-    """What is measured is the picture that a user gets."""
+    """The picture that a user gets is measured."""
     stylizer = stylizer_of(Trainer(tiny()))
     image = IMAGES[0]
     measured = as_uint8_model(stylizer)(tensor(image), 0)
