@@ -294,12 +294,12 @@ def test_measures_pair_photographs_with_styles(fusion: Make, tmp_path: Path) -> 
         far = [distances(grams(encoder, x), grams(encoder, style)).item() for style in TENSORS]
         want.append(far[number % 2])
         other.append(far[1 - number % 2])
-    measured = trainer.task.finish(trainer.state).values["style_distance"]
+    measured = trainer.task.evaluate(trainer.state).values["style_distance"]
     assert [close_distance(each, encoder) for each in want] == measured
     assert all(abs(a / b - 1) > 0.05 for a, b in zip(want, other, strict=True)), "which style it is would not show"
     observed = trainer.task.evaluate_quick(trainer.state)["val/style_distance"]
     assert observed == close_distance(float(np.mean(want)), encoder)
-    start = trainer.task.start().values["style_distance"]
+    start = trainer.task.evaluate_baseline().values["style_distance"]
     plain = [torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1 for image in held]
     targets = [style_grams(encoder, [style]) for style in TENSORS]
     wanted = [style_distance(encoder(x, STYLE_LAYERS), targets[i % 2]).item() for i, x in enumerate(plain)]

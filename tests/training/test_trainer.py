@@ -364,11 +364,11 @@ def test_quality_is_measured_on_photographs_held_out(tiny: Make, photos: Path, c
         importlib.import_module("skimage")
     trainer = Trainer(tiny({"data.content": "demo" if content == "demo" else str(photos)}))
     assert trainer.photographs is not None and not trainer.photographs.shared
-    held = set(trainer.photographs.held_out_paths)
+    held = set(trainer.photographs.val_paths)
     assert held and not held & set(trainer.photographs.batches.folder.paths)
 
 
 def test_the_seed_chooses_what_is_held_out(tiny: Make) -> None:
     chosen = [Trainer(tiny({"train.seed": seed})).photographs for seed in (0, 0, 1, 2, 3)]
-    paths = [photographs.held_out_paths for photographs in chosen if photographs is not None]
+    paths = [photographs.val_paths for photographs in chosen if photographs is not None]
     assert paths[0] == paths[1] and len({tuple(held) for held in paths}) > 1

@@ -251,11 +251,11 @@ def test_measures_of_a_run(tiny: Make, few: int) -> None:
     trainer = Trainer(tiny(DCGAN))
     task = trainer.task
     assert isinstance(task, GenerateTask) and NUM_EVAL_IMAGES == 256
-    start = task.start()
+    start = task.evaluate_baseline()
     mean = {name: float(np.mean(values)) for name, values in start.values.items()}
     assert abs(mean["kid_vgg"]) < 1 and 0.5 < mean["diversity"] < 1.5
-    before = task.finish(trainer.state)
-    assert task.finish(trainer.state).values == before.values
+    before = task.evaluate(trainer.state)
+    assert task.evaluate(trainer.state).values == before.values
     assert before.values["kid_vgg"][0] > mean["kid_vgg"] + 0.5
     observed = task.evaluate_quick(trainer.state)
     assert set(observed) == {f"val/{name}" for name in before.values}
