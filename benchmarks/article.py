@@ -43,7 +43,7 @@ from fastgan.data import (
     write_image,
 )
 from fastgan.data.tensors import image_to_tensor
-from fastgan.evaluation.evaluator import Evaluator, stylizer_run
+from fastgan.evaluation.evaluator import Evaluator, as_uint8_model
 from fastgan.evaluation.image_grid import STRENGTHS, comparison_sheet, strength_sheet
 from fastgan.inference.stylizer import Stylizer
 from fastgan.losses import style_grams
@@ -78,7 +78,7 @@ class Judge:
 
         def make(content: Tensor, number: int) -> Tensor:
             if codes is None:
-                result = stylizer_run(stylizer)(content, number)
+                result = as_uint8_model(stylizer)(content, number)
             else:
                 result = stylizer.run(content, strength, code=codes[number % len(codes)])
             results.append(result)

@@ -12,10 +12,11 @@ import argparse
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import fastgan
 
-GRID = {"optim.generator.lr": [5e-4, 1e-3, 2e-3], "data.batch": [2, 4, 8]}
+GRID: dict[str, list[float]] = {"optim.generator.lr": [5e-4, 1e-3, 2e-3], "data.batch": [2, 4, 8]}
 
 
 def main() -> None:
@@ -48,9 +49,9 @@ def main() -> None:
             given.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def nested(fields: dict[str, object]) -> dict[str, dict]:
+def nested(fields: dict[str, Any]) -> dict[str, Any]:
     """Dotted fields as the mapping of sections that ``Trainer`` takes."""
-    config: dict[str, dict] = {}
+    config: dict[str, Any] = {}
     for name, value in fields.items():
         *sections, last = name.split(".")
         inner = config

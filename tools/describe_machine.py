@@ -18,7 +18,7 @@ VARIABLES = ("FASTGAN_", "OMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH", "
 
 
 def first_line(*command: str) -> str:
-    """Of what a command prints; or that it cannot be run."""
+    """The first line that a command prints; or that it cannot be run."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:

@@ -136,7 +136,8 @@ def fuse(case: Case) -> None:
     shape = case.memory.shape(60_000)
     n, c = shape[:2]
     planes = (n, c, *case.memory.shape(60_000 // (n * c) + 1)[2:]) if mode == "adain" else shape
-    content, style = case.memory.place(shape, case.memory.dtype()), case.memory.place(planes, case.memory.dtype())
+    content: Tensor | None = case.memory.place(shape, case.memory.dtype())
+    style: Tensor | None = case.memory.place(planes, case.memory.dtype())
     alpha, number = case.memory.numbers(n) if case.flag() else None, case.random.uniform(-2, 2)
     _, moments = case.run(OPS.fuse, content, style, alpha, mode, number)
     grad = case.memory.place(shape, case.memory.dtype())
@@ -188,7 +189,9 @@ def optim_step(case: Case) -> None:
         (("adam", 2, 0.5), ("rmsprop", 2, 0.5), ("rmsprop", 1, 0.0), ("sgd", 1, 0.5), ("sgd", 0, 0.0))
     )
     param, *state = (case.memory.numbers(length).abs() for _ in range(1 + states))
-    averaged = {"ema": case.memory.numbers(length), "ema_decay": case.random.random()} if case.flag() else {}
+    averaged: dict[str, Any] = {}
+    if case.flag():
+        averaged = {"ema": case.memory.numbers(length), "ema_decay": case.random.random()}
     grad = case.memory.numbers(length).to(case.memory.dtype())
     found = torch.zeros(())
     ops.check_finite(grad, found, backend="native")
@@ -361,8 +364,10 @@ def wrong_calls(case: Case) -> None:
             )
 
 
-KINDS = (ssim, psnr, gram, gram_style_loss, instance_norm, bias_act, fuse, pixels, wrong_calls)
-KINDS += (ssim, instance_norm, fuse, optim_step, conv2d, conv2d, module_itself)
+KINDS = (
+    *(ssim, psnr, gram, gram_style_loss, instance_norm, bias_act, fuse, pixels, wrong_calls),
+    *(ssim, instance_norm, fuse, optim_step, conv2d, conv2d, module_itself),
+)
 
 
 def load(path: str) -> Spied:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Where vectors, blocks, tiles and windows begin and end, and their neighbours.
+# Where vectors, blocks, tiles and windows begin and end, and their neighbors.
 EDGES = (1, 1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 15, 16, 17, 31, 32, 33, 61, 63, 64, 65, 127, 128, 129, 131, 138, 257, 300)
 #: Dimensions from the outermost in memory: contiguous, channels_last, and height and width exchanged.
 ORDERS = ((0, 1, 2, 3), (0, 1, 2, 3), (0, 2, 3, 1), (0, 2, 3, 1), (0, 1, 3, 2))
@@ -26,12 +26,12 @@ POISON, UNPOISON = ctypes.CDLL(None)["__asan_poison_memory_region"], ctypes.CDLL
 
 
 def unused(dtype: torch.dtype) -> float:
-    """What elements hold that belong to no tensor."""
+    """The value of elements that belong to no tensor."""
     return torch.nan if dtype.is_floating_point else 0xA5
 
 
 class Finding(Exception):
-    """What a kernel did wrong, or a wrong call that was accepted."""
+    """A fault of a kernel, or a wrong call that was accepted."""
 
 
 @dataclass(frozen=True)

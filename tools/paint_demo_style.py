@@ -42,7 +42,7 @@ LIGHTS = [(262.0, 268.0, 47.0), (690.0, 74.0, 23.0), (236.0, 58.0, 12.0), (52.0,
 
 @dataclass
 class Plan:
-    """What the painter means to paint, as maps: the region, how light, how warm, the brush's way, how fine."""
+    """The plan of the painting, as maps: the region, how light, how warm, the brush's way, how fine."""
 
     region: Array
     tone: Array
@@ -94,12 +94,12 @@ def smooth(low: float, high: float, value: Array) -> Array:
 
 
 def rgb(paint: str) -> Array:
-    """The colour of a paint, in [0, 1]."""
+    """The color of a paint, in [0, 1]."""
     return np.array([int(paint[i : i + 2], 16) / 255.0 for i in (0, 2, 4)], np.float32)
 
 
 def ramp(name: int, tone: Array) -> Array:
-    """Colours, in [0, 1], at the given tones of a ramp."""
+    """Colors, in [0, 1], at the given tones of a ramp."""
     paints = np.array([rgb(paint) for paint in RAMPS[name]])
     at = tone * (len(paints) - 1)
     return np.stack([np.interp(at, np.arange(len(paints)), paint) for paint in paints.T], -1).astype(np.float32)
@@ -203,12 +203,12 @@ def compose(rng: np.random.Generator) -> Plan:
 
 
 class Canvas:
-    """Colour and relief of the paint, and the brush that lays it down."""
+    """Color and relief of the paint, and the brush that lays it down."""
 
     def __init__(self, plan: Plan, rng: np.random.Generator) -> None:
         self.plan, self.rng = plan, rng
         self.height, self.width = plan.region.shape
-        self.colour = rgb("6b381f") + 0.03 * noise(rng, (self.height, self.width), 3.0)[..., None]
+        self.color = rgb("6b381f") + 0.03 * noise(rng, (self.height, self.width), 3.0)[..., None]
         self.relief = np.zeros((self.height, self.width), np.float32)
         # Long streaks to cut each stroke's bristles from: fine hairs, and broad ones for the mixing of paints.
         self.hair = 0.7 * noise(rng, (1600, 700), (40.0, 1.5)) + 0.7 * noise(rng, (1600, 700), (90.0, 3.4))
@@ -267,19 +267,19 @@ class Canvas:
         paint = (first * (1.0 - mix) + second * mix) * (1.0 + 0.15 * hair[ok])[:, None]
         wall = np.exp(-(((np.abs(across) - 0.82) / 0.16) ** 2)) + 0.7 * np.exp(-(((t - 0.97) / 0.04) ** 2))
         body = (0.7 + 0.42 * hair + 0.6 * wall)[ok] * load * min(1.0, 0.35 + width / 30.0)
-        self.colour[iy, ix] += (paint - self.colour[iy, ix]) * alpha[:, None]
+        self.color[iy, ix] += (paint - self.color[iy, ix]) * alpha[:, None]
         self.relief[iy, ix] = self.relief[iy, ix] * (1.0 - 0.75 * alpha) + body * alpha
 
     def paints(self, brush: Brush, x: Array, y: Array) -> Array:
-        """Two colours for each stroke, picked from the plan and then varied."""
+        """Two colors for each stroke, picked from the plan and then varied."""
         rng, n, both = self.rng, len(x), []
         at = y.astype(int), x.astype(int)
         tone = self.plan.tone[at] + brush.tone_shift + brush.tone_jitter * rng.standard_normal(n)
         warm = rng.random(n) < self.plan.warm[at]
         for shift in (0.0, 0.09):
             level = np.clip(tone + shift * rng.standard_normal(n), 0.0, 1.0).astype(np.float32)
-            colour = np.where(warm[:, None], ramp(WARM, level), ramp(brush.region, level))
-            both.append(colour + 0.03 * rng.standard_normal((n, 3)))
+            color = np.where(warm[:, None], ramp(WARM, level), ramp(brush.region, level))
+            both.append(color + 0.03 * rng.standard_normal((n, 3)))
         return np.clip(np.stack(both, 1), 0.0, 1.0).astype(np.float32)
 
     def layer(self, brush: Brush) -> None:
@@ -299,21 +299,21 @@ class Canvas:
         for i, spine in enumerate(self.trace(x, y, length / 3.0, 3.0)):
             self.stroke(spine, float(width[i]), paints[i, 0], paints[i, 1], brush.load)
 
-    def line(self, points: list[tuple[float, float]], width: float, colour: str, load: float = 1.0) -> None:
+    def line(self, points: list[tuple[float, float]], width: float, color: str, load: float = 1.0) -> None:
         """One deliberate stroke through points given in pixels of the finished picture."""
         path = np.array(points, np.float32) * SCALE
         at = np.linspace(0, len(path) - 1, 24)
         spine = np.stack([np.interp(at, np.arange(len(path)), axis) for axis in path.T], -1)
         spine = gaussian_filter(spine, (1.5, 0), mode="nearest") + 0.4 * self.rng.standard_normal(2)
-        other = np.clip(rgb(colour) * self.rng.uniform(0.8, 1.2), 0, 1)
-        self.stroke(spine, width * SCALE, rgb(colour), other, load)
+        other = np.clip(rgb(color) * self.rng.uniform(0.8, 1.2), 0, 1)
+        self.stroke(spine, width * SCALE, rgb(color), other, load)
 
     def finish(self) -> Image.Image:
         """Light the relief from the upper left and reduce to the finished size."""
         gy, gx = np.gradient(gaussian_filter(self.relief, 0.8))
         slope = np.clip(2.1 * (0.6 * gx + 0.8 * gy), -0.5, 0.6)
         shine = 0.55 * np.clip(slope, 0.0, None) ** 1.5
-        lit = np.clip(self.colour * (1.0 + 0.75 * slope)[..., None] + shine[..., None], 0.0, 1.0)
+        lit = np.clip(self.color * (1.0 + 0.75 * slope)[..., None] + shine[..., None], 0.0, 1.0)
         gray = lit.mean(-1, keepdims=True)
         lit = np.clip(gray + 1.10 * (lit - gray), 0.0, 1.0)
         picture = Image.fromarray((lit * 255.0 + 0.5).astype(np.uint8))
@@ -322,7 +322,7 @@ class Canvas:
 
 
 def accents(canvas: Canvas) -> None:
-    """What is drawn rather than filled: contours, the boat, the grass and its flowers."""
+    """The parts that are drawn rather than filled: contours, the boat, the grass and its flowers."""
     rng, region = canvas.rng, canvas.plan.region
     top = np.argmax(region[::SCALE, ::SCALE] == HILL, axis=0).astype(float)
     for start in np.arange(-10.0, WIDTH, 26.0):
@@ -335,8 +335,8 @@ def accents(canvas: Canvas) -> None:
     bx, by = 508.0, 470.0
     for _ in range(26):
         x, y = bx + rng.normal(0, 13), by + rng.uniform(6, 46)
-        colour = str(rng.choice(["081033", "0c2864", "bf2a18", "ef962e", "f4c455"], p=[0.4, 0.15, 0.2, 0.15, 0.1]))
-        canvas.line([(x - 9, y), (x, y + 1.5), (x + 9, y)], 3.2, colour)
+        color = str(rng.choice(["081033", "0c2864", "bf2a18", "ef962e", "f4c455"], p=[0.4, 0.15, 0.2, 0.15, 0.1]))
+        canvas.line([(x - 9, y), (x, y + 1.5), (x + 9, y)], 3.2, color)
     for i in range(9):
         points = [(bx + 2 + 3.8 * i, by - 9 + i / 4), (bx + 3 + 2.8 * i, by - 42 + i / 2), (bx + 1 + i / 8, by - 74)]
         canvas.line(points, 6.0, RAMPS[WARM][1 + i // 3], 1.8)
@@ -344,9 +344,9 @@ def accents(canvas: Canvas) -> None:
         points = [(bx - 5 - 5.5 * i, by - 9), (bx - 6 - 3.3 * i, by - 32), (bx - 3, by - 64)]
         canvas.line(points, 5.5, RAMPS[WARM][5 - i % 2], 1.8)
     canvas.line([(bx - 1, by - 78), (bx - 1, by - 40), (bx, by - 4)], 2.4, "0a0f26")
-    for dy, colour in ((4.5, "0a0f26"), (1.0, "8c2318"), (-2.0, "f4c455")):
+    for dy, color in ((4.5, "0a0f26"), (1.0, "8c2318"), (-2.0, "f4c455")):
         ends = (bx - 33 + dy, by - 7 + dy), (bx + 38 - dy, by - 9 + dy)
-        canvas.line([ends[0], (bx - 12, by + dy), (bx + 14, by + dy), ends[1]], 3.0 + 0.6 * dy, colour, 1.6)
+        canvas.line([ends[0], (bx - 12, by + dy), (bx + 14, by + dy), ends[1]], 3.0 + 0.6 * dy, color, 1.6)
 
     # Grass, then flowers on some of its blades.
     edge = np.argmax(region[::SCALE, ::SCALE] == BANK, axis=0).astype(float)
@@ -357,15 +357,15 @@ def accents(canvas: Canvas) -> None:
         x, tall = rng.uniform(0, WIDTH - 1), rng.uniform(18, 52)
         y, lean = edge[int(x)] + rng.uniform(-2, 50), rng.normal(0.25, 0.3) + 0.3 * np.sin(x / 46.0)
         tips.append((x + lean * tall * 1.3, y - tall))
-        colour = str(rng.choice(greens, p=[0.16, 0.22, 0.22, 0.14, 0.12, 0.06, 0.08]))
-        canvas.line([(x, y), (x + 0.35 * lean * tall, y - 0.55 * tall), tips[-1]], rng.uniform(2.2, 4.5), colour, 1.1)
+        color = str(rng.choice(greens, p=[0.16, 0.22, 0.22, 0.14, 0.12, 0.06, 0.08]))
+        canvas.line([(x, y), (x + 0.35 * lean * tall, y - 0.55 * tall), tips[-1]], rng.uniform(2.2, 4.5), color, 1.1)
     for k in rng.choice(len(tips), 95, replace=False):
         x, y = tips[k]
         for _ in range(3):
             angle, size = rng.uniform(0, 6.28), rng.uniform(3.5, 6.5)
             dx, dy = size * np.cos(angle), 0.7 * size * np.sin(angle)
-            colour = str(rng.choice(reds, p=[0.42, 0.25, 0.15, 0.1, 0.08]))
-            canvas.line([(x - dx, y - dy), (x, y), (x + dx, y + dy)], rng.uniform(5, 8), colour, 1.6)
+            color = str(rng.choice(reds, p=[0.42, 0.25, 0.15, 0.1, 0.08]))
+            canvas.line([(x - dx, y - dy), (x, y), (x + dx, y + dy)], rng.uniform(5, 8), color, 1.6)
 
 
 def main() -> None:

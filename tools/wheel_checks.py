@@ -1,4 +1,4 @@
-"""What test_wheel.py checks inside an environment: the installed package, and not the checkout."""
+"""Checks that test_wheel.py runs inside an environment: the installed package, and not the checkout."""
 
 import sys
 from pathlib import Path

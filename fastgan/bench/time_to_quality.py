@@ -23,7 +23,7 @@ from fastgan.data import enlarge_to
 from fastgan.data.tensors import image_to_tensor
 from fastgan.errors import InputError
 from fastgan.evaluation import Evaluator
-from fastgan.evaluation.evaluator import CONTENT_LAYER, stylizer_run
+from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model
 from fastgan.inference import Stylizer
 from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS, VGGEncoder
@@ -124,7 +124,7 @@ def _measure(config: Config, images: list[np.ndarray], device: torch.device) -> 
     encoder.to_compute(encoder.dtype, torch.channels_last)
 
     def measure(stylizer: Stylizer) -> dict[str, float]:
-        values = evaluator.measure(images, stylizer_run(stylizer)).values
+        values = evaluator.measure(images, as_uint8_model(stylizer)).values
         return {name: float(np.mean(values[name])) for name in ("style_distance", "ssim")}
 
     return measure

@@ -13,7 +13,7 @@ from fastgan.errors import InputError
 
 if TYPE_CHECKING:
     from fastgan.data import ImagePath
-    from fastgan.evaluation import Measures
+    from fastgan.evaluation import EvalResult
     from fastgan.inference import Sampler, Stylizer
 
 
@@ -68,15 +68,15 @@ def evaluate(
 
 def _pictures(
     stylizer: Stylizer, model: Path, paths: list[ImagePath], style: Path | None, features: str | None, broken: list[str]
-) -> Measures:
+) -> EvalResult:
     import torch
     from rich.console import Console
     from rich.progress import track
 
     from fastgan.data import list_images, read_image
     from fastgan.data.tensors import image_to_tensor
-    from fastgan.evaluation import Evaluator, Measures
-    from fastgan.evaluation.evaluator import CONTENT_LAYER, stylizer_run
+    from fastgan.evaluation import EvalResult, Evaluator
+    from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model
     from fastgan.inference.model_files import load_styles
     from fastgan.losses import style_grams
     from fastgan.models import STYLE_LAYERS, VGGEncoder
@@ -91,12 +91,12 @@ def _pictures(
     if stylizer.takes_any_style:
         codes = [stylizer.code(image) for image in images]
         evaluator = Evaluator(encoder, [style_grams(encoder, [tensor]) for tensor in tensors])
-        run = stylizer_run(stylizer, lambda number: codes[number % len(codes)])
+        run = as_uint8_model(stylizer, lambda number: codes[number % len(codes)])
     else:
         evaluator = Evaluator(encoder, style_grams(encoder, tensors))
-        run = stylizer_run(stylizer)
+        run = as_uint8_model(stylizer)
     encoder.to_compute(encoder.dtype, torch.channels_last)
-    measures = Measures()
+    measures = EvalResult()
     console = Console(stderr=True)
     for path in track(paths, "evaluating", console=console, disable=not console.is_terminal):
         try:
@@ -114,7 +114,7 @@ def _pictures(
     return measures
 
 
-def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, broken: list[str]) -> Measures:
+def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, broken: list[str]) -> EvalResult:
     import torch
 
     from fastgan.data import CropBatches, ImageFolder
@@ -132,7 +132,7 @@ def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, broke
     return NoiseEvaluator(encoder, crops).measure(sampler.run(sampler.noise(NUM_EVAL_IMAGES, seed=1)))
 
 
-def _show(measures: Measures, title: str) -> None:
+def _show(measures: EvalResult, title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

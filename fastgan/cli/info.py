@@ -115,7 +115,9 @@ def _print(facts: dict[str, Any]) -> None:
     if not facts["gpus"]:
         console.print(f"GPU: none that torch sees (torch is built with CUDA {facts['torch_cuda'] or 'none'})")
     console.print(f"driver: {facts['driver'] or 'no NVIDIA driver found'}")
-    console.print("packages: " + ", ".join(f"{name} {found or 'missing'}" for name, found in facts["packages"].items()))
+    console.print(
+        "packages: " + ", ".join(f"{name} {version or 'missing'}" for name, version in facts["packages"].items())
+    )
     extension = facts["extension"]
     if "unavailable" in extension:
         console.print(f"extension: it {extension['unavailable']}")
@@ -141,9 +143,9 @@ def _print(facts: dict[str, Any]) -> None:
         table.add_column(title, no_wrap=True)
     reasons: dict[str, int] = {}  # few, and long: each is printed once, below
     for row in facts["ops"]["ops"]:
-        others = [each for each in row["backends"] if each["reason"] != "chosen"]
-        numbers = [reasons.setdefault(each["reason"], len(reasons) + 1) for each in others]
-        named = ", ".join(f"{each['name']} ({number})" for each, number in zip(others, numbers, strict=True))
+        others = [backend for backend in row["backends"] if backend["reason"] != "chosen"]
+        numbers = [reasons.setdefault(backend["reason"], len(reasons) + 1) for backend in others]
+        named = ", ".join(f"{backend['name']} ({number})" for backend, number in zip(others, numbers, strict=True))
         table.add_row(row["op"], row["device"], row["forward"], row["gradient"], named)
     console.print(table)
     for reason, number in reasons.items():

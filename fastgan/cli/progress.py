@@ -48,15 +48,15 @@ class Progress(Callback):
         count = "an iterable" if photographs is None else f"{len(photographs.batches.folder)} photographs"
         held = 0 if photographs is None else len(photographs.val_images)
         dtype = dtype_name(trainer.dtype)
-        self._say(
+        self._print(
             f"[bold]fastgan[/] {escape(config.model.name)}: {count}, {held} held out, "
             + (f"style {escape(config.data.style)}, " if config.data.style is not None else "")
             + f"{config.data.batch} x {config.data.size} px, {dtype} on {trainer.device}"
         )
         if photographs is not None and photographs.shared:
-            self._say("[yellow]too few photographs to hold any out: quality is measured on those trained on[/]")
+            self._print("[yellow]too few photographs to hold any out: quality is measured on those trained on[/]")
         if state.global_step:
-            self._say(f"resumed at step {state.global_step}")
+            self._print(f"resumed at step {state.global_step}")
         self._first_elapsed = state.train_seconds
         self._first_progress = trainer.run_length.progress(state.global_step, state.train_seconds)
         if self._console.is_terminal:
@@ -78,42 +78,42 @@ class Progress(Callback):
             self._bar.update(self._task, completed=event.progress, step=event.step, numbers=numbers, left=left)
         elif int(event.progress * _LINES) > self._told or event.step == 1:
             self._told = int(event.progress * _LINES)
-            self._say(f"{event.progress:>4.0%}  step {event.step}  {numbers}  left {left}")
+            self._print(f"{event.progress:>4.0%}  step {event.step}  {numbers}  left {left}")
 
     def on_rollback(self, trainer: Any, event: RollbackEvent) -> None:
-        self._say(
+        self._print(
             f"[yellow]{escape(event.fault)} at step {event.step}: back to step {event.restored_step}, "
             f"learning rates x {event.lr_scale:g}[/]"
         )
 
     def on_message(self, trainer: Any, event: MessageEvent) -> None:
-        self._say(f"[yellow]{escape(event.text)}[/]")
+        self._print(f"[yellow]{escape(event.text)}[/]")
 
     def on_end(self, trainer: Any, event: EndEvent) -> None:
         self._bar.stop()
         config, report = trainer.config, event.report
         if event.stopped:
-            self._say(
+            self._print(
                 f"stopped at step {report['steps']}; saved. "
                 f"Go on with [bold]fastgan train --out {escape(str(self._out))} --resume[/]"
             )
             return
         if report["content"]["broken"]:
-            self._say(f"{len(report['content']['broken'])} broken images were skipped")
+            self._print(f"{len(report['content']['broken'])} broken images were skipped")
         if report["result"]:
             self._console.print(_table(report, trainer.task.baseline_label))
-        self._say(f"{report['steps']} steps in {_clock(report['seconds'])}")
-        self._say(f"pictures  {escape(str(self._out / 'samples'))}")
-        self._say(f"report    {escape(str(self._out / 'report.html'))}")
+        self._print(f"{report['steps']} steps in {_clock(report['seconds'])}")
+        self._print(f"pictures  {escape(str(self._out / 'samples'))}")
+        self._print(f"report    {escape(str(self._out / 'report.html'))}")
         use = f"stylize {self._out} PHOTO.jpg --out stylized"
         if config.data.style is None:
             use = f"generate {self._out} --out generated"
-        self._say(f"use it    fastgan {escape(use)}")
+        self._print(f"use it    fastgan {escape(use)}")
 
     def close(self) -> None:
         self._bar.stop()
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, highlight=False)
 
 

@@ -89,9 +89,9 @@ def plan(inputs: list[tuple[Path, list[Path]]], out: Path) -> list[tuple[Path, P
 
     jobs: dict[Path, Path] = {}
     sources = {source.resolve() for _, files in inputs for source in files}
-    for given, files in inputs:
+    for argument, files in inputs:
         for source in files:
-            target = out / (source.relative_to(given) if given.is_dir() else source.name)
+            target = out / (source.relative_to(argument) if argument.is_dir() else source.name)
             if target in jobs:
                 raise InputError(f"{source}: would be written to {target}, as {jobs[target]} would; rename one")
             if target.resolve() in sources:
@@ -101,9 +101,9 @@ def plan(inputs: list[tuple[Path, list[Path]]], out: Path) -> list[tuple[Path, P
                     f"{source}: its result cannot be written; names end in {' '.join(sorted(IMAGE_SUFFIXES))}"
                 )
             jobs[target] = source
-    for given, _ in inputs:
-        if given.is_dir() and out.resolve().is_relative_to(given.resolve()):
-            raise InputError(f"--out {out}: lies inside the input {given}; give a folder beside it")
+    for argument, _ in inputs:
+        if argument.is_dir() and out.resolve().is_relative_to(argument.resolve()):
+            raise InputError(f"--out {out}: lies inside the input {argument}; give a folder beside it")
     return [(source, target) for target, source in jobs.items()]
 
 

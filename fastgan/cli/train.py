@@ -76,16 +76,16 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
 ) -> int:
     """Train a model; its pictures, metrics and report lie in --out."""
-    given: dict[str, Any] = dict(locals())
+    options: dict[str, Any] = dict(locals())
     base = None
     if resume and (out / "config.yaml").is_file():
         base = load_config(out / "config.yaml").model_dump(mode="json")
         for option, was in (("model", base["model"]["name"]), ("fusion", base["model"]["fusion"])):
-            if given[option] not in (None, was):
+            if options[option] not in (None, was):
                 raise InputError(
-                    f"--{option} {given[option]}: the run in {out} has {was}; leave it out, or give another --out"
+                    f"--{option} {options[option]}: the run in {out} has {was}; leave it out, or give another --out"
                 )
-    settings = load_settings(given, base)
+    settings = load_settings(options, base)
 
     stop = _StopOnSignal()
 
@@ -104,23 +104,23 @@ def train(
     return 0
 
 
-def load_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Config:
+def load_settings(options: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Config:
     """The config that options of ``train`` give, by their Python names, over that of a run, ``base``.
 
     Raises:
         InputError: an option or a file that cannot be used.
     """
     overrides = [
-        (f"--{name.replace('_', '-')}", field, given[name])
+        (f"--{name.replace('_', '-')}", field, options[name])
         for name, field in _FIELDS.items()
-        if given[name] is not None
+        if options[name] is not None
     ]
     for alternatives in _ALTERNATIVES:
-        chosen = [name for name in alternatives if given[name] is not None]
-        if len(chosen) == 1:  # an option replaces what a file, or the run that is resumed, says in another way
-            overrides += [(f"--{chosen[0]}", _FIELDS[name], None) for name in alternatives if name not in chosen]
-    overrides += [parse_set(text) for text in given["set_"] or ()]
-    return load_config(given["config"], overrides, base)
+        named = [name for name in alternatives if options[name] is not None]
+        if len(named) == 1:  # an option replaces what a file, or the run that is resumed, says in another way
+            overrides += [(f"--{named[0]}", _FIELDS[name], None) for name in alternatives if name not in named]
+    overrides += [parse_set(text) for text in options["set_"] or ()]
+    return load_config(options["config"], overrides, base)
 
 
 def check_task(settings: Config, task: str | None) -> None:

@@ -34,22 +34,22 @@ def load_config(
     Raises:
         InputError: one line that names the file or option and the field.
     """
-    given: dict[str, Any] = {}
-    _merge(given, base or {})
+    fields: dict[str, Any] = {}
+    _merge(fields, base or {})
     if file is not None:
-        _merge(given, _read_yaml(file))
-    typed: dict[str, str] = {}
-    for said, field, value in overrides:
-        _put(given, said, field, value)
-        typed[field] = said
+        _merge(fields, _read_yaml(file))
+    overridden: dict[str, str] = {}
+    for origin, field, value in overrides:
+        _set_dotted(fields, origin, field, value)
+        overridden[field] = origin
     # Under what was given, all defaults: a section given in part (optim.generator.lr alone) keeps the rest of its own.
     values: dict[str, Any] = Config().model_dump()
-    _merge(values, _preset_of(given))
-    _merge(values, given)
+    _merge(values, _preset_of(fields))
+    _merge(values, fields)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise InputError(_explain(error, typed, file)) from None
+        raise InputError(_format_error(error, overridden, file)) from None
 
 
 def parse_set(text: str) -> tuple[str, str, Any]:
@@ -77,10 +77,10 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return loaded
 
 
-def _preset_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _preset_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     from fastgan.models import GENERATORS
 
-    model = given.get("model")
+    model = fields.get("model")
     name = model.get("name") if isinstance(model, Mapping) else None
     return (
         GENERATORS[name].preset if isinstance(name, str) and name in GENERATORS else {}
@@ -99,39 +99,43 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
             into[key] = _copy(value) if isinstance(value, Mapping) else value
 
 
-def _put(values: dict[str, Any], said: str, field: str, value: Any) -> None:
+def _set_dotted(values: dict[str, Any], origin: str, field: str, value: Any) -> None:
     *path, last = field.split(".")
     for part in path:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise InputError(f"{said}: {field} is not a field of config.yaml")
+            raise InputError(f"{origin}: {field} is not a field of config.yaml")
     values[last] = value
 
 
-def _explain(error: ValidationError, typed: Mapping[str, str], file: Path | None) -> str:
+def _format_error(error: ValidationError, overridden: Mapping[str, str], file: Path | None) -> str:
     errors = error.errors()
     renamed = [name for name in (".".join(map(str, e["loc"])) for e in errors) if name in RENAMED]
     if renamed:
-        source = typed.get(renamed[0]) or (str(file) if file is not None else "config")
+        source = overridden.get(renamed[0]) or (str(file) if file is not None else "config")
         return f"{source}: has fields of an older fastgan: {', '.join(f'{n} is now {RENAMED[n]}' for n in renamed)}"
     first = errors[0]
     field = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
-    below = [name for name in typed if field and name.startswith(f"{field}.")]
+    below = [name for name in overridden if field and name.startswith(f"{field}.")]
     source = str(file) if file is not None else "config"
     if first["type"] == "extra_forbidden":
-        said = typed.get(field) or (typed[below[0]] if below else source)
-        return f"{said}: there is no field {field}; {_fields_beside(field)}"
-    if field not in typed and below and "Value error" not in first["msg"]:
-        return f"{typed[below[0]]}: {below[0]} is not a field of config.yaml"
+        origin = overridden.get(field) or (overridden[below[0]] if below else source)
+        return f"{origin}: there is no field {field}; {_fields_beside(field)}"
+    if field not in overridden and below and "Value error" not in first["msg"]:
+        return f"{overridden[below[0]]}: {below[0]} is not a field of config.yaml"
     if not field:  # combinations of the whole config name their fields in full, the one at fault first
-        said = typed.get(message.partition(":")[0]) or next((typed[name] for name in typed if name in message), source)
-        return f"{said}: {message}"
+        origin = overridden.get(message.partition(":")[0]) or next(
+            (overridden[name] for name in overridden if name in message), source
+        )
+        return f"{origin}: {message}"
     # An error of a whole section names the fields that do not go together: of those, what the user typed.
-    inside = [said for name, said in typed.items() if name.rpartition(".")[0] == field and _last(name) in message]
-    said = typed.get(field) or next(iter(inside), source)
-    given = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
-    return f"{said}: {field}: {message[0].lower()}{message[1:]}{given}"
+    inside = [
+        origin for name, origin in overridden.items() if name.rpartition(".")[0] == field and _last(name) in message
+    ]
+    origin = overridden.get(field) or next(iter(inside), source)
+    value = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
+    return f"{origin}: {field}: {message[0].lower()}{message[1:]}{value}"
 
 
 def _last(field: str) -> str:
@@ -146,5 +150,5 @@ def _fields_beside(field: str) -> str:
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return f"{'.'.join(path)} has no fields"
         section = annotation
-    place = f"{'.'.join(path)} has" if path else "the fields are"
-    return f"{place} {', '.join(section.model_fields)}"
+    owner = f"{'.'.join(path)} has" if path else "the fields are"
+    return f"{owner} {', '.join(section.model_fields)}"

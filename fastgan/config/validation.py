@@ -57,12 +57,12 @@ def models_with(capability: str) -> str:
     """The models whose spec has a capability, as ``--model`` names them: ``fast, fusion or article``."""
     from fastgan.models import GENERATORS
 
-    wanted = {
+    has_capability = {
         "images": lambda spec: spec.takes == "images",
         "noise": lambda spec: spec.takes == "noise",
         "arbitrary_style": lambda spec: spec.arbitrary_style,
     }[capability]
-    *others, last = [spec.name for spec in GENERATORS.values() if wanted(spec)]
+    *others, last = [spec.name for spec in GENERATORS.values() if has_capability(spec)]
     return f"{', '.join(others)} or {last}" if others else last
 
 

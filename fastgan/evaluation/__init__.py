@@ -1,5 +1,5 @@
 """Measuring a trained model, and the report of a run."""
 
-from fastgan.evaluation.evaluator import Evaluator, Measures, NoiseEvaluator
+from fastgan.evaluation.evaluator import EvalResult, Evaluator, NoiseEvaluator
 
-__all__ = ["Evaluator", "Measures", "NoiseEvaluator"]
+__all__ = ["EvalResult", "Evaluator", "NoiseEvaluator"]

@@ -34,7 +34,7 @@ _SUBSETS = 4
 
 
 @dataclass
-class Measures:
+class EvalResult:
     """One value an image of each measure, in the order of the images."""
 
     values: dict[str, list[float]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Measures:
         """The number of measured images."""
         return len(next(iter(self.values.values()), []))
 
-    def extend(self, more: Measures) -> None:
+    def extend(self, more: EvalResult) -> None:
         """Take in the measures of further images."""
         for name, values in more.values.items():
             self.values.setdefault(name, []).extend(values)
@@ -82,7 +82,7 @@ class Evaluator:
         first: int = 0,
         *,
         with_content: bool = True,
-    ) -> Measures:
+    ) -> EvalResult:
         """Measure photographs (H, W, 3) uint8, already reduced.
 
         Args:
@@ -111,7 +111,7 @@ class Evaluator:
             pair = (result + 1) / 2, (content + 1) / 2
             ssim.update(*pair)
             psnr.update(*pair)
-        measures = Measures({"ssim": ssim.values, "psnr": psnr.values, "style_distance": values})
+        measures = EvalResult({"ssim": ssim.values, "psnr": psnr.values, "style_distance": values})
         if with_content:
             measures.values["content_distance"] = content_distance.values
         return measures
@@ -137,7 +137,7 @@ class NoiseEvaluator:
         except ValueError as error:
             raise InputError(f"--content: these photographs cannot be compared with ({error})") from None
 
-    def measure(self, images: Tensor) -> Measures:
+    def measure(self, images: Tensor) -> EvalResult:
         """Measure images (N, 3, H, W) in [-1, 1], N at least 8: one value a quarter of them."""
         values: dict[str, list[float]] = {"kid_vgg": [], "diversity": [], "style_distance": []}
         for part in images.tensor_split(_SUBSETS):
@@ -150,7 +150,7 @@ class NoiseEvaluator:
                 (grams[layer] - target).square().sum() / target.square().sum() for layer, target in self.grams.items()
             ]
             values["style_distance"].append(torch.stack(ratios).mean().item())
-        return Measures(values)
+        return EvalResult(values)
 
     @torch.no_grad()
     def _features(self, images: Tensor, batch: int = 16) -> tuple[Tensor, dict[str, Tensor]]:
@@ -164,7 +164,7 @@ class NoiseEvaluator:
         return torch.cat(pooled), {layer: torch.cat(parts).mean(0) for layer, parts in grams.items()}
 
 
-def stylizer_run(stylizer: Stylizer, code: Callable[[int], Tensor] | None = None) -> Callable[[Tensor, int], Tensor]:
+def as_uint8_model(stylizer: Stylizer, code: Callable[[int], Tensor] | None = None) -> Callable[[Tensor, int], Tensor]:
     """Make the function for ``Evaluator.measure``; results are rounded to 8 bits, as in a picture file.
 
     ``code`` gives the style's code for the index of an image; None uses the model's own style.

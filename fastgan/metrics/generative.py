@@ -27,6 +27,12 @@ def pooled_features(features: Mapping[str, Tensor]) -> Tensor:
 
     Raises:
         ValueError: no layers, or one that is not (N, C, H, W) with the N of the first.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import metrics
+        >>> metrics.pooled_features({"relu1_1": torch.ones(5, 4, 8, 8), "relu2_1": torch.ones(5, 16, 4, 4)}).shape
+        torch.Size([5, 40])
     """
     if not features:
         raise ValueError("features must have a layer or more, got none")
@@ -90,6 +96,15 @@ class KID(_StandardizedFeatures):
 
     Raises:
         ValueError: ``reference`` is not finite (M, D) with M 2 or more, not all the same.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import metrics
+        >>> real = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+        >>> metric = metrics.KID(real)
+        >>> metric.update(real + 2.0)
+        >>> bool(metric.compute() > 1)
+        True
     """
 
     def compute(self) -> Tensor:
@@ -111,6 +126,15 @@ class Diversity(_StandardizedFeatures):
 
     Raises:
         ValueError: ``reference`` is not finite (M, D) with M 2 or more, not all the same.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import metrics
+        >>> real = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+        >>> metric = metrics.Diversity(real)
+        >>> metric.update(0.5 * real)
+        >>> metric.compute().round(decimals=6)
+        tensor(0.5000, dtype=torch.float64)
     """
 
     def compute(self) -> Tensor:
@@ -143,6 +167,13 @@ def batch_diversity(images: Tensor, reference: Tensor) -> Tensor:
 
     Raises:
         ValueError: either is not (N, C, H, W), or the channels differ.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import metrics
+        >>> images = torch.rand(4, 3, 16, 16)
+        >>> metrics.batch_diversity(images / 2, images).round(decimals=4)
+        tensor(0.5000)
     """
     if images.dim() != 4 or reference.dim() != 4 or images.shape[1] != reference.shape[1]:
         raise ValueError(

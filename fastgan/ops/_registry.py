@@ -39,6 +39,16 @@ def second_order() -> Iterator[None]:
 
     Run the forward pass of a gradient penalty (R1; SPEC S19) in it. Outside it, differentiating a backend that has only
     first-order gradients twice raises.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> x = torch.ones(1, 1, 2, 2, requires_grad=True)
+        >>> with ops.second_order():
+        ...     y = ops.bias_act(x, activation="tanh")
+        >>> (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        >>> gradient.requires_grad
+        True
     """
     global _second_order
     with _second_order_lock:
@@ -258,6 +268,11 @@ def report(devices: tuple[str, ...] = ("cpu", "cuda")) -> dict[str, Any]:
 
     `forward` is the choice without gradients, `gradient` the choice where an input needs one; a backend's
     `min_numel` has, for both, the number of elements from which on it is chosen.
+
+    Example:
+        >>> from fastgan import ops
+        >>> [row["op"] for row in ops.report(("cpu",))["ops"]][:3]
+        ['bias_act', 'check_finite', 'conv2d']
     """
     _check_forced()
     rows = []

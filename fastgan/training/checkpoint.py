@@ -18,8 +18,8 @@ _NAME = re.compile(r"step-(\d{8})\.pt")
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """(step, file), oldest first."""
-    found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("step-*.pt"))
-    return sorted((int(match[1]), path) for match, path in found if match)
+    matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("step-*.pt"))
+    return sorted((int(match[1]), path) for match, path in matches if match)
 
 
 def save_checkpoint(folder: Path, step: int, values: dict[str, Any], keep: int) -> Path:
@@ -30,10 +30,10 @@ def save_checkpoint(folder: Path, step: int, values: dict[str, Any], keep: int) 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.pt"
     atomic_write(path, lambda file: torch.save(values, file))
-    found = list_checkpoints(folder)
-    kept = [old for number, old in found if number <= step][-keep:]
-    for _, old in found:
-        if old not in kept:
+    checkpoints = list_checkpoints(folder)
+    newest = [old for number, old in checkpoints if number <= step][-keep:]
+    for _, old in checkpoints:
+        if old not in newest:
             old.unlink(missing_ok=True)
     return path
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 
-class _Watch:
+class _StreakCounter:
     """A running mean, the number of updates for which it was below a limit, and whether that was reported."""
 
     def __init__(self, limit: float, smoothing: float) -> None:
@@ -14,7 +14,7 @@ class _Watch:
         self.smoothing = smoothing
         self.running: float | None = None
         self.below = 0
-        self.told = False
+        self.reported = False
 
     def update(self, value: float, patience: int, counting: bool) -> bool:
         """Return whether to report now."""
@@ -22,21 +22,21 @@ class _Watch:
             return False
         self.running = value if self.running is None else self.smoothing * self.running + (1 - self.smoothing) * value
         if self.running >= self.limit:
-            self.below, self.told = 0, False
+            self.below, self.reported = 0, False
         elif counting:
             self.below += 1
-        if self.told or self.below < patience:
+        if self.reported or self.below < patience:
             return False
-        self.told = True
+        self.reported = True
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"running": self.running, "below": self.below, "told": self.told}
+        return {"running": self.running, "below": self.below, "told": self.reported}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.running = None if state["running"] is None else float(state["running"])
         self.below = int(state["below"])
-        self.told = bool(state["told"])
+        self.reported = bool(state["told"])
 
 
 class CollapseAlarm:
@@ -74,8 +74,8 @@ class CollapseAlarm:
         self.patience = patience
         self.warmup = warmup
         self.updates = 0
-        self._spread = _Watch(spread, smoothing)
-        self._loss_d = _Watch(loss_d, smoothing)
+        self._spread = _StreakCounter(spread, smoothing)
+        self._loss_d = _StreakCounter(loss_d, smoothing)
 
     def update(self, spread: float, loss_d: float | None) -> str | None:
         """Take one step's ``batch_diversity`` and the discriminator's loss, None where it has none.
@@ -85,20 +85,20 @@ class CollapseAlarm:
         """
         self.updates += 1
         counting = self.updates > self.warmup
-        told = []
+        warnings = []
         if self._spread.update(spread, self.patience, counting):
-            told.append(
+            warnings.append(
                 f"the generator makes nearly the same image whatever it is given (spread {self._spread.running:.2g} of "
                 f"the photographs', for {self._spread.below} steps): lower optim.discriminator.lr, raise loss.r1, "
                 f"or add --set loss.augment=[color,translation]"
             )
         if loss_d is not None and self._loss_d.update(loss_d, self.patience, counting):
-            told.append(
+            warnings.append(
                 f"the discriminator has won and the generator learns nothing from it (its loss "
                 f"{self._loss_d.running:.2g}, for {self._loss_d.below} steps): lower optim.discriminator.lr, raise "
                 f"loss.r1 or loss.temperature, or add --set loss.augment=[color,translation]"
             )
-        return "; ".join(told) or None
+        return "; ".join(warnings) or None
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for ``load_state_dict``, to continue as if never interrupted."""

@@ -71,7 +71,7 @@ class Compiler:
     decisions are in ``state.decisions["compile"]``, and a resumed run repeats them without timing.
 
     Args:
-        wanted: ``train.compile``.
+        mode: ``train.compile``.
         state: the run's; its decisions are read and written.
         networks: gives the networks that may be compiled, by name.
         device, dtype: where, and in what arithmetic, the networks run.
@@ -80,15 +80,15 @@ class Compiler:
 
     def __init__(
         self,
-        wanted: Literal["auto"] | bool,
+        mode: Literal["auto"] | bool,
         state: TrainState,
         networks: Callable[[], Mapping[str, Network]],
         device: torch.device,
         dtype: torch.dtype,
         log: Callable[[str], None],
     ) -> None:
-        self.wanted = wanted
-        self.decided = wanted is False
+        self.mode = mode
+        self.decided = mode is False
         self._state = state
         self._networks = networks
         self._device, self._dtype = device, dtype
@@ -99,13 +99,13 @@ class Compiler:
     def start(self) -> None:
         """Before the first step: compile all networks if requested, or those that an interrupted run had compiled."""
         recorded = self._state.decisions.get("compile")
-        if self.wanted == "auto" and recorded is not None:
-            chosen = [name for name, made in recorded.items() if made["compiled"]]
-            for name, network in self._networks().items() if chosen else ():
-                if name in chosen:
+        if self.mode == "auto" and recorded is not None:
+            names = [name for name, decision in recorded.items() if decision["compiled"]]
+            for name, network in self._networks().items() if names else ():
+                if name in names:
                     self._compile(name, network)
             self.decided = True
-        elif self.wanted is True:
+        elif self.mode is True:
             self._record({name: self._compile(name, network) for name, network in self._networks().items()})
 
     def on_step_end(self, seconds: float, steps_left: Callable[[float], float]) -> None:
@@ -138,9 +138,9 @@ class Compiler:
         eager = self._seconds(network)
         if hope * eager * left < self._cost:
             return {"compiled": False, "time/eager": eager}
-        made = self._compile(name, network, eager=eager)
-        self._cost = made.get("time/compile", self._cost)
-        return made
+        decision = self._compile(name, network, eager=eager)
+        self._cost = decision.get("time/compile", self._cost)
+        return decision
 
     def _compile(self, name: str, network: Network, *, eager: float | None = None) -> dict[str, Any]:
         """Compile and verify a network; with ``eager``, its seconds, revert to eager unless compiled is faster."""
@@ -148,20 +148,22 @@ class Compiler:
         begin = time.perf_counter()
         reason = compile_verified(module, calls, self._device, self._dtype)
         spent = time.perf_counter() - begin
-        made: dict[str, Any] = {"compiled": reason is None, "time/compile": spent}
+        decision: dict[str, Any] = {"compiled": reason is None, "time/compile": spent}
         if reason is None and eager is not None:
             compiled = self._seconds(network)
-            made |= {"time/eager": eager, "time/compiled": compiled}
+            decision |= {"time/eager": eager, "time/compiled": compiled}
             if compiled > (1 - _MIN_SPEEDUP) * eager:
                 _revert_to_eager(module)
-                made["compiled"] = False
+                decision["compiled"] = False
                 reason = f"{1e3 * compiled:.1f} ms a step, eager {1e3 * eager:.1f}; that took {spent:.0f} s"
         if reason is not None:
             self._log(f"the {name} is not compiled: {reason}")
         else:
-            gain = "" if eager is None else f": {1e3 * made['time/compiled']:.1f} ms a step, eager {1e3 * eager:.1f}"
+            gain = (
+                "" if eager is None else f": {1e3 * decision['time/compiled']:.1f} ms a step, eager {1e3 * eager:.1f}"
+            )
             self._log(f"the {name} is compiled, in {spent:.0f} s{gain}")
-        return made
+        return decision
 
     def _seconds(self, network: Network) -> float:
         """The fastest of three calls, after one that allocates."""
@@ -188,10 +190,10 @@ def compile_verified(
         None if the network stays compiled; otherwise the reason why it was reverted to eager.
     """
     eager = [_results(network, call, device, dtype) for call in calls]
-    wanted = eager
+    expected = eager
     if dtype != torch.float32:
         reference = copy.deepcopy(network).float()
-        wanted = [_results(reference, call, device, torch.float32) for call in calls]
+        expected = [_results(reference, call, device, torch.float32) for call in calls]
         del reference
     try:
         network.compile()
@@ -199,14 +201,14 @@ def compile_verified(
     except Exception as error:
         _revert_to_eager(network)
         return f"{type(error).__name__}: {first_line(error)[:160]}"
-    for want, before, have in zip(wanted, eager, got, strict=True):
+    for want, before, have in zip(expected, eager, got, strict=True):
         largest = max((_rms(value) for name, value in want.items() if name.startswith("gradient of ")), default=0.0)
         for name, value in want.items():
             scale = max(_rms(value), _MIN_GRAD_SCALE * largest, 1e-30)
-            own, off = (_rms(each[name].to(value.dtype) - value) / scale for each in (before, have))
-            if not off <= 2 * own + _TOLERANCE[dtype]:
+            own, deviation = (_rms(result[name].to(value.dtype) - value) / scale for result in (before, have))
+            if not deviation <= 2 * own + _TOLERANCE[dtype]:
                 _revert_to_eager(network)
-                return f"its {name} is off by {off:.1e} of its size, eager's by {own:.1e}"
+                return f"its {name} is off by {deviation:.1e} of its size, eager's by {own:.1e}"
     return None
 
 
@@ -220,13 +222,13 @@ def _rms(value: Tensor) -> float:
 
 def _results(network: nn.Module, call: CallSpec, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """Outputs and gradients by name, under random cotangents; leaves no trace in the network."""
-    first, *others = call.inputs
-    x = first.detach().requires_grad_(call.input_grad)
+    image, *others = call.inputs
+    x = image.detach().requires_grad_(call.input_grad)
     parameters = dict(network.named_parameters()) if call.param_grad else {}
     arithmetic = dtype if call.autocast else torch.float32
     with _as_called(network, call), autocast(device, arithmetic):
-        made = network(x, *others)
-        outputs = made if isinstance(made, dict) else {"output": made}
+        result = network(x, *others)
+        outputs = result if isinstance(result, dict) else {"output": result}
         wrt = ([x] if call.input_grad else []) + list(parameters.values())
         if wrt:
             cotangents = [_cotangent(value) for value in outputs.values()]
@@ -247,7 +249,7 @@ def _cotangent(value: Tensor) -> Tensor:
 @contextmanager
 def _as_called(network: nn.Module, call: CallSpec) -> Iterator[None]:
     # Batch norm and spectral norm keep what they see: the check must leave no trace in the run.
-    kept = [buffer.clone() for buffer in network.buffers()]
+    buffers = [buffer.clone() for buffer in network.buffers()]
     required = [parameter.requires_grad for parameter in network.parameters()]
     for parameter in network.parameters():
         parameter.requires_grad_(call.param_grad)
@@ -258,5 +260,5 @@ def _as_called(network: nn.Module, call: CallSpec) -> Iterator[None]:
         for parameter, was in zip(network.parameters(), required, strict=True):
             parameter.requires_grad_(was)
         with torch.no_grad():
-            for buffer, value in zip(network.buffers(), kept, strict=True):
+            for buffer, value in zip(network.buffers(), buffers, strict=True):
                 buffer.copy_(value)

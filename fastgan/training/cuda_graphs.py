@@ -112,16 +112,16 @@ class CudaGraphRunner:
 
         def run_and_restore() -> list[Tensor]:
             """Copy the changed state, and restore the state before the step."""
-            made = [value.clone() for value in changed]
+            values = [value.clone() for value in changed]
             _restore(changed, before)
-            return made
+            return values
 
         self._compute(state, inputs)
         eager = run_and_restore()
         self._compute(state, inputs)
         again = run_and_restore()
         try:
-            graph = StepGraph(lambda given: self._compute(state, given), inputs, self._device)
+            graph = StepGraph(lambda graph_inputs: self._compute(state, graph_inputs), inputs, self._device)
             _restore(changed, before)
             values = graph.replay(inputs)
             reason = _difference(before, eager, again, changed)
@@ -147,15 +147,15 @@ def make_graph_runner(
     Raises:
         InputError: ``train.cuda_graphs`` is true and there is no GPU.
     """
-    wanted = config.train.cuda_graphs
-    if wanted is True and device.type != "cuda":
+    mode = config.train.cuda_graphs
+    if mode is True and device.type != "cuda":
         raise InputError("train.cuda_graphs: true needs a GPU; use auto or false")
-    if wanted is False or device.type != "cuda":
+    if mode is False or device.type != "cuda":
         return None
     reason = unsupported_reason(config, generator)
     if reason is None:
         return CudaGraphRunner(compute, device, log)
-    if wanted is True:
+    if mode is True:
         log(f"steps are not replayed as a CUDA graph: {reason}")
     return None
 
@@ -177,16 +177,16 @@ def _signature(inputs: Inputs) -> list[Any]:
 
 def _mutable_tensors(state: TrainState) -> list[Tensor]:
     """All tensors that a step changes, each in its place for good."""
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     for optimizer in (state.optimizer_g, state.optimizer_d):
         assert isinstance(optimizer, FlatOptimizer)
-        found += optimizer.changed()
+        tensors += optimizer.changed()
     for network in (state.generator, state.discriminator, state.ema):
-        found += network.buffers()
+        tensors += network.buffers()
     for scaler in (state.scaler_g, state.scaler_d):
         if scaler.is_enabled():  # one that is not has no such attributes, one that was not used yet has None
-            found += [value for value in (scaler._scale, scaler._growth_tracker) if value is not None]
-    return found
+            tensors += [value for value in (scaler._scale, scaler._growth_tracker) if value is not None]
+    return tensors
 
 
 @torch.no_grad()
@@ -198,7 +198,7 @@ def _restore(tensors: list[Tensor], values: list[Tensor]) -> None:
 def _difference(before: list[Tensor], eager: list[Tensor], again: list[Tensor], have: list[Tensor]) -> str | None:
     for was, want, repeated, value in zip(before, eager, again, have, strict=True):
         pairs = ((want, was), (repeated, want), (value, want))
-        update, noise, off = ((one.double() - other.double()).norm().item() for one, other in pairs)
-        if not off <= 2 * noise + _TOLERANCE * update:
-            return f"its update is off by {off / max(update, 1e-30):.1e} of its size"
+        update, noise, deviation = ((one.double() - other.double()).norm().item() for one, other in pairs)
+        if not deviation <= 2 * noise + _TOLERANCE * update:
+            return f"its update is off by {deviation / max(update, 1e-30):.1e} of its size"
     return None

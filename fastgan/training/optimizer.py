@@ -173,31 +173,31 @@ class FlatOptimizer(torch.optim.Optimizer):
             ValueError: groups of other sizes, tensors of other shapes, or parameters of which some took more steps than
                 others. Nothing is changed then.
         """
-        kept, groups = self.state, self.param_groups
-        named = {name for each in state_dict["state"].values() for name in each} - {"step"}
+        previous, groups = self.state, self.param_groups
+        named = {name for entry in state_dict["state"].values() for name in entry} - {"step"}
         options = {"adam": {"betas"}, "rmsprop": {"alpha", "momentum"}, "sgd": {"momentum"}}[self._config.name]
         if not named <= set(self._names) or any(not options <= set(group) for group in state_dict["param_groups"]):
             raise ValueError(f"the state is of another rule than {self._config.name} with beta1={self._config.beta1:g}")
         super().load_state_dict(state_dict)
         loaded = [self.state.get(parameter, {}) for parameter in self._parameters]
         try:
-            counts = {float(each["step"]) for each in loaded if "step" in each}
+            counts = {float(entry["step"]) for entry in loaded if "step" in entry}
             if len(counts) > 1:
                 raise ValueError(f"its parameters took {', '.join(f'{count:g}' for count in sorted(counts))} steps")
-            for parameter, each in zip(self._parameters, loaded, strict=True):
+            for parameter, entry in zip(self._parameters, loaded, strict=True):
                 for name in self._names:
-                    given = each.get(name)
-                    if given is not None and given.shape != parameter.shape:
-                        raise ValueError(f"{name} is {tuple(given.shape)}, its parameter {tuple(parameter.shape)}")
+                    value = entry.get(name)
+                    if value is not None and value.shape != parameter.shape:
+                        raise ValueError(f"{name} is {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
         except ValueError:
-            self.state, self.param_groups = kept, groups
+            self.state, self.param_groups = previous, groups
             raise
         with torch.no_grad():
             for name, buffer in zip(self._names, self._flat_state, strict=True):
-                for slot, each in zip(self._slots, loaded, strict=True):
-                    given = each.get(name)
+                for slot, entry in zip(self._slots, loaded, strict=True):
+                    value = entry.get(name)
                     # torch keeps nothing for a parameter that never had a gradient.
-                    slot.of(buffer).zero_() if given is None else slot.of(buffer).copy_(given)
+                    slot.of(buffer).zero_() if value is None else slot.of(buffer).copy_(value)
             self._step.fill_(counts.pop() if counts else 0.0)
         self._show_state()
 
@@ -220,7 +220,7 @@ class FlatOptimizer(torch.optim.Optimizer):
 
     def _check_places(self, listed: Sequence[Tensor]) -> None:
         if len(listed) != len(self._parameters) or any(
-            given is not own for given, own in zip(listed, self._parameters, strict=True)
+            parameter is not own for parameter, own in zip(listed, self._parameters, strict=True)
         ):
             raise RuntimeError("the parameters in the optimizer's group were replaced: build a new FlatOptimizer")
         for what, tensors, buffer in (
@@ -287,9 +287,9 @@ def _rebuilt(
     ema: list[Tensor] | None,
     state: dict[str, Any],
 ) -> FlatOptimizer:
-    made = kind(parameters, config, ema=ema)
-    made.load_state_dict(state)
-    return made
+    optimizer = kind(parameters, config, ema=ema)
+    optimizer.load_state_dict(state)
+    return optimizer
 
 
 def _check(name: str, tensors: Sequence[Tensor], like: Sequence[Tensor]) -> None:
@@ -322,5 +322,5 @@ def _move(tensors: Sequence[Tensor], slots: Sequence[_Slot], buffer: Tensor) -> 
     return buffer
 
 
-def _lies_at(tensor: Tensor | None, place: Tensor) -> bool:
-    return tensor is not None and tensor.data_ptr() == place.data_ptr() and tensor.stride() == place.stride()
+def _lies_at(tensor: Tensor | None, view: Tensor) -> bool:
+    return tensor is not None and tensor.data_ptr() == view.data_ptr() and tensor.stride() == view.stride()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fastgan.evaluation import Measures
+from fastgan.evaluation import EvalResult
 from fastgan.training.callbacks import Run
 from fastgan.utils.format import dtype_name
 from fastgan.utils.system import machine_name
@@ -14,7 +14,7 @@ from fastgan.version import __version__
 
 
 def run_record(
-    run: Run, result: Measures | None, seconds: float, lines: list[dict[str, Any]], *, complete: bool
+    run: Run, result: EvalResult | None, seconds: float, lines: list[dict[str, Any]], *, complete: bool
 ) -> dict[str, Any]:
     """The content of ``report.json``."""
     config, state, photographs = run.config, run.state, run.photographs
@@ -53,5 +53,5 @@ def run_record(
     }
 
 
-def _measured(measures: Measures | None) -> dict[str, Any] | None:
+def _measured(measures: EvalResult | None) -> dict[str, Any] | None:
     return measures.to_json() if measures is not None and measures.n else None

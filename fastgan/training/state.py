@@ -140,9 +140,9 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, values: dict[str, Any], na
 def check_ownership(optimizer: torch.optim.Optimizer, network: nn.Module, name: str) -> None:
     """Raise RuntimeError unless ``optimizer`` updates exactly the parameters of ``network``."""
     owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    wanted = {id(parameter) for parameter in network.parameters()}
-    if owned != wanted:
+    expected = {id(parameter) for parameter in network.parameters()}
+    if owned != expected:
         raise RuntimeError(
-            f"the {name}'s optimizer updates {len(owned & wanted)} of its {len(wanted)} parameters "
-            f"and {len(owned - wanted)} of others"
+            f"the {name}'s optimizer updates {len(owned & expected)} of its {len(expected)} parameters "
+            f"and {len(owned - expected)} of others"
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastgan.data import ImagePath
 from fastgan.errors import InputError
-from fastgan.evaluation.evaluator import Measures
+from fastgan.evaluation.evaluator import EvalResult
 from fastgan.evaluation.metrics_log import read_metrics
 from fastgan.evaluation.report import write_report
 from fastgan.precision import select_device, select_dtype
@@ -102,7 +102,7 @@ class Trainer:
             raise InputError(
                 "quality.keep_best, patience and rollback need photographs held out; give data.content and no data"
             )
-        self.baseline: Measures | None = None
+        self.baseline: EvalResult | None = None
         self._rollback = Rollback(self.stepper.finite_metrics())
         self._evaluation = Evaluation(self._rollback)
         self._samples, self._checkpoints = Samples(), Checkpoints()

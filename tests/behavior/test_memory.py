@@ -1,4 +1,4 @@
-"""What trades time for memory gives the same update: a batch in parts, activations computed twice."""
+"""Options that trade time for memory give the same update: a batch in parts, activations computed twice."""
 
 import copy
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def test_without_a_discriminator(tiny: Make) -> None:
 
 
 def saved_bytes(call: Callable[[], Any]) -> int:
-    """Of what autograd keeps for the backward pass."""
+    """Bytes that autograd keeps for the backward pass."""
     places: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:

@@ -213,7 +213,7 @@ def test_checkpoint_keep(tiny: Make, tmp_path: Path, no_plots: None) -> None:
 
 
 def test_state_round_trip(tiny: Make) -> None:
-    """What is saved is all there is: a trainer made of it computes what the first would have."""
+    """The saved state is complete: a trainer made of it computes what the first would have."""
     one = Trainer(tiny(FIELDS))
     for number in range(3):
         one.train_step(batch(number))

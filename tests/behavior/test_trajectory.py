@@ -30,7 +30,7 @@ LONGEST_SUM = 32 * 32
 
 
 class Step(NamedTuple):
-    """What one step computes from a state: losses and measures by name, and the gradients of both networks."""
+    """The results of one step from a state: losses and measures by name, and the gradients of both networks."""
 
     numbers: dict[str, float]
     gradients: dict[str, Tensor]
@@ -83,7 +83,7 @@ def apart(one: Step, other: Step) -> dict[str, float]:
 
 
 def median(differences: list[dict[str, float]]) -> dict[str, float]:
-    """Of all states: in some, rounding moves a ReLU or a pooled maximum over its edge, which is a jump."""
+    """The median over all states: in some, rounding moves a ReLU or a pooled maximum over its edge, which is a jump."""
     return {name: statistics.median(each[name] for each in differences) for name in differences[0]}
 
 

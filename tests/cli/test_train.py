@@ -13,7 +13,7 @@ from helpers.command_line import Command, started
 from helpers.tiny_runs import METRICS, fingerprint, picture, read_lines, save_picture, untimed
 from helpers.waiting import HANG, wait_until
 
-from fastgan.config import load_config
+from fastgan.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,12 +81,12 @@ def test_an_option_replaces_its_alternatives(fastgan: Command, given: list[objec
 
 
 def test_every_option_reaches_its_field(fastgan: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen = []
+    seen: list[tuple[Config, dict[str, object]]] = []
 
     class Stop(Exception):
         pass
 
-    def trainer(config: object, **options: object) -> None:
+    def trainer(config: Config, **options: object) -> None:
         seen.append((config, options))
         raise Stop
 
@@ -107,9 +107,10 @@ def test_every_option_reaches_its_field(fastgan: Command, monkeypatch: pytest.Mo
     flags = [part for name, (_, value) in options.items() for part in (name, value)]
     with pytest.raises(Stop):
         fastgan("train", "--out", tmp_path / "x", "--compile", "--resume", *flags)
-    (config, given), flat = seen[0], {}
+    config, given = seen[0]
+    flat: dict[str, tuple[object, object]] = {}
     for field, value in options.values():
-        found = config
+        found: object = config
         for part in field.split("."):
             found = getattr(found, part)
         flat[field] = (found, value)

@@ -193,7 +193,7 @@ SUGGESTED = re.compile(
 
 
 def suggestions(message: str) -> Iterator[str]:
-    """What a message tells to type: each option in it after what was at fault, and each of "a, b or c"."""
+    """The options that a message suggests: each option in it after what was at fault, and each of "a, b or c"."""
     said = message.split(": ", 2)[2]
     for found in SUGGESTED.finditer(said):
         option = found.group().replace("FILE", "demo")
@@ -212,7 +212,7 @@ def test_every_option_that_a_message_names_is_accepted(text: str) -> None:
 
 
 def test_suggestions_are_found() -> None:
-    """Of the parser above: what the messages do say."""
+    """The parser above finds the suggestions of real messages."""
     wgan = list(suggestions(refusal("--set loss.kind=wgan")))
     assert wgan == [
         "--set optim.discriminator.clip_weights=0.01",

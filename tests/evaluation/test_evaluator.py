@@ -16,8 +16,8 @@ from helpers.tiny_runs import picture, stylizer_of
 from torch import Tensor
 
 from fastgan.config import Config
-from fastgan.evaluation import Evaluator, Measures
-from fastgan.evaluation.evaluator import stylizer_run
+from fastgan.evaluation import EvalResult, Evaluator
+from fastgan.evaluation.evaluator import as_uint8_model
 from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
@@ -38,7 +38,7 @@ def encoder() -> VGGEncoder:
 
 
 def darker(x: Tensor) -> Tensor:
-    """What stands for a stylized picture; rounded to 8 bits as such a picture is."""
+    """A stand-in for a stylized picture; rounded to 8 bits as such a picture is."""
     return ((x * 0.7 - 0.1 + 1) * 127.5).round() / 127.5 - 1
 
 
@@ -95,7 +95,7 @@ def test_the_photographs_themselves(encoder: VGGEncoder) -> None:
 
 def test_json_form() -> None:
     values = {name: [1.0, 2.0, 4.0] for name in NAMES} | {"psnr": [20.0, math.inf, 30.0]}
-    result = json.loads(json.dumps(Measures(values).to_json(), allow_nan=False))
+    result = json.loads(json.dumps(EvalResult(values).to_json(), allow_nan=False))
     assert set(result) == {"n", *NAMES} and result["n"] == 3
     assert result["ssim"] == {
         "mean": pytest.approx(7 / 3),
@@ -107,15 +107,15 @@ def test_json_form() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_nothing_measured() -> None:
-    result = Measures({name: [] for name in NAMES}).to_json()
+    result = EvalResult({name: [] for name in NAMES}).to_json()
     assert result["n"] == 0 and result["ssim"] == {"mean": None, "std": None, "values": []}
 
 
 def test_results_are_rounded_as_in_a_file(tiny: Callable[..., Config]) -> None:
-    """What is measured is the picture that a user gets."""
+    """The picture that a user gets is measured."""
     stylizer = stylizer_of(Trainer(tiny()))
     image = IMAGES[0]
-    measured = stylizer_run(stylizer)(tensor(image), 0)
+    measured = as_uint8_model(stylizer)(tensor(image), 0)
     levels = (measured[0].permute(1, 2, 0) + 1) * 127.5
     assert_close(levels, levels.round(), steps=4, scale=255.0)  # there and back
     assert np.array_equal(levels.round().byte().numpy(), stylizer(image))

@@ -138,7 +138,7 @@ def test_a_stopped_run_is_not_reported_as_measured(tiny: Make, tmp_path: Path) -
 
 
 def test_without_an_adversarial_part(tiny: Make, tmp_path: Path) -> None:
-    """What such a run does not have is null in its lines and in no plot."""
+    """Values that such a run does not have are null in its lines and in no plot."""
     run = tmp_path / "run"
     Trainer(tiny({"loss.adversarial": 0, "train.steps": 3}), out=run).fit()
     missing = {"loss/d", "loss/g_adversarial", "loss/total"}

@@ -1,4 +1,4 @@
-"""What a command line left behind, and one in a process of its own."""
+"""The files that a command line leaves behind, and a command line in a process of its own."""
 
 import os
 import signal

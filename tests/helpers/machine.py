@@ -1,4 +1,4 @@
-"""What a test needs of the machine, and the one way to skip a test that cannot have it.
+"""The needs of a test, and the one way to skip a test that cannot have it.
 
 ``needs("a GPU")`` marks a test, ``require("a GPU")`` skips from within one. Every skip of the suite comes from here:
 ``helpers/skips.py`` counts them by need at the end of a run, and fails the run for a skip with another reason.
@@ -59,7 +59,7 @@ def _program(name: str) -> str | None:
 
 
 def _compiler() -> str | None:
-    """What torch.compile takes on a CPU: CXX or g++, and Python's headers."""
+    """The needs of torch.compile on a CPU: CXX or g++, and Python's headers."""
     header = Path(sysconfig.get_path("include")) / "Python.h"
     return _program(os.environ.get("CXX", "g++").split()[0]) or (None if header.exists() else f"there is no {header}")
 

@@ -109,6 +109,6 @@ class Seen:
         self.d_updated = copy.deepcopy(state.discriminator)
 
     def logits(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of real and fake by D as it was, and of fake by D as it became."""
+        """Logits of real and fake by D as it was, and of fake by D as it became."""
         real, fake, again = self.inputs
         return self.d(real), self.d(fake), self.d_updated(again)

@@ -65,7 +65,7 @@ FEW = (RULES[0], RULES[4], RULES[6])
 
 @dataclass
 class Flat:
-    """What an update reads and writes."""
+    """The tensors that an update reads and writes."""
 
     param: Tensor
     grad: Tensor

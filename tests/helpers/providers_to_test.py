@@ -14,7 +14,7 @@ def make_provider(options: dict[str, Any]) -> ReadyProvider:
     print("noise on standard output")
     kind = options.get("kind", "number")
     if kind == "missing":
-        import nowhere_to_be_found  # noqa: F401
+        import nowhere_to_be_found  # type: ignore[import-not-found]  # noqa: F401
     if kind == "fails":
         raise ValueError("no such thing\nat all")
     calls, now = 0, 0.0

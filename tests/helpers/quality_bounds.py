@@ -11,7 +11,7 @@ from torch import Tensor
 def ssim_error(
     x: Tensor, y: Tensor, window_size: int = 11, data_range: float = 1.0, dtype: torch.dtype = torch.float32
 ) -> float:
-    """Of the value, and of a gradient as a share of its largest.
+    """The error of the value, and of a gradient as a share of its largest.
 
     Means of squares by two passes of ``window_size`` taps, products, differences and quotients: seven steps, whose
     errors are shares of the squares about a plane's mean, while what is sought is the windows' variances.

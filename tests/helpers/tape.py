@@ -1,4 +1,4 @@
-"""What stands in for a CUDA graph on CPU: the operators of one call, run again on the same memory without Python."""
+"""A stand-in for a CUDA graph on CPU: the operators of one call, run again on the same memory without Python."""
 
 from typing import Any
 

@@ -127,7 +127,7 @@ def test_interpolation_is_along_the_great_circle(sampler: Sampler, taken: list[T
 
 
 def test_the_circle_keeps_the_length(sampler: Sampler, taken: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of noises of one length all between have it, where the straight line would come near 0."""
+    """All noises between two of one length have it, where the straight line would come near 0."""
     ends = torch.zeros(2, Z)
     ends[0, 0], ends[1, 0], ends[1, 1] = 3.0, -3.0 * math.cos(0.3), 3.0 * math.sin(0.3)
     monkeypatch.setattr(sampler, "noise", lambda count, *, seed: ends)

@@ -14,4 +14,4 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 
 @pytest.fixture(autouse=True)
 def _poisoned(poisoned: None) -> None:
-    """What a kernel leaves unwritten shows."""
+    """Show elements that a kernel leaves unwritten."""

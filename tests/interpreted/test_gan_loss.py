@@ -209,7 +209,7 @@ def test_annealing_under_compile() -> None:
     torch.compiler.reset()
     compiled = torch.compile(both, fullgraph=True, backend="aot_eager")
     for temperature, label in ((4.0, 0.9), (3.1, 0.9), (2.3, 0.8), (1.2, 0.7), (1.0, 1.0)):
-        leaves = [each.detach().requires_grad_() for each in (real, fake)]
+        leaves = real.detach().requires_grad_(), fake.detach().requires_grad_()
         have = compiled(*leaves, temperature, label, "triton")
         want = both(*leaves, temperature, label, "reference")
         assert_close(have, want, terms=18, steps=2 * STEPS)

@@ -301,7 +301,7 @@ def test_relu_is_zero_below_and_stops_infinities(kernels: list[str]) -> None:
 
 @pytest.mark.parametrize("layout", [plain, last])
 def test_every_subset_of_gradients(layout: Layout, kernels: list[str]) -> None:
-    """What is not asked for is not written, and without grad_x no second pass is run over the planes."""
+    """Gradients that are not asked for are not written, and without grad_x no second pass is run over the planes."""
     inputs = make((1, 3, 33, 63), layout)
     want = dict(zip(inputs, value_and_gradients(inputs, "triton", activation="leaky_relu")[1:], strict=True))
     names = ["x", "weight", "bias", "residual"]

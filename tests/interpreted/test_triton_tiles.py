@@ -48,7 +48,7 @@ def test_value_and_gradients(where: str, op: str, memory: Tensor) -> None:
     results = []
     for backend in ("triton", "reference"):
         x, y, grad = tensors if backend == "triton" else [t.contiguous() for t in tensors]
-        inputs = [x.detach().requires_grad_(), y.detach().requires_grad_()]
+        inputs = x.detach().requires_grad_(), y.detach().requires_grad_()
         output = OPS[op](*inputs, backend)
         results.append([output, *torch.autograd.grad(output, inputs, grad, materialize_grads=True)])
     for ours, right in zip(*results, strict=True):

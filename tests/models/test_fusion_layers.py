@@ -22,7 +22,7 @@ def float64_moments(x: Tensor) -> Tensor:
 
 
 def eps_share(*features: Tensor) -> float:
-    """What the eps of the norms takes from the quietest plane's deviation, as a share."""
+    """The part that the eps of the norms takes from the quietest plane's deviation, as a share."""
     return EPS / 2 / min(x.var((2, 3), correction=0).min().item() for x in features)
 
 

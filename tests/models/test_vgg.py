@@ -44,7 +44,7 @@ def independent_features(state: dict[str, Tensor], image: Tensor) -> dict[str, T
 
 
 def largest_error(weight: Tensor, table: Tensor) -> float:
-    """Of weights taken from a table's nearest level: half a gap each. Root of the mean square, as a share of theirs."""
+    """The error of weights taken from a table's nearest level: half a gap each, of the root mean square as a share."""
     levels = table.sort().values
     gaps = F.pad(levels.diff(), (1, 1)).unfold(0, 2, 1).amax(1)
     errors = gaps[torch.searchsorted(levels, weight.flatten())] / 2

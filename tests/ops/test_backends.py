@@ -1,4 +1,4 @@
-"""What every op with a native backend promises, by one table of cases: values and gradients beside the float64
+"""The contract of every op with a native backend, by one table of cases: values and gradients beside the float64
 reference, layouts, dtypes, instruction sets, gradients of gradients, the compiler's rules."""
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ native = needs("the extension")
 
 
 def every_op(x: Tensor, y: Tensor) -> list[Tensor]:
-    """What each op gives, and the gradients of its inputs: all kernels."""
+    """The result of each op, and the gradients of its inputs: all kernels."""
     made = []
     target = ops.gram(y[:1])[0]
     numbers = torch.linspace(-1, 1, x.shape[1])
@@ -70,7 +70,7 @@ def every_op(x: Tensor, y: Tensor) -> list[Tensor]:
 
 @pytest.fixture
 def ticks() -> Iterator[list[int]]:
-    """Of one number, which a thread counts up whenever it is let."""
+    """Counts of a thread that counts up whenever it may run."""
     count, stop = [0], threading.Event()
 
     def tick() -> None:

@@ -1,4 +1,4 @@
-"""What the pages say is so: figures are those of the result files, pictures and pages exist, examples run."""
+"""The pages are true: figures are those of the result files, pictures and pages exist, examples run."""
 
 import json
 import os

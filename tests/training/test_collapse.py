@@ -15,7 +15,7 @@ SPREAD, LOSS_D = "nearly the same image", "the discriminator has won"
 
 
 def lines(alarm: CollapseAlarm, spread: float, loss_d: float | None, count: int) -> list[tuple[int, str]]:
-    """What `count` updates say, each with its number from 1."""
+    """The messages of `count` updates, each with its number from 1."""
     told = ((number, alarm.update(spread, loss_d)) for number in range(1, count + 1))
     return [(number, line) for number, line in told if line is not None]
 

@@ -143,7 +143,7 @@ def wrong_gradient(network: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def wrong_parameters(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Of one bias alone: the output and the input's gradient are right."""
+    """Parameters wrong in one bias alone: the output and the input's gradient are right."""
 
     def call(x: Tensor) -> Tensor:
         parameters = dict(network.named_parameters())
@@ -220,7 +220,7 @@ def compiler_of(trainer: Trainer, told: list[str], networks: Mapping[str, Any] |
 
 
 def seconds_of(monkeypatch: pytest.MonkeyPatch, eager: float, compiled: float) -> None:
-    """What each network takes."""
+    """The seconds that each network takes."""
     monkeypatch.setattr(
         Compiler, "_seconds", lambda _, network: eager if network[0]._compiled_call_impl is None else compiled
     )

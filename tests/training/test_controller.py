@@ -74,7 +74,7 @@ def test_size_of_a_step() -> None:
 
 
 def test_without_the_correction_the_bias_stays() -> None:
-    """What ``correct`` is for."""
+    """The purpose of ``correct``."""
     plant = Plant(0, bias=-0.08)
     seen = hold(Controller("ssim", 0.5), plant, 600, every=10_000)
     assert sum(seen[-150:]) / 150 == pytest.approx(0.5 - 0.08, rel=0, abs=NOISE)

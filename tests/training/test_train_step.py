@@ -78,7 +78,7 @@ def test_d_first_then_g(warm: Trainer) -> None:
     assert_close(fake, seen.g_before(floats(7)), steps=2 * sums(seen.g_before))
 
 
-def test_each_optimiser_leaves_the_other_network_alone(warm: Trainer) -> None:
+def test_each_optimizer_leaves_the_other_network_alone(warm: Trainer) -> None:
     seen = Watched(warm, batch(7))
     at, state = seen.at, warm.state
     assert equal(at["step D"]["G"], weights(seen.g_before)), "D's step changed G"

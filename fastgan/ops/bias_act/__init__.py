@@ -39,6 +39,13 @@ def bias_act(
     Raises:
         TypeError: a tensor is not floating.
         ValueError: shapes that do not fit, an unknown `activation`, or a value out of range.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> x = torch.tensor([-2.0, 0.0, 3.0]).reshape(1, 3, 1, 1)
+        >>> ops.bias_act(x, torch.tensor([1.0, 1.0, 1.0]), activation="relu", gain=2.0, clamp=6.0).flatten()
+        tensor([0., 2., 6.])
     """
     _checks.nchw("x", x)
     if bias is not None:

@@ -50,6 +50,13 @@ def conv2d(
     Raises:
         TypeError: a tensor is not floating.
         ValueError: shapes that do not fit, an unknown option, or a value out of range.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> x, weight = torch.ones(1, 3, 8, 8), torch.ones(16, 3, 3, 3)
+        >>> ops.conv2d(x, weight, padding="reflect", upsample=True).shape
+        torch.Size([1, 16, 16, 16])
     """
     _checks.nchw("x", x)
     _checks.floating("weight", weight)

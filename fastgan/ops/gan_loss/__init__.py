@@ -54,6 +54,13 @@ def discriminator_loss(
         TypeError: logits are not floating.
         ValueError: empty logits, an unknown `kind`, a `temperature` that is not above 0, labels that are not
             0 <= fake_label < real_label <= 1, or labels other than 1 and 0 with `hinge` and `wgan`, which have none.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0])
+        >>> ops.discriminator_loss(real, fake, kind="hinge")
+        tensor(0.7500)
     """
     _check("real_logits", real_logits, kind, temperature)
     _check("fake_logits", fake_logits, kind, temperature)
@@ -81,6 +88,12 @@ def generator_loss(
     Raises:
         TypeError: logits are not floating.
         ValueError: empty logits, an unknown `kind`, or a `temperature` that is not above 0.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> ops.generator_loss(torch.tensor([2.0, 0.5]), kind="wgan")
+        tensor(-1.2500)
     """
     _check("fake_logits", fake_logits, kind, temperature)
     return select("generator_loss", fake_logits, backend=backend)(fake_logits, kind, temperature)

@@ -30,6 +30,13 @@ def gram(x: Tensor, *, backend: str | None = None) -> Tensor:
     Raises:
         TypeError: `x` is not floating.
         ValueError: `x` is not four-dimensional or empty.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> ops.gram(torch.ones(1, 2, 4, 4))
+        tensor([[[0.5000, 0.5000],
+                 [0.5000, 0.5000]]])
     """
     _checks.nchw("x", x)
     return select("gram", x, backend=backend)(x)
@@ -46,6 +53,13 @@ def gram_style_loss(x: Tensor, target: Tensor, *, reduction: str = "mean", backe
     Raises:
         TypeError: a tensor is not floating.
         ValueError: shapes that do not fit, or an unknown `reduction`.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> style, result = torch.zeros(1, 2, 4, 4), torch.ones(1, 2, 4, 4)
+        >>> ops.gram_style_loss(result, ops.gram(style)[0])
+        tensor(0.2500)
     """
     _checks.nchw("x", x)
     _checks.floating("target", target)

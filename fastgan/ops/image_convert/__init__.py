@@ -59,6 +59,13 @@ def from_pixels(
     Raises:
         TypeError: `x` is not uint8, `dtype` is not floating, or a corner, `size` or `flip` is of a wrong type.
         ValueError: `x` is not four-dimensional, a corner without `size`, or a cut that is not within the pictures.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> picture = torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(1, 1, 1, 3)
+        >>> ops.from_pixels(picture).flatten()
+        tensor([-1.0000,  1.0000, -0.6000])
     """
     if not isinstance(x, Tensor) or x.dtype != torch.uint8:
         raise TypeError(f"x must be a uint8 tensor, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
@@ -91,6 +98,12 @@ def to_pixels(x: Tensor, *, backend: str | None = None) -> Tensor:
     Raises:
         TypeError: `x` is not floating.
         ValueError: `x` is not four-dimensional or empty.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> ops.to_pixels(torch.tensor([-1.0, 0.0, 2.0]).reshape(1, 3, 1, 1)).flatten()
+        tensor([  0, 128, 255], dtype=torch.uint8)
     """
     _checks.nchw("x", x)
     return select("to_pixels", x, backend=backend)(x)

@@ -44,6 +44,13 @@ def instance_norm(
     Raises:
         TypeError: a tensor is not floating.
         ValueError: shapes that do not fit, an unknown `activation`, a negative `negative_slope`, `eps` not above 0.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> x = torch.tensor([1.0, 3.0, 1.0, 3.0]).reshape(1, 1, 2, 2)
+        >>> ops.instance_norm(x, weight=torch.tensor([2.0]), bias=torch.tensor([1.0])).flatten().round(decimals=3)
+        tensor([-1.,  3., -1.,  3.])
     """
     _checks.nchw("x", x)
     n, c = x.shape[:2]

@@ -27,6 +27,13 @@ def max_pool(x: Tensor, *, backend: str | None = None) -> Tensor:
     Raises:
         TypeError: not a floating tensor.
         ValueError: another shape.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> ops.max_pool(torch.arange(16.0).reshape(1, 1, 4, 4))
+        tensor([[[[ 5.,  7.],
+                  [13., 15.]]]])
     """
     _checks.nchw("x", x)
     if min(x.shape[2:]) < 2:

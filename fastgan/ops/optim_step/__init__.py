@@ -71,6 +71,14 @@ def optim_step(
     Raises:
         TypeError: a dtype that is not served, or not a tensor.
         ValueError: lengths, devices or a layout that do not fit, a state that is missing, or a value out of range.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> param, state = torch.zeros(2), (torch.zeros(2), torch.zeros(2))
+        >>> ops.optim_step(param, torch.tensor([1.0, -4.0]), state, step=1, lr=0.1, beta1=0.9, beta2=0.99)
+        >>> param
+        tensor([-0.1000,  0.1000])
     """
     update = _validation.UpdateArgs.from_call(
         param, grad, state, kind, step, lr, beta1, beta2, eps, weight_clip, ema, ema_decay, scale, found_inf
@@ -96,6 +104,14 @@ def check_finite(grad: Tensor, found_inf: Tensor, scale: Tensor | None = None, *
     Raises:
         TypeError: a dtype that is not served, or not a tensor.
         ValueError: shapes or devices that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> found_inf = torch.zeros(1)
+        >>> ops.check_finite(torch.tensor([1.0, float("inf")]), found_inf)
+        >>> found_inf
+        tensor([1.])
     """
     _validation.check_grad(grad, None)
     if found_inf is None:

@@ -30,6 +30,12 @@ def psnr(
         TypeError: a tensor is not floating.
         ValueError: shapes that differ or are not four-dimensional, unknown `reduction`, `data_range` not above 0, or a
             backend that cannot be had.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> ops.psnr(torch.full((1, 3, 8, 8), 0.5), torch.full((1, 3, 8, 8), 0.6)).round(decimals=2)
+        tensor(20.)
     """
     _checks.image_pair(x, y)
     _checks.positive("data_range", data_range)

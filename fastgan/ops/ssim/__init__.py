@@ -46,6 +46,15 @@ def ssim(
         TypeError: a tensor is not floating.
         ValueError: shapes that differ or are not four-dimensional, images smaller than the window, an even or too small
             `window_size`, other values out of range, or a backend that cannot be had.
+
+    Example:
+        >>> import torch
+        >>> from fastgan import ops
+        >>> x = torch.rand(2, 3, 32, 32)
+        >>> ops.ssim(x, x, reduction="none").round(decimals=4)
+        tensor([1., 1.])
+        >>> bool(ops.ssim(x, 1 - x) < 0)
+        True
     """
     _checks.image_pair(x, y)
     _checks.one_of("window", window, WINDOWS)

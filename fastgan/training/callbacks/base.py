@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fastgan.data import ImagePath
-from fastgan.evaluation import Measures
+from fastgan.evaluation import EvalResult
 from fastgan.training.run_folder import RunFolder
 from fastgan.training.setup import Photographs
 from fastgan.training.state import TrainState
@@ -32,7 +32,7 @@ class Run(Protocol):
     device: torch.device
     dtype: torch.dtype
     broken: dict[ImagePath, str]
-    baseline: Measures | None
+    baseline: EvalResult | None
 
     def notify(self, hook: Callable[..., None], event: Any = None) -> None:
         """Call a hook of all callbacks, in order."""

@@ -18,8 +18,8 @@ class MetricsFile(Callback):
     """``metrics.jsonl``: one object every step, infinities as null. Lines past ``resume_at`` are dropped first."""
 
     def __init__(self, path: Path, resume_at: int) -> None:
-        kept = [line for line in read_metrics(path) if line["step"] <= resume_at]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        lines = [line for line in read_metrics(path) if line["step"] <= resume_at]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
         self._file: IO[str] = path.open("a", encoding="utf-8")
 
     def on_step(self, run: Run, event: StepEvent) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastgan.data import augment
 from fastgan.errors import InputError
-from fastgan.evaluation import Measures
+from fastgan.evaluation import EvalResult
 from fastgan.models import GENERATORS
 from fastgan.training.compilation import CallSpec, Network
 from fastgan.training.phases import Phases
@@ -137,11 +137,11 @@ class Task:
             CallSpec((fake,), input_grad=True),
         ]
 
-    def evaluate_baseline(self) -> Measures:
+    def evaluate_baseline(self) -> EvalResult:
         """Measure the photographs themselves, before training."""
         raise NotImplementedError
 
-    def evaluate(self, state: TrainState) -> Measures:
+    def evaluate(self, state: TrainState) -> EvalResult:
         """Measure the averaged generator at the end of the run."""
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.evaluation.evaluator import NUM_EVAL_IMAGES, Measures, NoiseEvaluator
+from fastgan.evaluation.evaluator import NUM_EVAL_IMAGES, EvalResult, NoiseEvaluator
 from fastgan.evaluation.image_grid import grid
 from fastgan.inference.sampler import Sampler
 from fastgan.models import STYLE_LAYERS, VGGEncoder
@@ -103,13 +103,13 @@ class GenerateTask(Task):
             "discriminator": (state.discriminator, self.discriminator_calls(images, fake)),
         }
 
-    def evaluate_baseline(self) -> Measures:
+    def evaluate_baseline(self) -> EvalResult:
         """See ``Task``: other crops of the photographs, against those that the images will be measured by."""
         if self._evaluator is None:
-            return Measures()
+            return EvalResult()
         return self._evaluator.measure(ops.from_pixels(self._crops(NUM_EVAL_IMAGES, offset=NUM_EVAL_IMAGES)))
 
-    def evaluate(self, state: TrainState) -> Measures:
+    def evaluate(self, state: TrainState) -> EvalResult:
         """See ``Task``."""
         return self._measure(state, NUM_EVAL_IMAGES)
 
@@ -131,9 +131,9 @@ class GenerateTask(Task):
             "-interpolation": grid(np.concatenate(rows), _INTERPOLATION_STEPS),
         }
 
-    def _measure(self, state: TrainState, count: int) -> Measures:
+    def _measure(self, state: TrainState, count: int) -> EvalResult:
         if self._evaluator is None:
-            return Measures()
+            return EvalResult()
         sampler = self.model(state)
         return self._evaluator.measure(sampler.run(sampler.noise(count, seed=1)))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.evaluation.evaluator import CONTENT_LAYER, Evaluator, Measures, stylizer_run
+from fastgan.evaluation.evaluator import CONTENT_LAYER, EvalResult, Evaluator, as_uint8_model
 from fastgan.evaluation.image_grid import comparison_sheet, strength_sheet
 from fastgan.inference.model_files import save_styles
 from fastgan.inference.stylizer import Stylizer
@@ -214,11 +214,11 @@ class StylizeTask(Task):
         networks["encoder"] = (self.encoder, [*content, results])
         return networks
 
-    def evaluate_baseline(self) -> Measures:
+    def evaluate_baseline(self) -> EvalResult:
         """See ``Task``."""
         return self._evaluator().measure(self.val_images, None)
 
-    def evaluate(self, state: TrainState) -> Measures:
+    def evaluate(self, state: TrainState) -> EvalResult:
         """See ``Task``."""
         return self._evaluator().measure(self.val_images, self._as_uint8_model(state))
 
@@ -271,7 +271,7 @@ class StylizeTask(Task):
         def code(index: int) -> Tensor:
             return self.styles.code(index % len(self.styles), state.export_generator)
 
-        return stylizer_run(self.model(state), code if self.arbitrary_style else None)
+        return as_uint8_model(self.model(state), code if self.arbitrary_style else None)
 
     def _strengths(self, state: TrainState, count: int) -> Tensor:
         random = torch.rand(count, generator=state.rng).tolist()

@@ -35,9 +35,9 @@ def test_the_verdict_is_psnr() -> None:
     assert not check_result({"picture": torch.zeros(1)}, reference, "float32").correct
 
 
-@pytest.mark.parametrize("provider", [{"precision": "fp32"}, {"runtime": "eager", "dtype": "float32"}])
-def test_a_provider_gives_the_first_picture(provider: dict[str, str]) -> None:
-    provider = infer.make_provider({"device": "cpu", "size": 32, **provider})
+@pytest.mark.parametrize("options", [{"precision": "fp32"}, {"runtime": "eager", "dtype": "float32"}])
+def test_a_provider_gives_the_first_picture(options: dict[str, str]) -> None:
+    provider = infer.make_provider({"device": "cpu", "size": 32, **options})
     reference = infer.make_provider({"device": "cpu", "size": 32, "runtime": "eager", "dtype": "float32"})
     assert check_result(provider.result, reference.result, "float32").correct
     provider.call()

@@ -228,7 +228,7 @@ def test_compiles_without_a_break() -> None:
 
 
 def test_levels_that_have_convolutions(level: str) -> None:
-    """What needs("native convolutions in ...") takes the extension's word for."""
+    """The levels that needs("native convolutions in ...") reads from the extension."""
     serves = _native.extension().conv2d_serves
     assert serves(_native.dtype_code(torch.float32)) == (level != "baseline")
     assert serves(_native.dtype_code(torch.bfloat16)) == (level == "avx512_bf16")

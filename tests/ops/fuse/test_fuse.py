@@ -16,7 +16,7 @@ SUMS: dict[str, int] = {"terms": 9 * 7, "steps": 9}
 
 
 def size(content: Tensor, style: Tensor) -> float:
-    """Of the terms: alphas from -1 to 1.7 weigh both inputs by up to 3 together."""
+    """The size of the terms: alphas from -1 to 1.7 weigh both inputs by up to 3 together."""
     return 3 * max(content.abs().max().item(), style.abs().max().item())
 
 

@@ -21,7 +21,7 @@ LABELS = [(1.0, 0.0), (0.9, 0.0), (1.0, 0.1), (0.8, 0.25)]
 @pytest.mark.parametrize("temperature", [1.0, 2.5, 0.7])
 @pytest.mark.parametrize(("real_label", "fake_label"), LABELS)
 def test_bce_is_the_article_s_formula(real_label: float, fake_label: float, temperature: float) -> None:
-    """Of each logit by itself from -15 to 15, so that no mean hides an error."""
+    """Each logit by itself, from -15 to 15, so that no mean hides an error."""
     for logit in torch.linspace(-15, 15, 121, dtype=torch.float64):
         d = torch.sigmoid(logit / temperature)
         # log(1 - D), by the D of the opposite logit: no difference from 1 loses digits.

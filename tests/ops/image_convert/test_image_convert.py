@@ -45,7 +45,7 @@ native = needs("the extension")
 
 
 def conversion(dtype: torch.dtype = torch.float32) -> float:
-    """Of a quotient up to 2 and its difference from 1, here and there; then of the dtype, of numbers up to 1."""
+    """Rounding of a quotient up to 2 and its difference from 1, twice; then of the dtype, of numbers up to 1."""
     return unit(dtype) + 6 * unit(torch.float64 if dtype == torch.float64 else torch.float32)
 
 

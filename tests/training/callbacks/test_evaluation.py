@@ -1,4 +1,4 @@
-"""What is done with the measurements on the way: the best generator, an early end, a rollback (SPEC S10)."""
+"""The uses of measurements on the way: the best generator, an early end, a rollback (SPEC S10)."""
 
 import json
 from collections.abc import Callable

@@ -217,7 +217,7 @@ def means(evaluator: NoiseEvaluator, images: Tensor) -> dict[str, float]:
 
 
 def standard_error(evaluator: NoiseEvaluator, images: Tensor, name: str) -> float:
-    """Of the mean, by the spread of the four subsets."""
+    """The standard error of the mean, by the spread of the four subsets."""
     return float(np.std(evaluator.measure(images).values[name], ddof=1)) / 2
 
 
