@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastgan.cli.train import load_settings, train
+from fastgan.cli.train import check_task, load_settings, train
 
 #: Options of ``train`` that ``profile`` lacks, as it has no run.
 _RUN_OPTIONS = ("out", "resume")
@@ -60,6 +60,8 @@ def profile(
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences warnings about optional libraries
 
     from fastgan.profiling import profiler
+
+    check_task(settings, options["task"])
 
     profiler.check_out(out)
     result = profiler.run(settings, profiler.ProfileSteps(warmup, measure, trace), _log)

@@ -77,14 +77,22 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return loaded
 
 
-def _preset_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+def _preset_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of the model that ``fields`` name: its preset, and None for the options of other models."""
     from fastgan.models import GENERATORS
 
     model = fields.get("model")
     name = model.get("name") if isinstance(model, Mapping) else None
-    return (
-        GENERATORS[name].preset if isinstance(name, str) and name in GENERATORS else {}
-    )  # another name is refused with the rest
+    preset: dict[str, Any] = {}
+    if not isinstance(name, str) or name not in GENERATORS:  # another name is refused with the rest
+        return preset
+    own = set(GENERATORS[name].options.values())
+    for spec in GENERATORS.values():
+        for field in spec.options.values():
+            if field.startswith("model.") and field not in own:
+                _set_dotted(preset, field, field, None)
+    _merge(preset, GENERATORS[name].preset)
+    return preset
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,18 @@ class GeneratorConfig(Section):
     layer: Literal["relu2_1", "relu3_1", "relu4_1", "relu5_1"] | None = None
     z_dim: int | None = Field(None, ge=1, le=4096)
 
+    @model_validator(mode="after")
+    def _known_options(self) -> GeneratorConfig:
+        if self.model_extra:
+            from fastgan.models import GENERATORS
+
+            options = {field for spec in GENERATORS.values() for field in spec.options.values()}
+            for name in self.model_extra:
+                if f"model.generator.{name}" not in options:
+                    known = ", ".join(type(self).model_fields)
+                    raise ValueError(f"there is no field model.generator.{name}; it has {known}")
+        return self
+
 
 class DiscriminatorConfig(Section):
     """Name and sizes of the discriminator; ``norm`` is an option of ``dcgan``. See ``fastgan.models``."""
@@ -56,8 +68,8 @@ class ModelConfig(Section):
 
     name: str = Field(default_factory=_default_generator)
     fusion: Literal["adain", "convex", "additive", "mlp"] | None = None
-    generator: GeneratorConfig = GeneratorConfig()
-    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = Field(default_factory=DiscriminatorConfig)
     features: str = "vgg19"
 
 

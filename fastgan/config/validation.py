@@ -91,11 +91,6 @@ def _options(config: Sections, spec: GeneratorSpec) -> None:
                 f"{field}: only the model {owner} has this, and model.name is {spec.name}; leave it out or use --model "
                 f"{owner}"
             )
-    generator = config.model.generator
-    for name in generator.model_extra or ():
-        if f"model.generator.{name}" not in owners:
-            known = ", ".join(type(generator).model_fields)
-            raise ValueError(f"model.generator.{name}: there is no such field; model.generator has {known}")
 
 
 def _batch(config: Sections, spec: GeneratorSpec) -> None:

@@ -27,10 +27,10 @@ def save_model(folder: Path, generator: nn.Module, extra: dict[str, Any]) -> Non
     """Write ``generator.safetensors`` and ``config.json``, each whole or not at all."""
     from safetensors.torch import save
 
+    description = {"format": FORMAT, "model": spec_of(generator).name, "generator": generator.config, **extra}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     atomic_write(folder / "generator.safetensors", lambda file: file.write(save(tensors)))
-    description = {"format": FORMAT, "model": spec_of(generator).name, "generator": generator.config, **extra}
     write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")
 
 

@@ -30,9 +30,19 @@ class LossInputs:
 #: A loss term: a scalar, the mean over images.
 LossTerm = Callable[[LossInputs], Tensor]
 LOSSES: Registry[LossTerm] = Registry("loss")
+#: The names after ``loss/`` that every run has in its metrics.
+_RESERVED = ("g", "d", "total", "g_adversarial", "content", "style", "tv", "ssim", "psnr", "r1")
 
 
 def register_loss(name: str, term: LossTerm) -> LossTerm:
     """Register a loss term by name: ``--set loss.extra.NAME=WEIGHT`` adds it to the generator's loss, and
-    ``metrics.jsonl`` has it as ``loss/NAME``."""
+    ``metrics.jsonl`` has it as ``loss/NAME``.
+
+    Raises:
+        ValueError: the name is no identifier, or is taken.
+    """
+    if not name.isidentifier() or name in _RESERVED:
+        raise ValueError(
+            f"a loss must have a name that is an identifier and none of {', '.join(_RESERVED)}, got {name!r}"
+        )
     return LOSSES.register(name, term)

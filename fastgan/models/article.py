@@ -124,7 +124,7 @@ register_generator(
         ArticleGenerator,
         preset={
             "model": {
-                "generator": {"width": 64, "depth": 2, "stem": None},
+                "generator": {"width": 64, "depth": 2},
                 "discriminator": {"name": "article", "width": 32, "depth": 2},
             }
         },

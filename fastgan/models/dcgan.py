@@ -154,8 +154,8 @@ register_generator(
         options={"size": "data.size", "z_dim": "model.generator.z_dim"},
         preset={
             "model": {
-                "generator": {"width": 64, "depth": 1, "stem": None, "z_dim": 100},
-                "discriminator": {"name": "dcgan", "width": 64, "depth": 1, "norm": "batch"},
+                "generator": {"width": 64, "depth": 1, "z_dim": 100},
+                "discriminator": {"name": "dcgan", "width": 64, "depth": 1},
             },
             # No short side: nearly whole photographs, whatever their size.
             "data": {"style": None, "size": 64, "batch": 32, "short_side": None},

@@ -262,7 +262,7 @@ register_generator(
         preset={
             "model": {
                 "fusion": "adain",
-                "generator": {"depth": 3, "stem": None, "layer": "relu3_1"},
+                "generator": {"depth": 3, "layer": "relu3_1"},
                 "discriminator": {"depth": 3},
             },
             "loss": {"ssim": 1.0},

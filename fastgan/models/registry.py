@@ -17,8 +17,9 @@ class GeneratorSpec:
 
     Attributes:
         name: of ``model.name`` and of saved models.
-        network: makes it, ``network(width, depth, **options)``. Instances have ``config``, the arguments to make them
-            again; those that take images also ``stride`` and ``receptive_radius`` (see ``FastGenerator``).
+        network: its class, called as ``network(width, depth, **options)``. Instances have ``config``, the arguments to
+            make them again; those that take images also ``stride`` and ``receptive_radius`` (see ``FastGenerator``),
+            those that take noise ``z_dim`` and ``size``.
         options: keyword argument of ``network`` -> field of config.yaml, for instance ``model.generator.stem``.
         preset: fields of config.yaml that have other defaults than those of ``Config()``, nested.
         takes: ``"images"``: photographs (N, 3, H, W) are stylized; ``"noise"``: images are generated from (N, z_dim).
@@ -27,7 +28,7 @@ class GeneratorSpec:
     """
 
     name: str
-    network: Callable[..., nn.Module]
+    network: type[nn.Module]
     options: Mapping[str, str] = field(default_factory=dict)
     preset: Mapping[str, Any] = field(default_factory=dict)
     takes: Literal["images", "noise"] = "images"
@@ -59,6 +60,8 @@ DISCRIMINATORS: Registry[DiscriminatorSpec] = Registry("discriminator")
 
 def register_generator(spec: GeneratorSpec, *, default: bool = False) -> GeneratorSpec:
     """Make a generator known by its name: for ``--model``, saved models and ``fastgan.load``."""
+    if not isinstance(spec.network, type):
+        raise ValueError(f"the network of the generator {spec.name} must be a class, got {spec.network!r}")
     return GENERATORS.register(spec.name, spec, default=default)
 
 
@@ -87,7 +90,8 @@ def spec_of(generator: nn.Module) -> GeneratorSpec:
     Raises:
         ValueError: its class is not registered.
     """
-    for spec in GENERATORS.values():
-        if type(generator) is spec.network:
-            return spec
+    for matches in (lambda network: type(generator) is network, lambda network: isinstance(generator, network)):
+        for spec in GENERATORS.values():
+            if matches(spec.network):
+                return spec
     raise ValueError(f"{type(generator).__name__} is not registered; see fastgan.models.registry.register_generator")

@@ -51,6 +51,10 @@ def restore(state: TrainState, folder: Path, log: Callable[[str], None]) -> bool
     if newest is None:
         return False
     path, values = newest
+    if "global_step" not in values and "step" in values:
+        raise InputError(
+            f"{path}: was written by an older fastgan, which named its contents otherwise; start a new run"
+        )
     try:
         state.load_state_dict(values)
     except (RuntimeError, KeyError, ValueError) as error:

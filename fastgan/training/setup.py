@@ -162,12 +162,12 @@ def build_networks(config: Config) -> tuple[nn.Module, nn.Module]:
         try:
             options = options_of(generator_spec, config)
             generator = generator_spec.network(model.generator.width, model.generator.depth, **options)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise InputError(f"the generator {model.name} at data.size {size}: {error}") from None
         try:
             options = options_of(discriminator_spec, config)
             discriminator = discriminator_spec.network(net.width, net.depth, **options)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise InputError(f"the discriminator {net.name} at data.size {size}: {error}") from None
         if net.spectral_norm:
             spectral_norm(discriminator)

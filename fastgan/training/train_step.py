@@ -140,7 +140,9 @@ class TrainStep:
             )
         sides = batch.shape[1:3] if is_uint8 else batch.shape[2:]
         min_side = max(MIN_SIDE, state.discriminator.min_side)
-        limits = [limit for limit in (self.task.max_side, state.discriminator.max_side) if limit is not None]
+        limits = [
+            limit for limit in (self.task.max_side, getattr(state.discriminator, "max_side", None)) if limit is not None
+        ]
         if batch.shape[0] < 1 or min(sides) < min_side or any(max(sides) > limit for limit in limits):
             upper = f"{min_side} to {min(limits)}" if limits else f"at least {min_side}"
             raise ValueError(f"a batch has 1 image or more, {upper} px a side, got {tuple(batch.shape)}")
@@ -246,12 +248,15 @@ class TrainStep:
         """Update G and its average; adds the losses to ``values`` and returns the images, detached."""
         fakes: list[Tensor] = []
         state.optimizer_g.zero_grad()
-        for weight, (inputs, fake) in zip(weights, generated, strict=True):
+        remaining = iter(generated)
+        for weight in weights:
+            inputs, fake = next(remaining)
             losses = self.task.generator_losses(inputs, fake, lambda images: self._generator_adversarial(state, images))
             with self.phases("backward"):
                 state.scaler_g.scale(weight * losses["loss/g"]).backward()
             _accumulate(values, losses, weight)
             fakes.append(fake.detach())
+            del inputs, fake, losses  # before the next micro-batch is generated
         with self.phases("optimizer"):
             options = {"lr": scalars.lr_g, "ema_decay": scalars.ema_decay}
             _clip_and_step(state.generator, state.optimizer_g, state.scaler_g, self.config.optim.generator, **options)

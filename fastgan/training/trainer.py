@@ -191,6 +191,7 @@ class Trainer:
         self.baseline = self.task.evaluate_baseline()
         self._reserve_eval_time(time.monotonic() - begin)
         self.notify(Callback.on_start)
+        self._rollback.start(self.state)
         state = self.state
         start = time.monotonic() - state.train_seconds
         batches = self._batches()
@@ -228,7 +229,8 @@ class Trainer:
         if not self._is_stopped():
             compiler.finish()
             self._evaluation.use_best(self)
-        if self._checkpoints.saved_step != state.global_step:
+        # The best generator may have taken the place of the one that was saved at the last step.
+        if self._checkpoints.saved_step != state.global_step or state.best_generator is not None:
             self.save()
         return self._finish()
 

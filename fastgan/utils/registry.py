@@ -13,6 +13,7 @@ ENTRY_POINTS = "fastgan.plugins"
 
 T = TypeVar("T")
 _loaded = False
+_failure = ""
 
 
 class Registry(Generic[T]):
@@ -74,7 +75,9 @@ def load_plugins() -> None:
     Raises:
         InputError: one cannot be imported.
     """
-    global _loaded
+    global _loaded, _failure
+    if _failure:
+        raise InputError(_failure)
     if _loaded:
         return
     _loaded = True  # first: a plugin may look things up while it is imported
@@ -82,8 +85,8 @@ def load_plugins() -> None:
         try:
             entry_point.load()
         except Exception as error:
-            _loaded = False
-            raise InputError(
+            _failure = (
                 f"the plugin {entry_point.name} ({entry_point.value}) cannot be imported: "
                 f"{type(error).__name__}: {first_line(error)}"
-            ) from None
+            )
+            raise InputError(_failure) from None

@@ -264,7 +264,7 @@ def test_every_model_has_its_defaults() -> None:
         have = dict(leaves(of(name).model_dump()))
         assert {field: have[field] for field in wanted} == wanted
         differing = {field for field in have if have[field] != plain[field]}
-        assert differing <= {"model.name", "model.discriminator.norm", *wanted} and len(differing) > 3
+        assert differing <= {"model.name", "model.generator.stem", *wanted} and len(differing) > 3
 
 
 #: Another value of each kind of field that a recipe sets; where one alone would be refused, with what goes with it.
@@ -306,3 +306,10 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
     again = load_config(overrides=typed("--batch 7"), base=yaml.safe_load(text))
     assert again.data.batch == 7 and again.optim.generator.lr == 0.0123
     assert dict(leaves(again.model_dump())) == {**dict(leaves(config.model_dump())), "data.batch": 7}
+
+
+@pytest.mark.parametrize("discriminator", ["patch", "article", "dcgan"])
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_goes_with_every_discriminator(model: str, discriminator: str) -> None:
+    config = of(model, ("--set", "model.discriminator.name", discriminator))
+    assert (config.model.name, config.model.discriminator.name) == (model, discriminator)

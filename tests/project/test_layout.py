@@ -139,6 +139,11 @@ print([name for name in heavy if name in sys.modules])
     assert run(code) == "[]"
 
 
+def test_the_command_line_is_light() -> None:
+    """Help and a mistyped option need no torch, which takes seconds to load; signals are handled before it is."""
+    assert run("import sys, fastgan.cli.app; print('torch' in sys.modules)") == "False"
+
+
 def test_importing_changes_nothing() -> None:
     code = """
 import logging, random, signal, sys, warnings

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fastgan.training.callbacks.base import Callback, EvaluationEvent, RollbackRequest, Run
+from fastgan.training.callbacks.base import Callback, EvaluationEvent, RollbackRequest, Run, StepEvent
 from fastgan.training.callbacks.rollback import Rollback
+from fastgan.training.state import TrainState
 
 if TYPE_CHECKING:
     from fastgan.config import Config
@@ -27,15 +28,21 @@ class Evaluation(Callback):
 
     def __init__(self, rollback: Rollback) -> None:
         self._rollback = rollback
+        self._score: float | None = None
 
     def after_step(self, run: Run, metrics: dict[str, float]) -> None:
         if run.state.global_step % run.config.eval.every == 0:
             metrics |= self.evaluate(run)
-            self._rollback.keep(run.state)
+
+    def on_step(self, run: Run, event: StepEvent) -> None:
+        # Only now: another callback may have refused the step.
+        if event.step % run.config.eval.every == 0:
+            self._accept(run.state)
 
     def evaluate(self, run: Run) -> dict[str, float]:
         """Measure, where something depends on it: ``val/...`` names. Raises RollbackRequest where quality fell."""
         controller, quality, state = run.state.controller, run.config.quality, run.state
+        self._score = None
         if controller is None and not tracks_best(run.config) and not run.task.evaluates_always:
             return {}
         measured = run.task.evaluate_quick(state)
@@ -49,8 +56,13 @@ class Evaluation(Callback):
             best = state.best
             if quality.rollback is not None and best is not None and score > quality.rollback * best.score > 0:
                 raise RollbackRequest(f"quality fell, to a score of {score:.3g} from {best.score:.3g}")
-            state.update_best(score)
+            self._score = score
         return measured
+
+    def _accept(self, state: TrainState) -> None:
+        if self._score is not None:
+            state.update_best(self._score)
+        self._rollback.keep(state)
 
     def should_stop(self, run: Run) -> bool:
         """Whether ``quality.patience`` is exhausted; says so."""
@@ -70,7 +82,7 @@ class Evaluation(Callback):
         if run.state.global_step % run.config.eval.every:
             with suppress(RollbackRequest):
                 self.evaluate(run)
-                self._rollback.keep(run.state)
+                self._accept(run.state)
         run.state.use_best()
         if run.state.best_generator is not None and run.state.best is not None:
             run.log(f"the model is that of step {run.state.best.step}, the best of those evaluated")

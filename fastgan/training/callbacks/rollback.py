@@ -28,8 +28,9 @@ class Rollback(Callback):
         self._finite_metrics = finite_metrics
         self._last_good: dict[str, Any] | None = None
 
-    def on_start(self, run: Run) -> None:
-        self._last_good = run.state.snapshot()
+    def start(self, state: TrainState) -> None:
+        """Keep the state that the run begins with; after ``on_start`` of all callbacks, which may change it."""
+        self._last_good = state.snapshot()
 
     def after_step(self, run: Run, metrics: dict[str, float]) -> None:
         step, config = run.state.global_step, run.config

@@ -58,9 +58,9 @@ class Task:
 
     name: ClassVar[str]
     takes: ClassVar[Literal["images", "noise"]] = "images"
-    progress_metrics: ClassVar[dict[str, str]]
-    baseline_label: ClassVar[str]
-    sample_caption: ClassVar[str]
+    progress_metrics: ClassVar[dict[str, str]] = {}
+    baseline_label: ClassVar[str] = "baseline"
+    sample_caption: ClassVar[str] = "Samples"
     evaluates_always: ClassVar[bool] = False
 
     def __init__(
@@ -165,7 +165,13 @@ TASKS: Registry[type[Task]] = Registry("task")
 
 
 def register_task(task: type[Task]) -> type[Task]:
-    """Make a task known by its name, for ``--task``; a class decorator."""
+    """Make a task known by its name, for ``--task``; a class decorator.
+
+    Raises:
+        ValueError: it has no name, or one that is taken.
+    """
+    if not getattr(task, "name", ""):
+        raise ValueError(f"the task {task.__name__} has no name")
     return TASKS.register(task.name, task)
 
 
@@ -178,6 +184,8 @@ def task_of(config: Config) -> type[Task]:
     spec = GENERATORS[config.model.name]
     fitting = [task for task in TASKS.values() if task.takes == spec.takes]
     if config.task is None:
+        if not fitting:
+            raise InputError(f"task: none trains generators that take {spec.takes}, as the model {spec.name} does")
         return fitting[0]
     if config.task not in TASKS:
         raise InputError(f"task: must be one of {', '.join(TASKS)}, got {config.task!r}")

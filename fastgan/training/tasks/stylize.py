@@ -259,7 +259,15 @@ class StylizeTask(Task):
         save_styles(folder, self.styles.images)
 
     def _extra_losses(self, inputs: LossInputs) -> dict[str, Tensor]:
-        return {name: LOSSES[name](inputs) for name in self.config.loss.extra}
+        losses: dict[str, Tensor] = {}
+        for name in self.config.loss.extra:
+            value = LOSSES[name](inputs)
+            if not isinstance(value, Tensor) or value.ndim:
+                raise TypeError(
+                    f"the loss {name} must give a scalar tensor, got {getattr(value, 'shape', type(value))}"
+                )
+            losses[name] = value
+        return losses
 
     def _evaluator(self) -> Evaluator:
         if not self.arbitrary_style:

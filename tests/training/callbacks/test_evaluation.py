@@ -138,3 +138,12 @@ def test_scores(tiny: Make) -> None:
         task = Trainer(tiny({"loss.style": 10, "loss.ssim": 4.5, **fields}), data=[]).task
         assert isinstance(task, StylizeTask) and task.score(measured) == pytest.approx(want)
     assert GenerateTask.score(None, {"val/kid_vgg": 3.0}) == 3.0  # type: ignore[arg-type]
+
+
+def test_the_best_is_saved_also_where_the_last_step_was(tiny: Make, tmp_path: Path, no_plots: None) -> None:
+    """A checkpoint of the last step has written the last generator already."""
+    kept = Kept()
+    fields = {"train.steps": 4, "quality.keep_best": True, "checkpoint.every": 2}
+    scripted(Trainer(tiny(fields), out=tmp_path / "run", callbacks=[kept]), {2: 0.2, 4: 0.5}).fit()
+    saved = load_file(tmp_path / "run" / "model" / "generator.safetensors")
+    assert saved and all(torch.equal(value, kept.weights[2][name]) for name, value in saved.items())

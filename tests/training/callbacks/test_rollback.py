@@ -13,6 +13,7 @@ from helpers.tiny_runs import Recorder, differences, floats, read_lines
 from fastgan.config import Config
 from fastgan.errors import FastganError, InputError
 from fastgan.training import Callback, DivergenceError, Trainer
+from fastgan.training.callbacks import RollbackRequest
 
 Make = Callable[..., Config]
 
@@ -169,3 +170,42 @@ def test_a_state_broken_between_steps_is_taken_back(tiny: Make) -> None:
     watch = Recorder()
     Trainer(tiny({"train.steps": 6}), callbacks=[Poison(4, "generator"), watch]).fit()
     assert [(event.step, event.restored_step) for event in watch.of("on_rollback")] == [(5, 4)]
+
+
+def test_what_a_callback_sets_up_at_the_start_is_kept(tiny: Make) -> None:
+    """Weights that a callback has loaded in ``on_start`` are those of the state that the run begins with."""
+
+    class Loads(Callback):
+        def on_start(self, trainer: Trainer) -> None:
+            with torch.no_grad():
+                for parameter in trainer.state.discriminator.parameters():
+                    parameter.fill_(0.125)
+
+    class Checks(Callback):
+        def on_rollback(self, trainer: Trainer, event: Any) -> None:
+            assert all((parameter == 0.125).all() for parameter in trainer.state.discriminator.parameters())
+
+    watch = Recorder()
+    Trainer(tiny({"eval.every": 50}), data=batches({2}), callbacks=[Loads(), Checks(), watch]).fit()
+    assert len(watch.of("on_rollback")) == 1
+
+
+def test_a_step_that_a_callback_refuses_is_not_kept_as_good(tiny: Make) -> None:
+    """Refused at a step of evaluation: back to the one before it, and never the best."""
+
+    class Refuses(Callback):
+        def __init__(self) -> None:
+            self.done = False
+
+        def after_step(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            if trainer.state.global_step == 4 and not self.done:
+                self.done = True
+                assert trainer.state.best is not None and trainer.state.best.step == 2
+                raise RollbackRequest("not this one")
+
+    watch = Recorder()
+    fields = {"train.steps": 4, "eval.every": 2, "quality.patience": 9}
+    trainer = Trainer(tiny(fields), callbacks=[Refuses(), watch])
+    trainer.fit()
+    (event,) = watch.of("on_rollback")
+    assert (event.step, event.restored_step, event.fault) == (4, 2, "not this one")
