@@ -34,6 +34,31 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+#: What trains, compiles, measures or starts processes: marked slow, and left out by `make fast`.
+SLOW = (
+    *("behavior", "bench", "cli", "evaluation", "interpreted", "profiling", "training"),
+    *(
+        "data/test_augment.py",
+        "data/test_decode.py",
+        "data/test_loader.py",
+        "data/test_shards.py",
+        "data/test_split.py",
+    ),
+    *("models/test_fusion_tiles.py", "models/test_vgg.py", "utils/test_system.py"),
+    *("ops/conv2d", "ops/test_native.py", "ops/test_native_buffers.py", "ops/test_registry.py"),
+    *("ops/test_triton.py", "ops/test_cuda_emulated.py", "ops/test_cuda_emulated_networks.py", "ops/test_backends.py"),
+    *("project/test_docs.py", "project/test_examples.py", "project/test_layout.py", "project/test_skips.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    for item in items:
+        path = item.path.relative_to(tests).as_posix()
+        if path.startswith(tuple(name if name.endswith(".py") else f"{name}/" for name in SLOW)):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of development data beside the repository; tests that need it skip where it is absent."""
