@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from helpers.source import PACKAGE, ROOT, parse, python_files, relative
 
+import fastgan
 from fastgan.models import DISCRIMINATORS, GENERATORS
 from fastgan.training.tasks import TASKS
 
@@ -20,8 +21,9 @@ NETWORKS: list[Any] = [*GENERATORS.values(), *DISCRIMINATORS.values()]
 
 
 def file_of(unit: Any) -> Path:
-    """The file that defines a network or a task."""
-    return Path(inspect.getfile(unit))
+    """The file of this checkout that defines a network or a task; the package may be an installed copy."""
+    file, installed = Path(inspect.getfile(unit)), Path(fastgan.__file__).parent
+    return PACKAGE / file.relative_to(installed) if file.is_relative_to(installed) else file
 
 
 def own_files() -> dict[str, set[Path]]:

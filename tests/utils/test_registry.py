@@ -41,6 +41,10 @@ def test_a_plugin_that_cannot_be_imported(shapes: Registry[str], monkeypatch: py
             raise ModuleNotFoundError("No module named 'no_such_module'")
 
     monkeypatch.setattr(registry, "_loaded", False)
+    monkeypatch.setattr(registry, "_failure", "")
     monkeypatch.setattr(registry, "entry_points", lambda group: [Plugin()])
     with pytest.raises(InputError, match=r"the plugin broken .no_such_module. cannot be imported: ModuleNotFoundError"):
+        _ = shapes["circle"]
+    monkeypatch.setattr(registry, "entry_points", lambda group: ())
+    with pytest.raises(InputError, match="the plugin broken"):  # and goes on saying so
         _ = shapes["circle"]
