@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +28,7 @@ from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.precision import select_device, select_dtype
 from fastgan.training import Trainer
+from fastgan.training.schedules import lr_factor
 from fastgan.training.setup import build_networks, open_photographs, open_styles, read_ahead
 
 #: The baseline's networks are the published ones.
@@ -100,9 +100,7 @@ def _baseline(config: Config, device: torch.device, options: dict[str, Any]) -> 
     def run(pixels: Tensor) -> None:
         if options["schedule"] == "cosine":
             progress = min(1.0, (next(count) + 0.5) / options["baseline_steps"])
-            warm = min(1.0, progress / config.optim.warmup) if config.optim.warmup else 1.0
-            floor = config.optim.min_lr_ratio
-            factor = warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+            factor = lr_factor(progress, warmup=config.optim.warmup, min_ratio=config.optim.min_lr_ratio)
             for optimizer, rate in rates:
                 optimizer.param_groups[0]["lr"] = rate * factor
         step(pixels)

@@ -86,10 +86,9 @@ def _preset_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     preset: dict[str, Any] = {}
     if not isinstance(name, str) or name not in GENERATORS:  # another name is refused with the rest
         return preset
-    own = set(GENERATORS[name].options.values())
     for spec in GENERATORS.values():
-        for field in spec.options.values():
-            if field.startswith("model.") and field not in own:
+        for field in spec.model_options:
+            if field not in GENERATORS[name].model_options:
                 _set_dotted(preset, field, field, None)
     _merge(preset, GENERATORS[name].preset)
     return preset

@@ -45,7 +45,7 @@ class GeneratorConfig(Section):
         if self.model_extra:
             from fastgan.models import GENERATORS
 
-            options = {field for spec in GENERATORS.values() for field in spec.options.values()}
+            options = {field for spec in GENERATORS.values() for field in spec.model_options}
             for name in self.model_extra:
                 if f"model.generator.{name}" not in options:
                     known = ", ".join(type(self).model_fields)

@@ -53,16 +53,11 @@ def check_combinations(config: Sections) -> None:
     _memory(config, spec)
 
 
-def models_with(capability: str) -> str:
-    """The models whose spec has a capability, as ``--model`` names them: ``fast, fusion or article``."""
+def models_that_take(inputs: str) -> str:
+    """The models that take ``"images"`` or ``"noise"``, as ``--model`` names them: ``fast, article or fusion``."""
     from fastgan.models import GENERATORS
 
-    has_capability = {
-        "images": lambda spec: spec.takes == "images",
-        "noise": lambda spec: spec.takes == "noise",
-        "arbitrary_style": lambda spec: spec.arbitrary_style,
-    }[capability]
-    *others, last = [spec.name for spec in GENERATORS.values() if has_capability(spec)]
+    *others, last = [spec.name for spec in GENERATORS.values() if spec.takes == inputs]
     return f"{', '.join(others)} or {last}" if others else last
 
 
@@ -78,15 +73,12 @@ def _options(config: Sections, spec: GeneratorSpec) -> None:
     """Options of single generators: given where they are needed, and nowhere else."""
     from fastgan.models.registry import GENERATORS, get_field
 
-    owners: dict[str, str] = {}
-    for other in GENERATORS.values():
-        owners |= {field: other.name for field in other.options.values() if field.startswith("model.")}
-    own = {field for field in spec.options.values() if field.startswith("model.")}
+    owners = {field: other.name for other in GENERATORS.values() for field in other.model_options}
     for field, owner in owners.items():
         value = get_field(config, field)
-        if field in own and value is None:
+        if field in spec.model_options and value is None:
             raise ValueError(f"{field}: the model {spec.name} needs one")
-        if field not in own and value is not None:
+        if field not in spec.model_options and value is not None:
             raise ValueError(
                 f"{field}: only the model {owner} has this, and model.name is {spec.name}; leave it out or use --model "
                 f"{owner}"
@@ -155,7 +147,7 @@ def _inputs(config: Sections, spec: GeneratorSpec) -> None:
     if spec.takes != "noise":
         if config.data.short_side is None:
             raise ValueError(
-                f"data.short_side: only the model {models_with('noise')} can do without; give 384, for instance"
+                f"data.short_side: only the model {models_that_take('noise')} can do without; give 384, for instance"
             )
         if config.data.style is None:
             raise ValueError(f"data.style: the model {name} needs a style; give --style FILE or demo")
@@ -166,13 +158,13 @@ def _inputs(config: Sections, spec: GeneratorSpec) -> None:
         if getattr(config.quality, target) is not None:
             raise ValueError(
                 f"quality.{target}: the model {name} makes images from noise, and there is no photograph that they "
-                f"should be like; use --model {models_with('images')}"
+                f"should be like; use --model {models_that_take('images')}"
             )
     for term in _PERCEPTUAL:
         if getattr(config.loss, term):
             raise ValueError(
                 f"loss.{term}: the model {name} learns from its discriminator alone; leave it at 0 or use --model "
-                f"{models_with('images')}"
+                f"{models_that_take('images')}"
             )
     if not config.loss.adversarial:
         raise ValueError(f"loss.adversarial: is all that the model {name} learns from; give it a weight above 0")

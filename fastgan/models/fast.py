@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastgan.models.layers import InstanceNorm, conv
+from fastgan.models.layers import InstanceNorm, conv, pad_to_multiple
 from fastgan.models.registry import GeneratorSpec, register_generator
 
 #: Total stride of the network; other sizes are padded to multiples.
@@ -86,8 +86,7 @@ class FastGenerator(nn.Module):
             (N, 3, H, W) float32 in [-1, 1].
         """
         height, width = x.shape[-2:]
-        bottom, right = -height % STRIDE, -width % STRIDE
-        h = F.pad(x, (0, right, 0, bottom), mode="reflect") if bottom or right else x
+        h = pad_to_multiple(x, STRIDE)
         if self.unshuffle > 1:
             h = F.pixel_unshuffle(h, self.unshuffle)
             if x.is_contiguous(memory_format=torch.channels_last):

@@ -35,6 +35,11 @@ class GeneratorSpec:
     arbitrary_style: bool = False
     has_batch_norm: bool = False
 
+    @property
+    def model_options(self) -> list[str]:
+        """The fields of ``options`` that belong to the model and not to the data; null where another model is named."""
+        return [field for field in self.options.values() if field.startswith("model.")]
+
 
 @dataclass(frozen=True)
 class DiscriminatorSpec:
@@ -90,8 +95,11 @@ def spec_of(generator: nn.Module) -> GeneratorSpec:
     Raises:
         ValueError: its class is not registered.
     """
-    for matches in (lambda network: type(generator) is network, lambda network: isinstance(generator, network)):
-        for spec in GENERATORS.values():
-            if matches(spec.network):
-                return spec
-    raise ValueError(f"{type(generator).__name__} is not registered; see fastgan.models.registry.register_generator")
+    specs = GENERATORS.values()
+    matching = [spec for spec in specs if type(generator) is spec.network]
+    matching += [spec for spec in specs if isinstance(generator, spec.network)]
+    if not matching:
+        raise ValueError(
+            f"{type(generator).__name__} is not registered; see fastgan.models.registry.register_generator"
+        )
+    return matching[0]

@@ -104,7 +104,7 @@ class Trainer:
             )
         self.baseline: EvalResult | None = None
         self._rollback = Rollback(self.stepper.finite_metrics())
-        self._evaluation = Evaluation(self._rollback)
+        self._collapse, self._evaluation = CollapseMonitor(), Evaluation(self._rollback)
         self._samples, self._checkpoints = Samples(), Checkpoints()
         self._writers: tuple[Callback, ...] = ()
         if self.folder is not None:
@@ -179,7 +179,7 @@ class Trainer:
             getattr(callback, hook.__name__)(*arguments)
 
     def _ordered_callbacks(self) -> tuple[Callback, ...]:
-        own = (self._rollback, CollapseMonitor(), self._evaluation, *self._writers)
+        own = (self._rollback, self._collapse, self._evaluation, *self._writers)
         return (*own, *self.callbacks, self._samples, self._checkpoints)
 
     def _fit(self) -> dict[str, Any]:
