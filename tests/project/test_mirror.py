@@ -41,6 +41,7 @@ HELD_BY = {
     "data/tensors.py": ("inference/test_stylizer.py", "behavior/test_fusion.py"),
     "errors.py": ("cli/test_app.py",),
     "evaluation/image_grid.py": ("training/test_trainer.py", "behavior/test_fusion.py"),
+    "evaluation/plots.py": ("evaluation/test_report.py",),
     "evaluation/metrics_log.py": ("evaluation/test_report.py",),
     "models/registry.py": ("behavior/test_extending.py", "utils/test_registry.py"),
     "models/style_code.py": ("behavior/test_fusion.py", "training/test_style_bank.py"),
