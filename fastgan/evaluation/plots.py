@@ -38,7 +38,7 @@ PLOTS = {
     "validation": Plot(
         "Quality of photographs held out",
         ("val/ssim", "val/lpips", "val/coverage", "val/style_distance"),
-        "The measures of the cards above, on photographs that are not trained on.",
+        "The measures of the cards above, on a few of the same photographs, as the training went on.",
     ),
     "generated": Plot(
         "Generated against real",
@@ -104,7 +104,8 @@ def write_plots(folder: Path, lines: list[dict[str, Any]], target: dict[str, flo
             for metric in [metric for metric in target if f"train/{metric}" in curves or f"val/{metric}" in curves]:
                 label = f"target {TITLES.get(metric, metric)}"
                 axes.axhline(target[metric], linestyle="--", linewidth=1, color=_INK, label=label)
-            axes.legend(frameon=False, fontsize=7.5)
+            if len(plot.curves) > 1:
+                axes.legend(frameon=False, fontsize=7.5, ncols=4, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
             image, text = io.BytesIO(), io.StringIO()
             figure.savefig(image, format="png")
             figure.savefig(text, format="svg", transparent=True)
@@ -123,14 +124,14 @@ def _draw(axes: Any, curves: dict[str, list[tuple[int, float]]], steps: int) -> 
     for (curve, points), color in zip(curves.items(), _COLORS, strict=False):
         places, values = zip(*points, strict=True)
         if len(points) < steps:  # measured now and then
-            chosen = _thinned(len(points))
-            places, values = [places[i] for i in chosen], [values[i] for i in chosen]
+            indices = _thinned(len(points))
+            places, values = [places[i] for i in indices], [values[i] for i in indices]
             axes.plot(places, values, linewidth=1.8, marker="o", markersize=3, color=color, label=label_of(curve))
             continue
-        chosen, smooth = _thinned(len(points)), _smooth(values)
-        places = [places[i] for i in chosen]
-        axes.plot(places, [values[i] for i in chosen], linewidth=0.7, alpha=0.4, color=color)
-        axes.plot(places, [smooth[i] for i in chosen], linewidth=1.8, color=color, label=label_of(curve))
+        indices, smooth = _thinned(len(points)), _smooth(values)
+        places = [places[i] for i in indices]
+        axes.plot(places, [values[i] for i in indices], linewidth=0.7, alpha=0.4, color=color)
+        axes.plot(places, [smooth[i] for i in indices], linewidth=1.8, color=color, label=label_of(curve))
     axes.set_xlabel("step")
     axes.grid(alpha=0.35, color="0.55", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

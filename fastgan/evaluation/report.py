@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from fastgan.evaluation.evaluator import TITLES
@@ -78,10 +77,9 @@ def _page(report: dict[str, Any], caption: str, baseline: str, plots: list[Drawn
 
     on_the_way = [path for path in samples if not path.stem.startswith("final")]
     final = [path for path in samples if path not in on_the_way] if report["complete"] else on_the_way[-1:]
-    seen: set[bytes] = set()
-    shown = _pictures(final, _final_caption(report, caption), _FINAL_BYTES, _FINAL_WIDTH, seen)
-    earlier = [path for path in on_the_way if path not in final]
-    chosen = [earlier[index * (len(earlier) - 1) // max(1, _EARLIER - 1)] for index in range(_EARLIER) if earlier]
+    final.sort(key=lambda path: (path.stem != "final", path.stem))
+    final, earlier = _different(final, [path for path in on_the_way if path not in final])
+    spread = [earlier[index * (len(earlier) - 1) // (_EARLIER - 1)] for index in range(_EARLIER) if earlier]
     return render_page(
         _TEMPLATE,
         version=report["fastgan"],
@@ -89,13 +87,13 @@ def _page(report: dict[str, Any], caption: str, baseline: str, plots: list[Drawn
         lead=_lead(report),
         notes=_notes(report),
         cards=[*_target_cards(report), *_cards(report, baseline)],
-        final=shown,
+        final=_pictures(final, _final_caption(report, caption), _FINAL_BYTES, _FINAL_WIDTH),
         plots=[
             # The element is made of names of measures and of numbers.
             {"title": drawn.plot.title, "svg": Markup(drawn.svg), "explanation": drawn.plot.explanation}
             for drawn in plots
         ],
-        earlier=_pictures(list(dict.fromkeys(chosen)), caption, _EARLIER_BYTES, _EARLIER_WIDTH, seen),
+        earlier=_pictures(list(dict.fromkeys(spread)), caption, _EARLIER_BYTES, _EARLIER_WIDTH),
         table=_table(report),
         facts=_facts(report),
         broken=list(report["content"]["broken"].values())[:_BROKEN_TOLD],
@@ -129,18 +127,16 @@ def _target_cards(report: dict[str, Any]) -> list[dict[str, str]]:
     cards = []
     for name, target in report["target"].items():
         title, tolerance = TITLES.get(name, name), TARGET_TOLERANCE.get(name, 0.02)
-        wanted = f"Asked for: {title} {target:g}, held where photographs come out within {tolerance:g} of it."
-        measured = report["result"][name]["mean"] if report["result"] else None
-        if measured is None:
-            cards.append(
-                {"title": "Target", "value": "not measured", "explanation": wanted, "against": "", "state": ""}
-            )
-            continue
-        apart = measured - target
-        held = abs(apart) <= tolerance
-        against = f"{_number(abs(apart))} {'above' if apart > 0 else 'below'} the target"
-        value, state = ("held", "good") if held else ("missed", "bad")
-        cards.append({"title": "Target", "value": value, "explanation": wanted, "against": against, "state": state})
+        explanation = f"Asked for: {title} {target:g}, held where photographs come out within {tolerance:g} of it."
+        measured = (report["result"] or {}).get(name, {"mean": None})["mean"]
+        value, state, against = "not measured", "", ""
+        if measured is not None:
+            apart = measured - target
+            value, state = ("held", "good") if abs(apart) <= tolerance else ("missed", "bad")
+            against = f"{_number(abs(apart))} {'above' if apart > 0 else 'below'} the target"
+        cards.append(
+            {"title": "Target", "value": value, "explanation": explanation, "against": against, "state": state}
+        )
     return cards
 
 
@@ -199,23 +195,29 @@ def _table(report: dict[str, Any]) -> dict[str, Any] | None:
     return {"first": first, "titles": list(measures.values()), "rows": rows}
 
 
-def _pictures(
-    paths: Sequence[Path], caption: str, total_bytes: int, width: int, seen: set[bytes]
-) -> list[dict[str, Any]]:
-    """The sheets for the page, within ``total_bytes`` together, without those whose pixels were ``seen``."""
-    sheets = []
+def _different(*groups: list[Path]) -> list[list[Path]]:
+    """The groups without files that have the content of one before them."""
+    seen: set[bytes] = set()
+    unique: list[list[Path]] = []
+    for group in groups:
+        unique.append([])
+        for path in group:
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            if digest not in seen:
+                seen.add(digest)
+                unique[-1].append(path)
+    return unique
+
+
+def _pictures(paths: Sequence[Path], caption: str, total_bytes: int, width: int) -> list[dict[str, Any]]:
+    """The sheets for the page, within ``total_bytes`` together."""
+    pictures = []
     for path in paths:
         with Image.open(path) as opened:
             sheet = opened.convert("RGB")
-        digest = hashlib.sha256(np.asarray(sheet).tobytes()).digest()
-        if digest not in seen:
-            seen.add(digest)
-            sheets.append((path, sheet))
-    pictures = []
-    for path, sheet in sheets:
         own = _CAPTIONS.get(path.stem.removeprefix("final")) if path.stem.startswith("final-") else None
         title = "" if path.stem.startswith("final") else _title(path.stem)
-        data, size = _encode(sheet, total_bytes // len(sheets), width)
+        data, size = _encode(sheet, total_bytes // len(paths), width)
         text = own or f"{caption}."
         pictures.append(
             {
