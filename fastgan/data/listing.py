@@ -85,7 +85,9 @@ class _File(NamedTuple):
 
 
 def _in_folder(root: Path, omitted: Omissions, *, shards: bool, repeats: bool) -> list[ImagePath]:
-    images, archives, others = [], [], []
+    images: list[_File] = []
+    archives: list[_File] = []
+    others: list[_File] = []
     for file in _walk(root, omitted):
         suffix = file.path.suffix.lower()
         group = images if suffix in IMAGE_SUFFIXES else archives if shards and suffix == SHARD_SUFFIX else others

@@ -95,7 +95,12 @@ def write_plots(folder: Path, lines: list[dict[str, Any]], target: dict[str, flo
         curves = {curve: points for curve, points in curves.items() if points}
         if not curves:
             continue
-        style = {"svg.fonttype": "none", "svg.hashsalt": name, "text.color": _INK, "axes.labelcolor": _INK}
+        style: dict[str, object] = {
+            "svg.fonttype": "none",
+            "svg.hashsalt": name,
+            "text.color": _INK,
+            "axes.labelcolor": _INK,
+        }
         style |= {"xtick.color": _INK, "ytick.color": _INK, "axes.edgecolor": _INK, "font.size": 8.5}
         with matplotlib.rc_context(style):  # type: ignore[arg-type]
             figure = Figure(figsize=(4.4, 2.5), dpi=160, layout="constrained")
@@ -122,15 +127,13 @@ def _points(lines: list[dict[str, Any]], curve: str) -> list[tuple[int, float]]:
 
 def _draw(axes: Any, curves: dict[str, list[tuple[int, float]]], steps: int) -> None:
     for (curve, points), color in zip(curves.items(), _COLORS, strict=False):
-        places, values = zip(*points, strict=True)
+        indices = _thinned(len(points))
+        places, values = [points[i][0] for i in indices], [points[i][1] for i in indices]
         if len(points) < steps:  # measured now and then
-            indices = _thinned(len(points))
-            places, values = [places[i] for i in indices], [values[i] for i in indices]
             axes.plot(places, values, linewidth=1.8, marker="o", markersize=3, color=color, label=label_of(curve))
             continue
-        indices, smooth = _thinned(len(points)), _smooth(values)
-        places = [places[i] for i in indices]
-        axes.plot(places, [values[i] for i in indices], linewidth=0.7, alpha=0.4, color=color)
+        smooth = _smooth([value for _, value in points])
+        axes.plot(places, values, linewidth=0.7, alpha=0.4, color=color)
         axes.plot(places, [smooth[i] for i in indices], linewidth=1.8, color=color, label=label_of(curve))
     axes.set_xlabel("step")
     axes.grid(alpha=0.35, color="0.55", linewidth=0.6)

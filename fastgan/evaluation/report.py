@@ -123,20 +123,18 @@ def _measures(report: dict[str, Any]) -> dict[str, str]:
 
 
 def _target_cards(report: dict[str, Any]) -> list[dict[str, str]]:
-    """Of each target a card that says whether it was held."""
+    """Cards that say of each target whether it was held."""
     cards = []
     for name, target in report["target"].items():
         title, tolerance = TITLES.get(name, name), TARGET_TOLERANCE.get(name, 0.02)
-        explanation = f"Asked for: {title} {target:g}, held where photographs come out within {tolerance:g} of it."
+        text = f"Asked for: {title} {target:g}, held where photographs come out within {tolerance:g} of it."
         measured = (report["result"] or {}).get(name, {"mean": None})["mean"]
         value, state, against = "not measured", "", ""
         if measured is not None:
             apart = measured - target
             value, state = ("held", "good") if abs(apart) <= tolerance else ("missed", "bad")
             against = f"{_number(abs(apart))} {'above' if apart > 0 else 'below'} the target"
-        cards.append(
-            {"title": "Target", "value": value, "explanation": explanation, "against": against, "state": state}
-        )
+        cards.append({"title": "Target", "value": value, "explanation": text, "against": against, "state": state})
     return cards
 
 
