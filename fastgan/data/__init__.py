@@ -1,7 +1,7 @@
 """Image data: files, folders, batches for training, augmentation, demo photographs."""
 
 from fastgan.data.augment import AUGMENTATIONS, augment
-from fastgan.data.demo import demo_content, demo_style, demo_val
+from fastgan.data.demo import demo_content, demo_style, demo_val, is_demo, list_styles
 from fastgan.data.folder import CropBatches, ImageFolder
 from fastgan.data.images import (
     IMAGE_SUFFIXES,
@@ -40,8 +40,10 @@ __all__ = [
     "enlarge_to",
     "fit_short_side",
     "from_pil",
+    "is_demo",
     "is_readable",
     "list_images",
+    "list_styles",
     "prefetch",
     "read_image",
     "read_picture",

@@ -19,11 +19,12 @@ from fastgan.data import (
     Split,
     default_workers,
     demo_content,
-    demo_style,
     demo_val,
     enlarge_to,
+    is_demo,
     is_readable,
     list_images,
+    list_styles,
     prefetch,
     read_image,
     split_train_val,
@@ -85,8 +86,8 @@ def open_photographs(config: Config, on_broken: Callable[[ImagePath, str], None]
     """
     data = config.data
     if GENERATORS[config.model.name].takes == "noise":  # evaluated on sets of images: none is held out as content
-        split = Split(demo_content() if data.content == "demo" else list_images(data.content), [], False)
-    elif data.content == "demo":
+        split = Split(demo_content() if is_demo(data.content) else list_images(data.content), [], False)
+    elif is_demo(data.content):
         split = Split(demo_content(), demo_val(), False)
     else:
         paths = list_images(data.content)
@@ -121,7 +122,7 @@ def read_ahead(
 
 def check_out_not_inside_content(out: Path, content: str) -> None:
     """Raise InputError for a run folder inside the photographs: its pictures would be trained on."""
-    if content != "demo" and out.resolve().is_relative_to(Path(content).resolve()):
+    if not is_demo(content) and out.resolve().is_relative_to(Path(content).resolve()):
         raise InputError(f"--out {out}: lies inside --content, and its pictures would be trained on; give another")
 
 
@@ -134,7 +135,7 @@ def open_styles(style: str | None, on_broken: Callable[[ImagePath, str], None]) 
     """
     if style is None:
         return []
-    paths = [demo_style()] if style == "demo" else list_images(style)
+    paths = list_styles(style)
     if len(paths) == 1:
         return [read_image(paths[0], reduce_to=SHORT_SIDE)]
     styles = []
