@@ -46,6 +46,7 @@ def _switch(value: Any) -> Any:
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Switch = Annotated[Literal["auto", True, False], BeforeValidator(_switch)]
+FusionMode = Literal["adain", "convex", "additive", "mlp"]
 #: A path, or a word of ``fastgan.utils.reserved``.
 PathText = Annotated[str, Field(min_length=1), AfterValidator(_no_nul)]
 
@@ -115,7 +116,7 @@ class ModelConfig(Section):
     """Names and sizes of the networks."""
 
     name: str = Field(default_factory=_default_generator)
-    fusion: Literal["adain", "convex", "additive", "mlp"] | None = None
+    fusion: FusionMode | None = None
     generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = Field(default_factory=DiscriminatorConfig)
     features: PathText = "vgg19"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 from fastgan.errors import InputError
@@ -15,7 +16,7 @@ class TensorBoard(Callback):
     def __init__(self, folder: Path, resume_at: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._make = lambda step: SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._make = lambda step: SummaryWriter(_utf8_name(folder), purge_step=step + 1 if step else None)
         self._folder = folder
         self._writer = self._make(resume_at)
 
@@ -36,3 +37,13 @@ class TensorBoard(Callback):
             self._writer.close()
         except OSError as error:  # what its thread could not write is reported here
             raise InputError(f"{self._folder}: cannot be written ({error.strerror})") from error
+
+
+def _utf8_name(folder: Path) -> str:
+    """A name of the folder, which is made, in UTF-8: TensorBoard takes no other."""
+    try:
+        folder.as_posix().encode()
+    except UnicodeEncodeError:
+        folder.mkdir(parents=True, exist_ok=True)
+        return f"/proc/self/fd/{os.open(folder, os.O_RDONLY)}"  # open for as long as its thread may write
+    return str(folder)
