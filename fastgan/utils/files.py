@@ -19,6 +19,7 @@ from fastgan.errors import InputError, first_line
 #: Bytes of a JSON file at most. Those that fastgan writes have some thousand.
 MAX_JSON_BYTES = 64 << 20
 
+_TEMPORARY = ".fastgan-*.tmp"
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -77,9 +78,14 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{path}: cannot be created ({reason})") from error
 
 
+def is_temp_file(path: Path) -> bool:
+    """Whether the name is that of a temporary file of ``atomic_write``."""
+    return path.match(_TEMPORARY)
+
+
 def remove_temp_files(folder: Path) -> None:
     """Remove temporary files that an interrupted ``atomic_write`` left anywhere below ``folder``."""
-    for path in folder.rglob(".fastgan-*.tmp"):
+    for path in folder.rglob(_TEMPORARY):
         path.unlink(missing_ok=True)
 
 
