@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,12 +23,41 @@ from fastgan.utils.format import dtype_name
 _LINES = 10
 
 
+class _Stderr:
+    """``sys.stderr`` that no longer matters once it is gone: a terminal that was closed, a pipe that nobody reads, a
+    full disk. The run goes on and saves."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return sys.stderr.write(text)
+        except OSError:
+            _discard_stderr()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _discard_stderr()
+
+
+def _discard_stderr() -> None:
+    # What is left in Python's buffer would fail once more at exit, and make the exit code 120.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError):
+        os.dup2(nowhere, sys.stderr.fileno())
+    os.close(nowhere)
+
+
 class Progress(Callback):
     """Images a second, time left and current quality: a bar in a terminal, ten lines in a log file."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._console = Console(stderr=True)
+        self._console = Console(file=cast(IO[str], _Stderr()))
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=28),
@@ -54,7 +86,7 @@ class Progress(Callback):
             + f"{config.data.batch} x {config.data.size} px, {dtype} on {trainer.device}"
         )
         if photographs is not None and photographs.shared:
-            self._print("[yellow]too few photographs to hold any out: quality is measured on those trained on[/]")
+            self._print("[yellow]none is held out: quality is measured on photographs trained on[/]")
         if state.global_step:
             self._print(f"resumed at step {state.global_step}")
         self._first_elapsed = state.train_seconds
@@ -81,10 +113,7 @@ class Progress(Callback):
             self._print(f"{event.progress:>4.0%}  step {event.step}  {numbers}  left {left}")
 
     def on_rollback(self, trainer: Any, event: RollbackEvent) -> None:
-        self._print(
-            f"[yellow]{escape(event.fault)} at step {event.step}: back to step {event.restored_step}, "
-            f"learning rates x {event.lr_scale:g}[/]"
-        )
+        self._print(f"[yellow]{escape(str(event))}[/]")
 
     def on_message(self, trainer: Any, event: MessageEvent) -> None:
         self._print(f"[yellow]{escape(event.text)}[/]")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import signal
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
 from fastgan.cli.start_time import STARTED
+from fastgan.cli.stop_signals import StopOnSignal
 from fastgan.config import Config, load_config, parse_set
 from fastgan.config.sections import FusionMode
 from fastgan.errors import InputError
 from fastgan.utils.choices import PRECISIONS, listed
 from fastgan.utils.reserved import FEATURES_WORDS
-
-if TYPE_CHECKING:
-    from fastgan.training import Trainer
 
 #: Options and the fields of config.yaml that they set; the help has the defaults of these fields.
 FIELDS = {
@@ -86,7 +84,7 @@ def train(
         given = [(f"--config {config}: {field}", field, get_field(settings, field)) for field in _FIXED]
         _check_same_model(run, out, given)
 
-    stop = _StopOnSignal()
+    stop = StopOnSignal()
 
     import torch
 
@@ -97,10 +95,12 @@ def train(
     stop.trainer = Trainer(settings, out=out, callbacks=[Progress(out)], resume=resume, started=STARTED)
     # Sums differ in their last bits between numbers of threads: a resumed run takes up its own.
     torch.set_num_threads(stop.trainer.state.threads)
-    if stop.asked:
+    if stop.number is not None:
         stop.trainer.request_stop()
-    stop.trainer.fit()
-    return 0
+    # Progress shows what the trainer logs; with a handler of their own these records do not go to stderr once more.
+    logging.getLogger("fastgan.training").addHandler(logging.NullHandler())
+    report = stop.trainer.fit()
+    return 0 if stop.number is None or report["complete"] else 128 + stop.number
 
 
 def load_settings(options: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Config:
@@ -146,18 +146,3 @@ def check_task(settings: Config, task: str | None) -> None:
         task_of(settings)
     except InputError as error:
         raise (error if task is None else InputError(f"--task {task}: {str(error).removeprefix('task: ')}")) from None
-
-
-class _StopOnSignal:
-    """SIGTERM and SIGINT end the run after the step under way, also when they come before the trainer is built."""
-
-    def __init__(self) -> None:
-        self.trainer: Trainer | None = None
-        self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-        if self.trainer is not None:
-            self.trainer.request_stop()

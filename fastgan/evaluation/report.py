@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from fastgan.evaluation.evaluator import TITLES
-from fastgan.utils.files import atomic_write, write_text
+from fastgan.utils.files import atomic_write, make_folder, write_text
 from fastgan.utils.html import STYLE
 
 #: File of a plot: its title and the curves in it, each a name of ``metrics.jsonl``; what a run does not have is left
@@ -49,7 +49,7 @@ def write_report(
 def _write_plots(folder: Path, lines: list[dict[str, Any]], report: dict[str, Any]) -> list[Path]:
     from matplotlib.figure import Figure
 
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     written = []
     steps = [line["step"] for line in lines]
     for name, (title, every) in _PLOTS.items():

