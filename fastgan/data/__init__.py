@@ -2,6 +2,7 @@
 
 from fastgan.data.augment import AUGMENTATIONS, augment
 from fastgan.data.demo import demo_content, demo_style, demo_val, is_demo, list_styles
+from fastgan.data.failures import LoaderError, failure_reason
 from fastgan.data.folder import CropBatches, ImageFolder
 from fastgan.data.images import (
     IMAGE_SUFFIXES,
@@ -11,13 +12,13 @@ from fastgan.data.images import (
     fit_short_side,
     from_pil,
     is_readable,
-    list_images,
     read_image,
     read_picture,
     reduce_short_side,
     write_image,
 )
-from fastgan.data.loader import LoaderError, default_workers, prefetch
+from fastgan.data.listing import list_images, same_file
+from fastgan.data.loader import default_workers, prefetch
 from fastgan.data.shards import ImagePath, ShardImage
 from fastgan.data.split import Split, split_train_val
 
@@ -38,6 +39,7 @@ __all__ = [
     "demo_style",
     "demo_val",
     "enlarge_to",
+    "failure_reason",
     "fit_short_side",
     "from_pil",
     "is_demo",
@@ -48,6 +50,7 @@ __all__ = [
     "read_image",
     "read_picture",
     "reduce_short_side",
+    "same_file",
     "split_train_val",
     "write_image",
 ]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastgan.data.images import PathLike, list_images
+from fastgan.data.images import PathLike
+from fastgan.data.listing import list_images
 from fastgan.data.shards import ImagePath
 from fastgan.errors import InputError
 from fastgan.utils.reserved import DATA_WORDS, is_reserved

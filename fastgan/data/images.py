@@ -1,4 +1,4 @@
-"""Image files: listing, decoding to RGB arrays, resizing, and atomic writing.
+"""Image files: decoding to RGB arrays, resizing, and atomic writing.
 
 Everything here works on NumPy arrays of shape (H, W, 3), uint8, sRGB as stored (color profiles are not applied).
 """
@@ -9,16 +9,17 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, overload
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from fastgan.data import jpeg
+from fastgan.data.failures import display_name as _name
+from fastgan.data.failures import is_transient, named_failures
 from fastgan.data.resize import reduced_size, resized, scaled_size
-from fastgan.data.shards import SHARD_SUFFIX, ImagePath, ShardImage, index_shard, is_compressed_tar
+from fastgan.data.shards import ShardImage
 from fastgan.errors import InputError
 from fastgan.utils.files import atomic_write
 
@@ -26,6 +27,8 @@ from fastgan.utils.files import atomic_write
 _FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
     ".png": "PNG",
     ".webp": "WEBP",
     ".bmp": "BMP",
@@ -33,6 +36,9 @@ _FORMATS = {
     ".tiff": "TIFF",
     ".gif": "GIF",
     ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".pbm": "PPM",
+    ".pnm": "PPM",
 }
 IMAGE_SUFFIXES = frozenset(_FORMATS)
 _READABLE = tuple(dict.fromkeys(_FORMATS.values()))
@@ -61,6 +67,7 @@ _TRANSPOSE = {
 PathLike = str | os.PathLike[str]
 
 
+@named_failures
 def read_image(path: PathLike | ShardImage, *, reduce_to: int | None = None) -> np.ndarray:
     """Read one picture as (H, W, 3) uint8 RGB, upright.
 
@@ -79,6 +86,7 @@ def read_image(path: PathLike | ShardImage, *, reduce_to: int | None = None) -> 
     return pixels if reduce_to is None else reduce_short_side(pixels, reduce_to)
 
 
+@named_failures
 def read_picture(path: PathLike | ShardImage) -> tuple[np.ndarray, np.ndarray | None]:
     """Read one picture at full size with its transparency: (H, W, 3) and (H, W) uint8, None where the file has none.
 
@@ -125,50 +133,6 @@ def fit_short_side(image: np.ndarray, side: int) -> np.ndarray:
     return resized(image, scaled_size((image.shape[1], image.shape[0]), side))
 
 
-@overload
-def list_images(path: PathLike, *, shards: Literal[True] = True) -> list[ImagePath]: ...
-
-
-@overload
-def list_images(path: PathLike, *, shards: Literal[False]) -> list[Path]: ...
-
-
-def list_images(path: PathLike, *, shards: bool = True) -> list[ImagePath] | list[Path]:
-    """The images that ``path`` stands for: itself if it is a file, else all in the folder tree, sorted.
-
-    In a folder, files count by their suffix (``IMAGE_SUFFIXES``, any case); hidden files and folders are skipped,
-    linked folders are followed once. A shard (``.tar``, uncompressed) stands for the images in it, there as well as
-    by itself, and is sorted as a folder of them would be. With ``shards=False`` those in a folder are passed over.
-
-    Raises:
-        InputError: nothing lies there, a folder cannot be read, or it holds no image; a shard is compressed, damaged
-            or cut short, or is given where ``shards`` is False.
-    """
-    root = Path(path)
-    try:
-        mode = root.stat().st_mode
-    except OSError as error:
-        raise InputError(f"{_name(root)}: {_reason(error, 'no such file or folder')}") from None
-    suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-    if stat.S_ISDIR(mode):
-        files = list(_walk(root, set()))
-        images: list[ImagePath] = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-        if shards:
-            images += _in_shards(files, alone=not images)
-        if not images:
-            raise InputError(f"{_name(root)}: the folder holds no images (looked for {suffixes})")
-        return sorted(images, key=lambda file: file.parts)
-    is_shard = stat.S_ISREG(mode) and (root.suffix.lower() == SHARD_SUFFIX or is_compressed_tar(root))
-    if not is_shard:
-        return [root]
-    if not shards:
-        raise InputError(f"{_name(root)}: shards are for training; give pictures or a folder of them")
-    images = _in_shards([root], alone=True)
-    if not images:
-        raise InputError(f"{_name(root)}: the shard holds no images (looked for {suffixes})")
-    return sorted(images, key=lambda file: file.parts)
-
-
 def write_image(image: np.ndarray, path: PathLike, *, alpha: np.ndarray | None = None) -> None:
     """Write (H, W, 3) uint8 ``image`` in the format that the suffix of ``path`` names, whole or not at all.
 
@@ -204,43 +168,6 @@ def write_image(image: np.ndarray, path: PathLike, *, alpha: np.ndarray | None =
         size = f"{picture.width} x {picture.height}"
         raise InputError(f"{_name(target)}: a picture of {size} px cannot be written as {kind} ({error})") from None
     atomic_write(target, lambda file: file.write(encoded.getbuffer()), durable=False)
-
-
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    try:
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(f"{_name(folder)}: the folder cannot be read: {_reason(error, 'it is gone')}") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), seen)
-        elif entry.is_file():
-            yield Path(entry.path)
-
-
-def _in_shards(files: list[Path], *, alone: bool) -> list[ImagePath]:
-    """The images of the shards among ``files``. Compressed ones are refused beside these, or where ``alone``."""
-    images: list[ImagePath] = []
-    for shard in files:
-        if shard.suffix.lower() != SHARD_SUFFIX:
-            continue
-        try:
-            images += index_shard(shard, IMAGE_SUFFIXES)
-        except OSError as error:
-            raise InputError(f"{_name(shard)}: the shard cannot be read: {_reason(error, 'it is gone')}") from None
-        except ValueError as error:
-            raise InputError(f"{_name(shard)}: {error}") from None
-    compressed = next(filter(is_compressed_tar, files), None)
-    if compressed is not None and (images or alone):
-        raise InputError(f"{_name(compressed)}: the shard is compressed; shards must be uncompressed tar archives")
-    return images
 
 
 def _read_jpeg(path: PathLike | ShardImage, reduce_to: int | None) -> np.ndarray | None:
@@ -331,6 +258,8 @@ def _open(file: BinaryIO, name: str) -> Image.Image:
         try:
             return factory(file, "")
         except Exception as error:
+            if is_transient(error):  # says nothing of what is in the file
+                raise
             reason = _one_line(error)
     raise InputError(f"{name}: not an image that can be read ({reason}); allowed are {_ALLOWED} files")
 
@@ -387,9 +316,3 @@ def _reason(error: OSError, missing: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _name(path: ImagePath) -> str:
-    """The path as one printable line, whatever bytes the file's name has."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)

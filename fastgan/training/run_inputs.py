@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastgan.data import ImagePath, ShardImage, Split, list_images, list_styles
+from fastgan.data import ImagePath, ShardImage, Split, list_styles
 from fastgan.models.vgg import weights_sha256
 from fastgan.training.run_length import RunLength
 from fastgan.version import __version__

@@ -21,6 +21,7 @@ from fastgan.data import (
     demo_content,
     demo_val,
     enlarge_to,
+    failure_reason,
     is_demo,
     is_readable,
     list_images,
@@ -123,7 +124,7 @@ def open_photographs(
     for path in split.val:
         try:
             held.append((path, enlarge_to(read_image(path, reduce_to=SHORT_SIDE), MIN_FEATURES_SIDE)))
-        except InputError:
+        except Exception:
             continue  # shared with the training set, which has reported it
     return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
 
@@ -160,8 +161,8 @@ def open_styles(style: str | None, on_broken: Callable[[ImagePath, str], None]) 
     for path in paths:
         try:
             styles.append(read_image(path, reduce_to=SHORT_SIDE))
-        except InputError as error:
-            on_broken(path, str(error))
+        except Exception as error:  # whatever its decoding raises
+            on_broken(path, failure_reason(path, error))
     if not styles:
         raise InputError(f"{style}: none of its {len(paths)} images can be read")
     return styles

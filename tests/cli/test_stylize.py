@@ -131,6 +131,18 @@ def test_nothing_readable(fastgan: Command, run: Path, tmp_path: Path) -> None:
         assert ".jpg" in complaint and not (tmp_path / "out").exists()
 
 
+def test_a_picture_given_twice_is_taken_once(fastgan: Command, run: Path, tmp_path: Path) -> None:
+    """As itself, by another spelling, by its folder, and by a link to that; a second name in a folder is an output."""
+    one = save_picture(picture(20, 20, 0), tmp_path / "in" / "one.png")
+    (tmp_path / "in" / "two.png").hardlink_to(one)
+    (tmp_path / "linked").symlink_to("in")
+    spelled = tmp_path / "in" / ".." / "in" / "one.png"
+    done = fastgan("stylize", run, one, one, spelled, tmp_path / "in", tmp_path / "linked", "--out", tmp_path / "out")
+    assert done.code == 0 and "2 pictures" in done.out
+    assert done.err == f"fastgan: given more than once, taken once: 5 (first {one})\n"
+    assert names(tmp_path / "out") == ["one.png", "two.png"]
+
+
 def test_two_inputs_of_one_name(fastgan: Command, run: Path, tmp_path: Path) -> None:
     paths = [save_picture(picture(20, 20, 0), tmp_path / place / "a.png") for place in ("x", "y")]
     complaint = fastgan("stylize", run, *paths, "--out", tmp_path / "out").complaint

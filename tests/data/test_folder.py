@@ -11,7 +11,8 @@ import pytest
 import torch
 from helpers.picture_files import coordinates, noise, save, smooth
 
-from fastgan.data import CropBatches, ImageFolder
+from fastgan.data import CropBatches, ImageFolder, LoaderError
+from fastgan.data import folder as folder_module
 from fastgan.errors import InputError
 
 SIZE = 16
@@ -229,3 +230,70 @@ def test_vanished_and_tiny_files_are_broken_files(folder: Path) -> None:
     images.paths[0].unlink()
     assert len(list(images.readable())) == COUNT - 1
     assert ["no such file" in reason or "too small" in reason for reason in images.broken.values()] == [True, True]
+
+
+@pytest.mark.parametrize("problem", [MemoryError(), RuntimeError("two\nlines"), RecursionError(), KeyError("mode")])
+def test_whatever_a_picture_raises_it_is_a_broken_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    """Enlarging is one of the things that can fail after the file was read."""
+    enlarge = folder_module.enlarge_to
+
+    def fail(image: np.ndarray, side: int) -> np.ndarray:
+        if image[0, 0, 2] == 3:
+            raise problem
+        return enlarge(image, side)
+
+    monkeypatch.setattr(folder_module, "enlarge_to", fail)
+    images = ImageFolder(folder, size=SIZE, on_broken=lambda *_: None)
+    seen = {number for step in range(4) for number in numbers(CropBatches(images, batch=4, seed=0).batch_at(step))}
+    assert seen == set(range(COUNT)) - {3}
+    ((path, reason),) = images.broken.items()
+    assert path.name == f"{3:012}.png" and reason.startswith(f"{path}: ") and reason.isprintable()
+
+
+# --- photographs that go away
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    slept: list[float] = []
+    monkeypatch.setattr(folder_module.time, "sleep", slept.append)
+    return slept
+
+
+def test_photographs_that_go_away_stop_at_once(folder: Path, waits: list[float]) -> None:
+    """No picture stands in for one that is gone with all others: when they are back, the batches are the same."""
+    images = ImageFolder(folder, size=SIZE, on_broken=lambda path, _: pytest.fail(f"{path} is not broken"))
+    source = CropBatches(images, batch=2, seed=0)
+    wanted = CropBatches(ImageFolder(folder, size=SIZE), batch=2, seed=0).batch_at(1)
+    source.batch_at(0)
+    (folder / "train2017").rename(folder / "away")
+    with pytest.raises(LoaderError, match=r"^the photographs are gone: 7 of 7 looked for[^\n]*resume the run$"):
+        source.batch_at(1)
+    assert waits == list(folder_module.GONE_DELAYS) and images.broken == {}
+    (folder / "away").rename(folder / "train2017")
+    assert torch.equal(source.batch_at(1), wanted)
+
+
+def test_photographs_that_are_back_in_a_moment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = ImageFolder(folder, size=SIZE, on_broken=lambda path, _: pytest.fail(f"{path} is not broken"))
+    assert images.get(0) is not None
+    (folder / "train2017").rename(folder / "away")
+    monkeypatch.setattr(folder_module.time, "sleep", lambda _: (folder / "away").rename(folder / "train2017"))
+    assert images.get(1) is not None
+
+
+def test_some_photographs_that_go_away_are_broken_ones(folder: Path, waits: list[float]) -> None:
+    images = ImageFolder(folder, size=SIZE, cache_bytes=0, on_broken=lambda *_: None)
+    assert images.get(0) is not None
+    for path in images.paths[:3]:
+        path.unlink()
+    assert len(list(images.readable())) == COUNT - 3
+    assert list(images.broken) == images.paths[:3] and waits == []
+
+
+def test_photographs_that_never_were_are_no_such_files(tmp_path: Path, waits: list[float]) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        CropBatches(ImageFolder([tmp_path / "a.png"], size=SIZE), batch=1, seed=0).batch_at(0)
+    assert waits == []
