@@ -238,7 +238,7 @@ class Trainer:
         complete = not self._is_stopped()
         result = self.task.evaluate(self.state) if complete else None
         if complete:
-            self._samples.write(self, "final")
+            self._samples.write(self, "final", result)
         lines = [] if self.folder is None else read_metrics(self.folder.metrics)
         report = run_record(self, result, time.monotonic() - self._started, lines, complete=complete)
         if self.folder is not None:
