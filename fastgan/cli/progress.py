@@ -131,6 +131,8 @@ class Progress(Callback):
             self._print(f"{len(report['content']['broken'])} broken images were skipped")
         if report["result"]:
             self._console.print(_table(report, trainer.task.baseline_label))
+            for reason in report["not_measured"].values():
+                self._print(f"not measured: {escape(reason)}")
         self._print(f"{report['steps']} steps in {_clock(report['seconds'])}")
         self._print(f"pictures  {escape(str(self._out / 'samples'))}")
         self._print(f"report    {escape(str(self._out / 'report.html'))}")

@@ -19,12 +19,16 @@ from fastgan.utils.html import STYLE
 #: out.
 _PLOTS = {
     "quality": ("Quality of the batch", ("train/ssim", "train/style_distance")),
+    "validation": ("Quality of photographs held out", ("val/ssim", "val/lpips", "val/coverage", "val/style_distance")),
     "generated": ("Generated against real", ("val/kid_vgg", "val/diversity")),
     "generator": ("Losses of the generator", ("loss/g", "loss/style", "loss/content")),
     "adversarial": ("Adversarial losses", ("loss/g_adversarial", "loss/d", "loss/total")),
     "spread": ("Variety of the batch, as a share of the photographs'", ("train/diversity",)),
     "speed": ("Images a second", ("time/img_per_s",)),
 }
+
+#: Pictures that have a caption of their own, by the stem of their file.
+_CAPTIONS = {"final-coverage": "Red: parts of the results that do not carry the style"}
 
 
 def write_report(
@@ -109,13 +113,15 @@ def _page(report: dict[str, Any], caption: str, baseline: str, plots: list[Path]
     }
     if report["content"]["broken"]:
         facts["broken images"] = f"{len(report['content']['broken'])}, skipped"
+    if report["not_measured"]:
+        facts["not measured"] = "; ".join(report["not_measured"].values())
     page = Template(_template())
     return page.substitute(
         style=STYLE,
         version=html.escape(report["fastgan"]),
         state=_notes(report),
         tiles=_tiles(report, baseline),
-        final="".join(_picture(path, caption) for path in final),
+        final="".join(_picture(path, _CAPTIONS.get(path.stem, caption)) for path in final),
         plots="".join(_picture(path, path.stem) for path in plots),
         earlier="".join(_picture(path, path.stem.replace("-", " ")) for path in earlier),
         facts="".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items()),

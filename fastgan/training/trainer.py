@@ -292,7 +292,7 @@ class Trainer:
         complete = not stopped and not self._source_ended
         result = None if stopped else self.task.evaluate(self.state)
         if not stopped:
-            self._samples.write(self, "final")
+            self._samples.write(self, "final", result)
         lines = [] if self.folder is None else read_metrics(self.folder.metrics)
         report = run_record(self, result, time.monotonic() - self._started, lines, complete=complete)
         if self.folder is not None:

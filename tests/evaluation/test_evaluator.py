@@ -4,21 +4,18 @@ import importlib
 import json
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.bounds import approx, assert_close, rounding
-from helpers.networks import sums
-from helpers.quality_bounds import psnr_error, ssim_error
+from helpers.bounds import assert_close, rounding
+from helpers.quality_bounds import approx_style_distance, feature_steps, psnr_error, ssim_error
 from helpers.tiny_runs import picture, stylizer_of
 from torch import Tensor
 
 from fastgan.config import Config
 from fastgan.evaluation import EvalResult, Evaluator
-from fastgan.evaluation.evaluator import as_uint8_model
-from fastgan.losses import style_grams
+from fastgan.evaluation.evaluator import StyleReference, as_uint8_model
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
 from fastgan.training import Trainer
@@ -42,27 +39,18 @@ def darker(x: Tensor) -> Tensor:
     return ((x * 0.7 - 0.1 + 1) * 127.5).round() / 127.5 - 1
 
 
+def reference(encoder: VGGEncoder) -> StyleReference:
+    return StyleReference.from_images(encoder, [tensor(STYLE)])
+
+
 def grams(encoder: VGGEncoder, image: np.ndarray) -> list[np.ndarray]:
     features = [f[0].flatten(1).double().numpy() for f in encoder(tensor(image)).values()]
     return [f @ f.T / f.shape[1] for f in features]
 
 
-def off(encoder: VGGEncoder) -> int:
-    """Steps of features in float32 and of their sums over up to 56 x 40 pixels."""
-    return 2 * (sums(encoder) + 48)
-
-
-def approx_distance(want: float, encoder: VGGEncoder) -> Any:
-    """A squared relative difference, of what is off by rounding each."""
-    difference = math.sqrt(want)
-    return approx(want, steps=off(encoder), scale=2 * difference * (1 + difference))
-
-
 def test_values_by_outsiders(encoder: VGGEncoder) -> None:
     metrics = importlib.import_module("skimage.metrics")
-    measures = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure(
-        IMAGES, lambda content, number: darker(content)
-    )
+    measures = Evaluator(encoder, reference(encoder)).measure(IMAGES, lambda content, number: darker(content))
     style = grams(encoder, STYLE)
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
     for index, image in enumerate(IMAGES):
@@ -77,20 +65,20 @@ def test_values_by_outsiders(encoder: VGGEncoder) -> None:
         pair = [(tensor(each) + 1) / 2 for each in (made, image)]
         assert got["ssim"] == pytest.approx(ssim, abs=ssim_error(*pair))
         assert got["psnr"] == pytest.approx(psnr, abs=psnr_error(pair[0]))
-        assert got["style_distance"] == approx_distance(np.mean(ratios), encoder)
-        assert got["content_distance"] == approx_distance(content, encoder)
+        assert got["style_distance"] == approx_style_distance(np.mean(ratios), encoder)
+        assert got["content_distance"] == approx_style_distance(content, encoder)
 
 
 def test_the_photographs_themselves(encoder: VGGEncoder) -> None:
-    measures = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure(IMAGES, None)
+    measures = Evaluator(encoder, reference(encoder)).measure(IMAGES, None)
     for value, image in zip(measures.values["ssim"], IMAGES, strict=True):
         unit = (tensor(image) + 1) / 2
         assert value == pytest.approx(1, abs=ssim_error(unit, unit))
     assert all(math.isinf(value) for value in measures.values["psnr"])
     assert measures.values["content_distance"] == [0, 0, 0]
     assert min(measures.values["style_distance"]) > 0.01
-    itself = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure([STYLE], None)
-    assert itself.values["style_distance"] == pytest.approx([0], abs=rounding(1, off(encoder)) ** 2)
+    itself = Evaluator(encoder, reference(encoder)).measure([STYLE], None)
+    assert itself.values["style_distance"] == pytest.approx([0], abs=rounding(1, feature_steps(encoder)) ** 2)
 
 
 def test_json_form() -> None:

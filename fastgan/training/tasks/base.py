@@ -157,6 +157,10 @@ class Task:
         """Sample pictures (H, W, 3) uint8 by the suffix of their file's name, "" for the main one."""
         raise NotImplementedError
 
+    def final_samples(self, state: TrainState, result: EvalResult) -> dict[str, np.ndarray]:
+        """Further pictures for the end of a complete run, from what ``evaluate`` gave; as in ``samples``."""
+        return {}
+
     def save_files(self, folder: Path) -> None:
         """Write what the model needs beside its weights."""
 
