@@ -62,10 +62,14 @@ def read(path: Path, option: str) -> Result:
     except FileNotFoundError:
         raise InputError(f"{option} {path}: no such file") from None
     except (OSError, ValueError):
-        raise InputError(f"{option} {path}: cannot be read as JSON; give what fastgan bench --json or --report wrote") from None
+        raise InputError(
+            f"{option} {path}: cannot be read as JSON; give what fastgan bench --json or --report wrote"
+        ) from None
     rows = result.get("rows") if isinstance(result, dict) else None
     if not isinstance(rows, list) or not rows or not all(_is_row(row) for row in rows):
-        raise InputError(f"{option} {path}: is no result of a benchmark; give what fastgan bench --json or --report wrote")
+        raise InputError(
+            f"{option} {path}: is no result of a benchmark; give what fastgan bench --json or --report wrote"
+        )
     return result
 
 

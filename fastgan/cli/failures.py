@@ -9,11 +9,12 @@ import signal
 import sys
 from contextlib import suppress
 
-from fastgan.errors import FastganError, first_line
 from fastgan.utils.format import printable
 
 #: Matches the RuntimeErrors of torch's allocators, on CPU and on GPU.
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
+#: The exit code of a command that is done, but for some items.
+SOME_FAILED = 3
 #: A place that refuses one file for these refuses the next one, too.
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 #: What helps against too little memory, command by command.
@@ -40,14 +41,9 @@ def memory_line(command: str) -> str:
 
 def item_line(item: object, error: Exception, command: str) -> str:
     """The line for one of many items that failed, whatever was raised; it names the item."""
-    if isinstance(error, FastganError):
-        message = str(error)
-        return message if str(item) in message else f"{item}: {message}"
-    if is_out_of_memory(error):
-        return f"{item}: {memory_line(command)}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{item}: {error.strerror}"
-    return f"{item}: {type(error).__name__}: {first_line(error)}"
+    from fastgan.data import failure_reason
+
+    return f"{item}: {memory_line(command)}" if is_out_of_memory(error) else failure_reason(item, error)
 
 
 def has_no_place(error: BaseException | None) -> bool:

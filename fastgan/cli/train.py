@@ -9,13 +9,13 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from fastgan.cli.options import FEATURES_HELP, PRECISION_HELP
 from fastgan.cli.start_time import STARTED
 from fastgan.cli.stop_signals import StopOnSignal
 from fastgan.config import Config, load_config, parse_set
 from fastgan.config.sections import FusionMode
 from fastgan.errors import InputError
-from fastgan.utils.choices import PRECISIONS, listed
-from fastgan.utils.reserved import FEATURES_WORDS
+from fastgan.utils.choices import listed
 
 #: Options and the fields of config.yaml that they set; the help has the defaults of these fields.
 FIELDS = {
@@ -38,8 +38,6 @@ FIELDS = {
 }
 #: Fields that a run keeps from its beginning to its end.
 _FIXED = tuple(FIELDS[name] for name in ("model", "fusion", "task"))
-PRECISION_HELP = f"{listed(PRECISIONS)}."
-FEATURES_HELP = f"VGG-19 weights: {listed((*FEATURES_WORDS, 'a file'))}."
 #: Options of which a run has at most one.
 _ALTERNATIVES = (("steps", "epochs", "minutes"), ("target_ssim", "target_psnr"))
 
@@ -57,9 +55,7 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Networks and data order follow from it.")] = None,
     model: Annotated[str | None, typer.Option(help="The network")] = None,
-    fusion: Annotated[
-        str | None, typer.Option(help=f"Of --model fusion: {listed(get_args(FusionMode))}.")
-    ] = None,
+    fusion: Annotated[str | None, typer.Option(help=f"Of --model fusion: {listed(get_args(FusionMode))}.")] = None,
     task: Annotated[str | None, typer.Option(help="What to learn")] = None,
     features: Annotated[str | None, typer.Option(help=FEATURES_HELP)] = None,
     target_ssim: Annotated[float | None, typer.Option(help="Hold this SSIM to the photographs.")] = None,
@@ -127,7 +123,7 @@ def _overrides(options: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
 
 
 def _check_same_model(run: Config, out: Path, asked: Iterable[tuple[str, str, Any]]) -> None:
-    """Raise InputError where (what was typed, field, value) ask for another model or task than the run in ``out`` has."""
+    """Raise InputError where (what was typed, field, value) ask for another model or task than the run has."""
     from fastgan.models.registry import get_field
     from fastgan.training.tasks import task_of
 

@@ -166,9 +166,7 @@ def _format_error(error: ValidationError, origins: _Origins) -> str:
         origin = typed.get(at_fault) or next(mentioned, None) or origins.source(at_fault)
         return f"{origin}: {message}"
     # An error of a whole section names the fields that do not go together: of those, what the user typed.
-    inside = [
-        origin for other, origin in typed.items() if other.rpartition(".")[0] == name and _last(other) in message
-    ]
+    inside = [origin for other, origin in typed.items() if other.rpartition(".")[0] == name and _last(other) in message]
     origin = typed.get(name) or next(iter(inside), None) or origins.source(name)
     value = "" if isinstance(first["input"], dict | BaseModel) else f", got {_shown(first['input'])}"
     return f"{origin}: {name}: {message[0].lower()}{message[1:]}{value}"

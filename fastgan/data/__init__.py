@@ -1,7 +1,7 @@
 """Image data: files, folders, batches for training, augmentation, demo photographs."""
 
 from fastgan.data.augment import AUGMENTATIONS, augment
-from fastgan.data.demo import demo_content, demo_style, demo_val, is_demo, list_styles
+from fastgan.data.demo import demo_content, demo_style, demo_val, is_demo, list_photographs, list_styles
 from fastgan.data.failures import LoaderError, failure_reason
 from fastgan.data.folder import CropBatches, ImageFolder
 from fastgan.data.images import (
@@ -45,6 +45,7 @@ __all__ = [
     "is_demo",
     "is_readable",
     "list_images",
+    "list_photographs",
     "list_styles",
     "prefetch",
     "read_image",

@@ -38,8 +38,14 @@ def is_demo(source: PathLike | None) -> bool:
     return is_reserved(source, DATA_WORDS)
 
 
+def list_photographs(content: PathLike) -> list[ImagePath]:
+    """The photographs to measure on that ``content`` means: those that the demo holds out, a file, or those of a folder
+    or shard. Errors as ``list_images``."""
+    return list(demo_val()) if is_demo(content) else list_images(content)
+
+
 def list_styles(style: PathLike) -> list[ImagePath]:
-    """The style images that ``data.style`` means: the demo's, a file, or those of a folder. Errors as ``list_images``."""
+    """The style images that ``data.style`` means: the demo's, a file, or those of a folder. Errors: ``list_images``."""
     return [demo_style()] if is_demo(style) else list_images(style)
 
 

@@ -30,8 +30,8 @@ def round_significant(value: float, digits: int = 5) -> float:
 
 
 def printable(text: object) -> str:
-    r"""A text or a path on one line that no terminal takes for more than text: line breaks, control codes and bytes that
-    are no text come out as escapes.
+    r"""A text or a path on one line that no terminal takes for more: line breaks, control codes and bytes that are no
+    text come out as escapes.
 
     >>> print(printable("a b"), printable("new\nline"), printable("\x1b[31m"))
     a b new\nline \x1b[31m

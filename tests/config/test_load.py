@@ -239,7 +239,9 @@ def test_a_value_of_another_type_is_refused(field: str, value: Any) -> None:
 
 
 def test_numbers_of_numpy_are_taken() -> None:
-    config = load_config(base={"train": {"steps": np.int64(5), "seed": np.uint32(7)}, "loss": {"style": np.float32(1.5)}})
+    config = load_config(
+        base={"train": {"steps": np.int64(5), "seed": np.uint32(7)}, "loss": {"style": np.float32(1.5)}}
+    )
     assert (config.train.steps, config.train.seed, config.loss.style) == (5, 7, 1.5)
     assert {type(config.train.steps), type(config.loss.style)} == {int, float}
     assert load_config(base=read_yaml(config.to_yaml())[0]) == config

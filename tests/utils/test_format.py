@@ -42,7 +42,20 @@ def test_printable(text: object, shown: str) -> None:
     assert printable(text) == shown and shown.isprintable()
 
 
-NAMES = ("a b", "-dash", "semi;$(x)", "q'u\"o", "new\nline", "\x1b[31m\\'x", "caf\udce9 é", "a\u202e1", "é日本", "~", "*", "")
+NAMES = (
+    "a b",
+    "-dash",
+    "semi;$(x)",
+    "q'u\"o",
+    "new\nline",
+    "\x1b[31m\\'x",
+    "caf\udce9 é",
+    "a\u202e1",
+    "é日本",
+    "~",
+    "*",
+    "",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
