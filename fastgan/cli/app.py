@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import signal
 import sys
 import warnings
 
@@ -41,7 +42,7 @@ for command in _OWN:
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"fastgan {__version__}")
+        print(f"fastgan {__version__}")
         raise typer.Exit
 
 
@@ -88,6 +89,8 @@ def _run(arguments: list[str]) -> int:
         # A command that there is not may be one of the plugin's.
         plugins = broken_plugin and name not in _names() and not name.startswith("-")
         return _fail(broken_plugin if plugins else " ".join(error.format_message().split()), 2)
+    except SystemExit:  # typer's, where what is printed has no reader any more
+        return 128 + signal.SIGPIPE
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except InputError as error:
@@ -99,8 +102,6 @@ def _run(arguments: list[str]) -> int:
             raise
         return _fail(memory_line(name), 2)
     except OSError as error:
-        if error.errno == errno.EPIPE:  # what is printed has no reader any more, and the rest is not wanted
-            return _fail(*lost_output(error))
         if error.errno not in _REFUSALS:
             raise
         return _fail(f"{error.filename or 'a file'}: cannot be written ({error.strerror})", 2)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from fastgan.config.schema import Config
 from fastgan.config.yaml_core import MAX_DEPTH, YamlError, read_yaml
 from fastgan.errors import InputError
+from fastgan.utils.registry import load_plugins
 
 #: Fields of config.yaml that have had another name; a run folder from before is refused, and told so.
 RENAMED = {
@@ -52,8 +53,10 @@ def load_config(
     The defaults are those of the model that is named: the ``preset`` of its ``GeneratorSpec``.
 
     Raises:
-        InputError: one line that names the file and line, or the option, and the field.
+        InputError: one line that names the file and line, or the option, and the field; or a plugin that cannot be
+            imported.
     """
+    load_plugins()  # what they register has defaults; pydantic would wrap the error of one that cannot be imported
     fields: dict[str, Any] = {}
     _merge(fields, base or {})
     origins = _Origins(file)
