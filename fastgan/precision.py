@@ -41,7 +41,7 @@ def select_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision not in _DTYPES:
         raise InputError(f"precision {precision}: expected one of auto, {', '.join(_DTYPES)}")
     if precision == "fp16" and device.type == "cpu":
-        raise InputError("--precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
+        raise InputError("precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
     return _DTYPES[precision]
 
 

@@ -22,6 +22,8 @@ from fastgan.version import __version__
 
 #: Matches the RuntimeErrors of torch's allocators, on CPU and on GPU.
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
+#: Arguments that a message of the library begins with and that are options here.
+_ARGUMENT = re.compile(r"^(content|features|out|precision|style)(?=[ :])")
 
 app = typer.Typer(
     name="fastgan",
@@ -59,9 +61,9 @@ def run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except InputError as error:
-        return _fail(str(error), 2)
+        return _fail(_as_options(str(error)), 2)
     except FastganError as error:
-        return _fail(str(error), 1)
+        return _fail(_as_options(str(error)), 1)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
@@ -79,6 +81,13 @@ def _add_plugin_commands() -> None:
     for command in COMMANDS.values():
         if command not in known:
             app.command()(command)
+
+
+def _as_options(text: str) -> str:
+    """A message of the library, which names arguments as in Python, with the options of those names."""
+    text = _ARGUMENT.sub(r"--\1", text)
+    text = re.sub(r"\b(add|use) resume=True\b", r"\1 --resume", text)
+    return re.sub(r"\buse (?:train\.)?(task|precision)=(?=\w)", r"use --\1 ", text)
 
 
 def _fail(message: str, code: int) -> int:
