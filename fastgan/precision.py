@@ -40,7 +40,7 @@ def select_dtype(precision: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if cpu_has_bf16() else torch.float32
     check_choice("precision", precision, PRECISIONS)
     if precision == "fp16" and device.type == "cpu":
-        raise InputError("--precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
+        raise InputError("precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
     return _DTYPES[precision]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import signal
 import sys
 import warnings
@@ -26,6 +27,8 @@ from fastgan.utils.json_output import fill_in_stdout
 from fastgan.utils.signals import Interrupted, interruptible
 from fastgan.version import __version__
 
+#: Arguments that a message of the library begins with and that are options here.
+_ARGUMENT = re.compile(r"^(content|features|out|precision|style)(?=[ :])")
 _OWN = (train, stylize, generate, evaluate, bench, profile, info)
 _REFUSALS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM)
 
@@ -94,9 +97,9 @@ def _run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except InputError as error:
-        return _fail(str(error), 2)
+        return _fail(_as_options(str(error)), 2)
     except FastganError as error:
-        return _fail(str(error), 1)
+        return _fail(_as_options(str(error)), 1)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -126,6 +129,13 @@ def _add_plugin_commands() -> str:
 def _names() -> list[str]:
     """The names of the commands that there are."""
     return [command.callback.__name__ for command in app.registered_commands if command.callback is not None]
+
+
+def _as_options(text: str) -> str:
+    """A message of the library, which names arguments as in Python, with the options of those names."""
+    text = _ARGUMENT.sub(r"--\1", text)
+    text = re.sub(r"\b(add|use) resume=True\b", r"\1 --resume", text)
+    return re.sub(r"\buse (?:train\.)?(task|precision)=(?=\w)", r"use --\1 ", text)
 
 
 def _fail(message: str, code: int) -> int:

@@ -231,7 +231,7 @@ class NoiseEvaluator:
         try:
             self._distance, self._spread = KID(pooled), Diversity(pooled)
         except ValueError as error:
-            raise InputError(f"--content: these photographs cannot be compared with ({error})") from None
+            raise InputError(f"content: these photographs cannot be compared with ({error})") from None
 
     def measure(self, images: Tensor) -> EvalResult:
         """Measure images (N, 3, H, W) in [-1, 1], N at least 8: one value a quarter of them."""

@@ -136,7 +136,7 @@ def _source(content: dict[str, Any]) -> str:
 def _notes(report: dict[str, Any]) -> str:
     notes = [f"Step {alarm['step']}: {alarm['text']}." for alarm in report["alarms"]]
     if not report["complete"]:
-        notes.insert(0, "Stopped before its end; resume it with --resume.")
+        notes.insert(0, "Ended before it was complete; it can be resumed.")
     return "".join(f"<p class='note'>{html.escape(note)}</p>" for note in notes)
 
 

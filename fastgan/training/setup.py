@@ -142,7 +142,7 @@ def read_ahead(
 def check_out_not_inside_content(out: Path, content: str) -> None:
     """Raise InputError for a run folder inside the photographs: its pictures would be trained on."""
     if not is_demo(content) and out.resolve().is_relative_to(Path(content).resolve()):
-        raise InputError(f"out {out}: lies inside data.content, and its pictures would be trained on; give another")
+        raise InputError(f"out {out}: lies inside the photographs, and its pictures would be trained on; give another")
 
 
 def open_styles(style: str | None, on_broken: Callable[[ImagePath, str], None]) -> list[np.ndarray]:

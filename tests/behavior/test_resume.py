@@ -199,14 +199,14 @@ def test_other_networks_do_not_resume(tiny: Make, whole: Path) -> None:
         assert text in str(caught.value)
     (whole / "config.yaml").write_text("of another version: true")
     before = fingerprint(whole)
-    with pytest.raises(InputError, match="does not fit.*size mismatch"):
+    with pytest.raises(InputError, match=r"does not fit.*size mismatch"):
         Trainer(tiny({**FIELDS, "model.generator.width": 6}), out=whole, resume=True)
     assert fingerprint(whole) == before
 
 
 def test_an_existing_run_is_not_touched(tiny: Make, whole: Path, tmp_path: Path) -> None:
     before = fingerprint(whole)
-    with pytest.raises(InputError, match="already exists; add --resume"):
+    with pytest.raises(InputError, match="already exists; add resume=True"):
         Trainer(tiny(FIELDS), out=whole)
     other = tmp_path / "other"
     other.mkdir()

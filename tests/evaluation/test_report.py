@@ -132,7 +132,7 @@ def test_a_stopped_run_is_not_reported_as_measured(tiny: Make, tmp_path: Path) -
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["complete"] is False and report["result"] is None and report["steps"] == 1
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "resume it with --resume" in page
+    assert "it can be resumed" in page
     tiles = re.findall(r"<div class='tile'><b>([^<]*)</b>", page)
     assert len(tiles) == 4 and "∞" not in tiles and not any(re.match(r"\d", tile) for tile in tiles)
 

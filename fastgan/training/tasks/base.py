@@ -198,6 +198,6 @@ def task_of(config: Config) -> type[Task]:
         names = ", ".join(fit.name for fit in fitting)
         raise InputError(
             f"task: {task.name} trains generators that take {task.takes}, and the model {spec.name} takes "
-            f"{spec.takes}; use --task {names}"
+            f"{spec.takes}; use task={names}"
         )
     return task
