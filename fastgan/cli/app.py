@@ -107,7 +107,9 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
-        return _fail(f"{error.filename or 'a file'}: cannot be written ({error.strerror})", 2)
+        if error.filename is None:  # whatever writes a file names it
+            return _fail(*lost_output(error))
+        return _fail(f"{error.filename}: cannot be written ({error.strerror})", 2)
     if broken_plugin and code == 0 and name != "--version":
         print(f"fastgan: {printable(broken_plugin)}", file=sys.stderr)
     return code
