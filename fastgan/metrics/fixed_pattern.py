@@ -1,4 +1,4 @@
-"""What is laid over every photograph alike."""
+"""A pattern that is laid over every photograph alike."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class FixedPattern:
     def update(self, result: Tensor, photograph: Tensor) -> None:
         """Add images in [0, 1], (N, 3, H, W) each. Raises ValueError for other shapes."""
         check_pair(result, photograph)
-        for made, source in zip(result.detach().cpu().double(), photograph.detach().cpu().double(), strict=True):
-            number, residual = len(self._sums), _residual(made, source).float()
+        for image, source in zip(result.detach().cpu().double(), photograph.detach().cpu().double(), strict=True):
+            number, residual = len(self._sums), _residual(image, source).float()
             self._sums.append(0.0)
             self._pairs.append(0)
             for other, earlier in self._recent:
@@ -85,6 +85,7 @@ def _correlation(one: Tensor, other: Tensor) -> float:
     height, width = (min(sides) for sides in zip(one.shape[1:], other.shape[1:], strict=True))
     one, other = (image[:, :height, :width].flatten(1) for image in (one, other))
     one, other = (image - image.mean(1, keepdim=True) for image in (one, other))
-    least = _NOTHING * one.numel() ** 0.5
     norms = [image.norm().item() for image in (one, other)]
-    return (one * other).sum().item() / (norms[0] * norms[1]) if min(norms) > least else 0.0
+    if min(norms) <= _NOTHING * one.numel() ** 0.5:
+        return 0.0
+    return (one * other).sum().item() / (norms[0] * norms[1])

@@ -1,8 +1,9 @@
-"""Whether light and dark lie where the photograph has them."""
+"""Light and dark: whether they lie where the photograph has them."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,18 +36,26 @@ class LuminanceCorrelation(ImageMetric):
     def update(self, result: Tensor, photograph: Tensor) -> None:
         """Add images in one range of values, (N, 3, H, W) each. Raises ValueError for other shapes."""
         check_pair(result, photograph)
-        pairs = zip(self._blurred(result), self._blurred(photograph), strict=True)
-        self._add(torch.tensor([_correlation(one, other) for one, other in pairs], dtype=torch.float64))
+        one, other = (self._blurred(images).flatten(1) for images in (result, photograph))
+        one, other = (images - images.mean(1, keepdim=True) for images in (one, other))
+        scale = one.norm(dim=1) * other.norm(dim=1)
+        # Below rounding of values of order one there is nothing but rounding to correlate.
+        flat = scale <= 1e-12 * one.shape[1]
+        self._add(torch.where(flat, 0.0, (one * other).sum(1) / scale))
 
-    def _blurred(self, images: Tensor) -> list[np.ndarray]:
-        from skimage.filters import gaussian
-
+    def _blurred(self, images: Tensor) -> Tensor:
+        """Luminance (N, H, W) in float64."""
         luminance = torch.tensordot(images.detach().cpu().double(), torch.tensor(_WEIGHTS).double(), ([1], [0]))
-        return [gaussian(image, self._sigma, mode="reflect", truncate=4.0) for image in luminance.numpy()]
+        down, across = (_blur_matrix(length, self._sigma) for length in luminance.shape[1:])
+        return down @ luminance @ across.T
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    one, other = one - one.mean(), other - other.mean()
-    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
-    # Below rounding of values of order one there is nothing but rounding to correlate.
-    return float((one * other).sum()) / scale if scale > 1e-12 * one.size else 0.0
+def _blur_matrix(length: int, sigma: float) -> Tensor:
+    """(length, length) float64: what each pixel of a blurred row takes from those of the row."""
+    radius = math.ceil(4 * sigma - 0.5)
+    offsets = torch.arange(-radius, radius + 1)
+    weights = (-0.5 * (offsets / sigma).double().square()).exp()
+    sources = (torch.arange(length)[:, None] + offsets) % (2 * length)  # reflected, at both edges, as often as need be
+    sources = torch.where(sources < length, sources, 2 * length - 1 - sources)
+    matrix = torch.zeros(length, length, dtype=torch.float64)
+    return matrix.scatter_add_(1, sources, (weights / weights.sum()).expand(length, -1))

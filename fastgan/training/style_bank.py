@@ -61,11 +61,11 @@ class Styles:
 
     @property
     def mean_reference(self) -> StyleReference:
-        """What pictures of a network for one style are measured against: all images as one style."""
+        """The style that a network for one style is measured against: all images together."""
         return StyleReference(self.mean_targets, [self._tensor(index) for index in range(len(self))])
 
     def reference(self, index: int) -> StyleReference:
-        """What pictures in one style are measured against."""
+        """The style that pictures in it are measured against."""
         return StyleReference(self.grams(index), [self._tensor(index)])
 
     def grams(self, index: int) -> dict[str, Tensor]:

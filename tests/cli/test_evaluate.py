@@ -13,13 +13,12 @@ import torch
 from helpers.bounds import approx
 from helpers.command_line import Command
 from helpers.quality_bounds import psnr_error, ssim_error
-from helpers.tiny_runs import fingerprint, picture, save_picture
+from helpers.tiny_runs import MEASURES, MEASURES_OF_ONE, fingerprint, picture, save_picture
 from PIL import Image
 
 import fastgan as package
 import fastgan.data as fastgan_data
 
-NAMES = ("ssim", "psnr", "style_distance", "content_distance")
 #: Two measures of the same pictures: features of ten layers in each, of 512 * 9 products at most.
 TWICE: dict[str, int] = {"terms": 512 * 9, "steps": 2 * 10}
 
@@ -37,7 +36,7 @@ def test_json(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None
     done = fastgan("evaluate", run, "--content", folder, "--json", file, "--precision", "fp32")
     assert done.code == 0 and done.err == "" and fingerprint(run) == before
     result = json.loads(file.read_text())
-    assert set(result) == {"n", *NAMES} and result["n"] == 3
+    assert set(result) == {"n", *MEASURES} and result["n"] == 3
     model = package.load(run, device="cpu", precision="fp32")
     for index, path in enumerate(sorted(folder.iterdir())):
         photo = np.array(Image.open(path))
@@ -55,7 +54,7 @@ def test_json(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None
         assert result["ssim"]["values"][index] == pytest.approx(ssim, rel=0, abs=ssim_error(x, y))
         psnr = metrics.peak_signal_noise_ratio(photo, made, data_range=255)
         assert result["psnr"]["values"][index] == pytest.approx(psnr, rel=0, abs=psnr_error(x))
-    for name in NAMES:
+    for name in MEASURES:
         values = result[name]["values"]
         assert len(values) == 3 and result[name]["mean"] == pytest.approx(np.mean(values))
         assert result[name]["std"] == pytest.approx(np.std(values))
@@ -68,7 +67,8 @@ def test_it_agrees_with_the_report_of_the_run(fastgan: Command, run: Path, photo
     (held,) = [path for path in photos.rglob("*") if path.name == report["content"]["val_images"][0]]
     fastgan("evaluate", run, "--content", held, "--json", tmp_path / "r.json", "--precision", "fp32")
     result = json.loads((tmp_path / "r.json").read_text())
-    for name in NAMES:
+    assert set(result) == {"n", *MEASURES_OF_ONE} == set(report["result"])
+    for name in MEASURES_OF_ONE:
         assert result[name]["mean"] == approx(report["result"][name]["mean"], **TWICE)
 
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from helpers.bounds import assert_close, rounding
 from helpers.quality_bounds import approx_style_distance, feature_steps, psnr_error, ssim_error
-from helpers.tiny_runs import picture, stylizer_of
+from helpers.tiny_runs import MEASURES, MEASURES_OF_ONE, picture, stylizer_of
 from torch import Tensor
 
 from fastgan.config import Config
 from fastgan.evaluation import EvalResult, Evaluator
-from fastgan.evaluation.evaluator import StyleReference, as_uint8_model
+from fastgan.evaluation.evaluator import TITLES, StyleReference, as_uint8_model
+from fastgan.metrics import covered_windows, style_window_median, window_style_distances
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
 from fastgan.training import Trainer
@@ -108,3 +109,42 @@ def test_results_are_rounded_as_in_a_file(tiny: Callable[..., Config]) -> None:
     assert_close(levels, levels.round(), steps=4, scale=255.0)  # there and back
     assert np.array_equal(levels.round().byte().numpy(), stylizer(image))
     assert SHORT_SIDE == 384
+
+
+def test_windows(encoder: VGGEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the functions of the metrics; every second row and column are part of all; photographs are encoded once."""
+    photograph, style = picture(200, 250, 4), reference(encoder)
+    result = tensor(picture(200, 250, 5, busy=True))
+    content = tensor(photograph)
+    distances = [window_style_distances(encoder, image, style.targets) for image in (result, content)]
+    covered = covered_windows(*distances, style_window_median(encoder, style.images, style.targets))
+    encoded: list[int] = []
+    forward = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda x, *rest: encoded.append(len(x)) or forward(x, *rest))
+    evaluator = Evaluator(encoder, style)
+    own = evaluator.measure([photograph], None)
+    assert own.values["coverage"] == [0.0]
+    assert own.values["window_style_distance"] == pytest.approx([distances[1].double().mean().item()])
+    encoded.clear()
+    all_windows = evaluator.measure([photograph], lambda x, number: result)
+    assert all_windows.values["coverage"] == [covered.double().mean().item()]
+    assert all_windows.values["window_style_distance"] == pytest.approx([distances[0].double().mean().item()])
+    assert np.array_equal(all_windows.covered[0], covered)
+    assert sum(encoded) == 2 + covered.numel()  # result and photograph, and the result's windows
+    encoded.clear()
+    fourth = evaluator.measure([photograph], lambda x, number: result, with_content=False, window_stride=2)
+    assert np.array_equal(fourth.covered[0], covered[::2, ::2])
+    assert sum(encoded) == 1 + covered[::2, ::2].numel()
+    fresh = Evaluator(encoder, style).measure([photograph], lambda x, number: result, window_stride=2)
+    assert fresh.values["coverage"] == fourth.values["coverage"]
+    without = evaluator.measure([photograph], None, window_stride=0)
+    assert without.covered == [] and not {"coverage", "window_style_distance"} & set(without.values)
+
+
+def test_names(encoder: VGGEncoder) -> None:
+    """A fixed pattern is between pictures: one alone has none."""
+    evaluator = Evaluator(encoder, reference(encoder))
+    assert set(evaluator.measure(IMAGES[:1], None).values) == MEASURES_OF_ONE
+    both = evaluator.measure(IMAGES, None)
+    assert set(both.values) == MEASURES and {len(values) for values in both.values.values()} == {3}
+    assert set(TITLES) >= MEASURES

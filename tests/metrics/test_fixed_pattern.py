@@ -1,4 +1,4 @@
-"""What is laid over every photograph alike."""
+"""A pattern that is laid over every photograph alike."""
 
 import math
 

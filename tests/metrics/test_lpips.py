@@ -35,7 +35,7 @@ def by_numpy(x: Tensor, y: Tensor) -> float:
         features.append(taps)
     total = 0.0
     for one, other, weights in zip(*features, blob["lin"], strict=True):
-        units = [each / (np.sqrt((each**2).sum(0)) + 1e-10) for each in (one, other)]
+        units = [tap / (np.sqrt((tap**2).sum(0)) + 1e-10) for tap in (one, other)]
         total += np.tensordot(weights.double().numpy().reshape(-1), (units[0] - units[1]) ** 2, 1).mean()
     return float(total)
 

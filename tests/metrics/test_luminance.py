@@ -1,4 +1,4 @@
-"""Whether light and dark lie where the photograph has them."""
+"""Light and dark, by SciPy."""
 
 import importlib
 
@@ -37,7 +37,7 @@ def test_known_values(photographs: Tensor) -> None:
 
 
 def test_a_face_turned_black() -> None:
-    """What blurring hides is a texture; what it shows is a light part that became dark."""
+    """Blurring hides a texture, and shows a light part that became dark."""
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
     face = 0.2 + 0.7 * (((x - 48) ** 2 + (y - 48) ** 2) < 30**2).float().expand(1, 3, 96, 96)
     metric = LuminanceCorrelation()

@@ -42,6 +42,7 @@ HELD_BY = {
     "errors.py": ("cli/test_app.py",),
     "evaluation/image_grid.py": ("training/test_trainer.py", "behavior/test_fusion.py"),
     "evaluation/metrics_log.py": ("evaluation/test_report.py",),
+    "metrics/base.py": ("metrics/test_image.py",),
     "models/registry.py": ("behavior/test_extending.py", "utils/test_registry.py"),
     "models/style_code.py": ("behavior/test_fusion.py", "training/test_style_bank.py"),
     "ops/_checks.py": ("ops/ssim/test_ssim.py", "ops/fuse/test_fuse.py", "ops/optim_step/test_optim_step.py"),

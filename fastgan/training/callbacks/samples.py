@@ -18,9 +18,6 @@ class Samples(Callback):
         """Write the sample pictures of the averaged generator as it is now; at the end, with what was measured."""
         if run.folder is None:
             return
-        pictures = run.task.samples(run.state)
-        if result is not None:
-            pictures |= run.task.final_samples(run.state, result)
-        for suffix, image in pictures.items():
+        for suffix, image in run.task.samples(run.state, result).items():
             write_image(image, run.folder.samples / f"{name}{suffix}.png")
             run.notify(Callback.on_samples, SamplesEvent(run.state.global_step, f"samples{suffix}", image))

@@ -153,13 +153,12 @@ class Task:
         """One number from what ``evaluate_quick`` gave, lower is better (SPEC S10)."""
         raise NotImplementedError
 
-    def samples(self, state: TrainState) -> dict[str, np.ndarray]:
-        """Sample pictures (H, W, 3) uint8 by the suffix of their file's name, "" for the main one."""
-        raise NotImplementedError
+    def samples(self, state: TrainState, result: EvalResult | None = None) -> dict[str, np.ndarray]:
+        """Sample pictures (H, W, 3) uint8 by the suffix of their file's name, "" for the main one.
 
-    def final_samples(self, state: TrainState, result: EvalResult) -> dict[str, np.ndarray]:
-        """Further pictures for the end of a complete run, from what ``evaluate`` gave; as in ``samples``."""
-        return {}
+        ``result`` is what ``evaluate`` gave, at the end of a complete run.
+        """
+        raise NotImplementedError
 
     def save_files(self, folder: Path) -> None:
         """Write what the model needs beside its weights."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.data.tensors import image_to_tensor
 from fastgan.evaluation.evaluator import CONTENT_LAYER, EvalResult, Evaluator, as_uint8_model
 from fastgan.evaluation.image_grid import comparison_sheet, strength_sheet
 from fastgan.evaluation.score import picture_score
@@ -244,8 +243,9 @@ class StylizeTask(Task):
         quality = self.config.quality
         return picture_score(values, target_ssim=quality.target_ssim, target_psnr=quality.target_psnr)
 
-    def samples(self, state: TrainState) -> dict[str, np.ndarray]:
-        """See ``Task``: content, style and result; with arbitrary styles also the strengths from 0 to 1."""
+    def samples(self, state: TrainState, result: EvalResult | None = None) -> dict[str, np.ndarray]:
+        """See ``Task``: content, style and result; with arbitrary styles also the strengths from 0 to 1; at the end, a
+        map of where the results carry the style."""
         if not self.val_images:
             return {}
         stylizer, styles = self.model(state), self.styles.images
@@ -256,17 +256,12 @@ class StylizeTask(Task):
         sheets = {"": comparison_sheet(rows, stylizer)}
         if self.arbitrary_style:
             sheets["-strength"] = strength_sheet(rows, stylizer)
+        if result is not None:
+            covered = result.covered[:_NUM_MAPPED_IMAGES]
+            mapped = rows[: len(covered)]
+            styled = [stylizer(content, style=style if self.arbitrary_style else None) for content, style in mapped]
+            sheets["-coverage"] = style_map_sheet(styled, covered)
         return sheets
-
-    def final_samples(self, state: TrainState, result: EvalResult) -> dict[str, np.ndarray]:
-        """See ``Task``: the map of where the results carry the style."""
-        covered = result.covered[:_NUM_MAPPED_IMAGES]
-        if not covered:
-            return {}
-        run = self._as_uint8_model(state)
-        contents = [image_to_tensor(image).to(self.device) for image in self.val_images[: len(covered)]]
-        results = [ops.to_pixels(run(content, number)) for number, content in enumerate(contents)]
-        return {"-coverage": style_map_sheet([result[0].cpu().numpy() for result in results], covered)}
 
     def save_files(self, folder: Path) -> None:
         """See ``Task``: the styles."""
