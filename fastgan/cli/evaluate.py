@@ -73,19 +73,15 @@ def _pictures(
     from rich.console import Console
     from rich.progress import track
 
-    from fastgan.data import list_images, read_image
+    from fastgan.data import list_images, read_for_features
     from fastgan.data.tensors import image_to_tensor
     from fastgan.evaluation import EvalResult, Evaluator
     from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model
     from fastgan.inference.model_files import load_styles
     from fastgan.losses import style_grams
     from fastgan.models import STYLE_LAYERS, VGGEncoder
-    from fastgan.models.style_code import SHORT_SIDE
 
-    if style is None:
-        images = load_styles(model)
-    else:
-        images = [read_image(path, reduce_to=SHORT_SIDE) for path in list_images(style)]
+    images = load_styles(model) if style is None else [read_for_features(path) for path in list_images(style)]
     tensors = [image_to_tensor(image).to(stylizer.device) for image in images]
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features or stylizer.features).to(stylizer.device)
     if stylizer.takes_any_style:
@@ -100,7 +96,7 @@ def _pictures(
     console = Console(stderr=True)
     for path in track(paths, "evaluating", console=console, disable=not console.is_terminal):
         try:
-            image = read_image(path, reduce_to=SHORT_SIDE)
+            image = read_for_features(path)
             if min(image.shape[:2]) < stylizer.min_side:
                 raise InputError(f"{path}: too small for this model, which needs {stylizer.min_side} px a side")
         except InputError as error:

@@ -35,9 +35,8 @@ def stylize(
     from rich.console import Console
     from rich.progress import track
 
-    from fastgan.data import read_image
+    from fastgan.data import read_for_features
     from fastgan.inference import Sampler, load
-    from fastgan.models.style_code import SHORT_SIDE
 
     stylizer = load(model, device=device, precision=precision)
     if isinstance(stylizer, Sampler):
@@ -48,28 +47,28 @@ def stylize(
             raise InputError(
                 f"--style {style}: this model holds the one style that it was trained on; train with --model fusion"
             )
-        code = stylizer.code(read_image(style, reduce_to=SHORT_SIDE))
+        code = stylizer.code(read_for_features(style))
     if tile is not None and tile < stylizer.min_tile:
         raise InputError(f"--tile {tile}: this model needs at least {stylizer.min_tile}")
     console = Console(stderr=True)
     broken: list[str] = []
     for source, target in track(jobs, "stylizing", console=console, disable=not console.is_terminal):
         try:
-            picture, alpha = read_picture(source)
-            if min(picture.shape[:2]) < stylizer.min_side:
-                size = f"{picture.shape[1]} x {picture.shape[0]}"
+            picture = read_picture(source)
+            if min(picture.pixels.shape[:2]) < stylizer.min_side:
+                size = f"{picture.pixels.shape[1]} x {picture.pixels.shape[0]}"
                 raise InputError(f"{source}: too small, {size} px; this model needs {stylizer.min_side} px a side")
         except InputError as error:
             if len(jobs) == 1:
                 raise
             broken.append(str(error))
             continue
-        result = stylizer(picture, strength=strength, code=code, tile=tile)
+        result = stylizer(picture.pixels, strength=strength, code=code, tile=tile)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
-        write_image(result, target, alpha=alpha)
+        write_image(result, target, alpha=picture.alpha, icc_profile=picture.icc_profile, dpi=picture.dpi)
     if len(broken) == len(jobs):
         raise InputError(f"none of the {len(jobs)} pictures can be read; the first: {broken[0]}")
     for line in broken:

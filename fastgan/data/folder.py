@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fastgan.data.images import PathLike, enlarge_to, list_images, read_image
+from fastgan.data.decode import PathLike, read_image
+from fastgan.data.images import list_images
+from fastgan.data.resize import BYTES_PER_PIXEL
 from fastgan.data.shards import ImagePath, ShardImage
 from fastgan.errors import InputError
+from fastgan.utils.memory import check_budget
 
 _log = logging.getLogger("fastgan")
 
@@ -35,7 +38,7 @@ class ImageFolder:
 
     Raises:
         InputError: the folder is missing or has no images; later, when more than the share ``max_broken`` of the
-            images, or all of them, have proved broken.
+            images, or all of them, have proved broken; a crop of ``size`` is over the memory budget.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class ImageFolder:
     ) -> None:
         if size < 1:
             raise ValueError(f"size must be at least 1 pixel, got {size}")
+        check_budget(size * size * BYTES_PER_PIXEL, f"a crop of {size} x {size} px")
         if isinstance(paths, str | os.PathLike):
             self.paths = list_images(paths)
         else:
@@ -76,7 +80,7 @@ class ImageFolder:
         path = self.paths[index]
         if path not in self.broken:
             try:
-                image = enlarge_to(read_image(path, reduce_to=self.short_side), self.size)
+                image = read_image(path, reduce_to=self.short_side, enlarge_to=self.size)
             except InputError as error:
                 self.note_broken(path, str(error))
         if path in self.broken:

@@ -21,17 +21,15 @@ from fastgan.data import (
     demo_content,
     demo_style,
     demo_val,
-    enlarge_to,
     is_readable,
     list_images,
     prefetch,
-    read_image,
+    read_for_features,
     split_train_val,
 )
 from fastgan.errors import InputError
 from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
 from fastgan.models.registry import options_of
-from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.precision import to_device
 from fastgan.training.activation_checkpointing import recompute_stages
 from fastgan.training.collapse import CollapseAlarm
@@ -103,7 +101,7 @@ def open_photographs(config: Config, on_broken: Callable[[ImagePath, str], None]
     held = []
     for path in split.val:
         try:
-            held.append((path, enlarge_to(read_image(path, reduce_to=SHORT_SIDE), MIN_FEATURES_SIDE)))
+            held.append((path, read_for_features(path)))
         except InputError:
             continue  # shared with the training set, which has reported it
     return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
@@ -136,11 +134,11 @@ def open_styles(style: str | None, on_broken: Callable[[ImagePath, str], None]) 
         return []
     paths = [demo_style()] if style == "demo" else list_images(style)
     if len(paths) == 1:
-        return [read_image(paths[0], reduce_to=SHORT_SIDE)]
+        return [read_for_features(paths[0])]
     styles = []
     for path in paths:
         try:
-            styles.append(read_image(path, reduce_to=SHORT_SIDE))
+            styles.append(read_for_features(path))
         except InputError as error:
             on_broken(path, str(error))
     if not styles:
