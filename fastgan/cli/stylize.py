@@ -28,7 +28,7 @@ def stylize(
     """Stylize pictures: one file an input, same name, same size."""
     from fastgan.data import list_images, read_picture, write_image
 
-    jobs = plan([(path, list_images(path, shards=False)) for path in inputs], out)
+    jobs = plan([(path, list_images(path, shards=False, repeats=True)) for path in inputs], out)
     _check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     _check_choice("--device", device, ("auto", "cpu", "cuda"))
 
@@ -80,17 +80,24 @@ def stylize(
 def plan(inputs: list[tuple[Path, list[Path]]], out: Path) -> list[tuple[Path, Path]]:
     """(source, target) of every picture: a file goes to ``out/name``, a folder's keep their places under ``out``.
 
+    A picture that is given twice with one target, by whatever spelling or link, is taken once; a line on stderr counts
+    those.
+
     Raises:
         InputError: two inputs would become one file, a result would replace an input, or has a name without the suffix
             of a format that can be written.
     """
-    from fastgan.data import IMAGE_SUFFIXES
+    from fastgan.data import IMAGE_SUFFIXES, same_file
 
     jobs: dict[Path, Path] = {}
+    repeated: list[Path] = []
     sources = {source.resolve() for _, files in inputs for source in files}
     for argument, files in inputs:
         for source in files:
             target = out / (source.relative_to(argument) if argument.is_dir() else source.name)
+            if target in jobs and same_file(source, jobs[target]):
+                repeated.append(source)
+                continue
             if target in jobs:
                 raise InputError(f"{source}: would be written to {target}, as {jobs[target]} would; rename one")
             if target.resolve() in sources:
@@ -103,6 +110,8 @@ def plan(inputs: list[tuple[Path, list[Path]]], out: Path) -> list[tuple[Path, P
     for argument, _ in inputs:
         if argument.is_dir() and out.resolve().is_relative_to(argument.resolve()):
             raise InputError(f"--out {out}: lies inside the input {argument}; give a folder beside it")
+    if repeated:
+        print(f"fastgan: given more than once, taken once: {len(repeated)} (first {repeated[0]})", file=sys.stderr)
     return [(source, target) for target, source in jobs.items()]
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from PIL import Image
 
 from fastgan.data import jpeg, resize
+from fastgan.data.failures import display_name, named_failures
 from fastgan.data.formats import ALLOWED, READABLE
 from fastgan.data.picture import MIN_SIDE, Picture, check_size, make_picture, on_white, one_line, to_arrays
 from fastgan.data.resize import BYTES_PER_PIXEL
-from fastgan.data.shards import ImagePath, ShardImage
+from fastgan.data.shards import ShardImage
 from fastgan.errors import InputError
 from fastgan.models.style_code import FEATURES_BYTES_PER_PIXEL, MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.utils.memory import check_budget, memory_budget
@@ -41,6 +42,7 @@ _FRAMES_TOLD = 5
 _told: set[str] = set()
 
 
+@named_failures
 def read_image(
     path: PathLike | ShardImage,
     *,
@@ -78,16 +80,21 @@ def read_image(
         return pixels if enlarge_to is None else resize.enlarge_to(pixels, enlarge_to)
 
 
-def read_for_features(path: PathLike | ShardImage) -> np.ndarray:
+def read_for_features(path: PathLike | ShardImage, *, crop_size: int = 1) -> np.ndarray:
     """Read one picture at the size that its features are taken at: a style, or a photograph that is measured on.
 
-    Errors as ``read_image``, also for a picture so long and thin that its features are over the memory budget.
+    Errors as ``read_image``, also for a picture so long and thin that its features are over the memory budget, or it
+    itself is, once it is enlarged for crops of ``crop_size`` pixels a side.
     """
-    return read_image(
+    pixels = read_image(
         path, reduce_to=SHORT_SIDE, enlarge_to=MIN_FEATURES_SIDE, bytes_per_pixel=FEATURES_BYTES_PER_PIXEL
     )
+    size = (pixels.shape[1], pixels.shape[0])
+    resize.check_enlarged(size, resize.enlarged_size(size, crop_size), display_name(path))
+    return pixels
 
 
+@named_failures
 def read_picture(path: PathLike | ShardImage) -> Picture:
     """Read one picture at full size with its transparency, color profile and resolution. Errors as ``read_image``.
 
@@ -108,28 +115,13 @@ def is_readable(path: PathLike | ShardImage) -> bool:
     return True
 
 
-def display_name(path: ImagePath | str) -> str:
-    """The path as one printable line, whatever bytes the file's name has."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
-
-
 @contextmanager
 def _opened(path: PathLike | ShardImage) -> Iterator[tuple[BinaryIO, str]]:
-    """The picture's bytes and its name for messages. Whatever fails while it is open becomes an InputError."""
+    """The picture's bytes and its name for messages."""
     source = path if isinstance(path, ShardImage) else Path(path)
     name = display_name(source)
-    try:
-        with _open_member(source, name) if isinstance(source, ShardImage) else _open_file(source, name) as file:
-            yield file, name
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror or one_line(error)})") from None
-    except MemoryError:
-        raise InputError(f"{name}: not enough memory to read it") from None
-    except RuntimeError as error:  # torch's, for memory that it does not get
-        raise InputError(f"{name}: cannot be read ({one_line(error)[:200]})") from None
+    with _open_member(source, name) if isinstance(source, ShardImage) else _open_file(source, name) as file:
+        yield file, name
 
 
 def _open_file(path: Path, name: str) -> BinaryIO:

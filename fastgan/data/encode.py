@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fastgan.data.decode import PathLike, display_name
+from fastgan.data.decode import PathLike
+from fastgan.data.failures import display_name
 from fastgan.data.formats import FORMATS, IMAGE_SUFFIXES, WITH_ALPHA, WITH_DPI, WITH_PROFILE
 from fastgan.data.picture import on_white
 from fastgan.errors import InputError

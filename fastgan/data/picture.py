@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from fastgan.data.failures import display_name
 from fastgan.data.resize import BYTES_PER_PIXEL
 from fastgan.errors import InputError
 from fastgan.utils.memory import check_budget
@@ -131,8 +132,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _arrays_of(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    name = str(getattr(image, "filename", "") or "the image")
-    name = name if name.isprintable() else repr(name)
+    name = display_name(getattr(image, "filename", "") or "the image")
     check_size(image.size, name)
     try:
         return to_arrays(image)

@@ -59,9 +59,9 @@ def check_enlarged(
 
     Both are (width, height); ``bytes_per_pixel`` is what is made of it takes at that size.
     """
-    made = "at" if target[0] * target[1] <= size[0] * size[1] else "enlarged to"
+    verb = "at" if target[0] * target[1] <= size[0] * size[1] else "enlarged to"
     needed = target[0] * target[1] * max(BYTES_PER_PIXEL, bytes_per_pixel)
-    check_budget(needed, f"{name}: {size[0]} x {size[1]} px; {made} {target[0]} x {target[1]} px it")
+    check_budget(needed, f"{name}: {size[0]} x {size[1]} px; {verb} {target[0]} x {target[1]} px it")
 
 
 def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -284,21 +284,20 @@ def _symmetric(images: Tensor) -> Tensor:
     Raises:
         ValueError: values beyond that range, as of pictures in [0, 255], or NaN.
     """
-    wide = images if images.dtype == torch.float64 else images.float()
-    if wide.numel():
-        low, high = (float(value) for value in wide.aminmax())
+    precise = images if images.dtype == torch.float64 else images.float()
+    if precise.numel():
+        low, high = (float(value) for value in precise.aminmax())
         # A filter overshoots by less than half of the range.
         if not (low >= -0.5 and high <= 1.5):
             raise ValueError(f"a tensor's values must be in [0, 1], got {low:g} to {high:g}")
-    return wide * 2 - 1
+    return precise * 2 - 1
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether it is of an allocation that failed; on a CPU, torch's error is a plain RuntimeError."""
-    told = str(error)
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in told or "not enough mem" in told
-    )
+    message = str(error)
+    allocation = "allocate memory" in message or "not enough memory" in message
+    return allocation or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def _set_recording(recorders: list[MomentRecorder], on: bool) -> None:

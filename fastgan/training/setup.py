@@ -21,6 +21,7 @@ from fastgan.data import (
     demo_content,
     demo_style,
     demo_val,
+    failure_reason,
     is_readable,
     list_images,
     prefetch,
@@ -102,7 +103,7 @@ def open_photographs(config: Config, on_broken: Callable[[ImagePath, str], None]
     for path in split.val:
         try:
             held.append((path, read_for_features(path)))
-        except InputError:
+        except Exception:
             continue  # shared with the training set, which has reported it
     return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
 
@@ -123,24 +124,26 @@ def check_out_not_inside_content(out: Path, content: str) -> None:
         raise InputError(f"--out {out}: lies inside --content, and its pictures would be trained on; give another")
 
 
-def open_styles(style: str | None, on_broken: Callable[[ImagePath, str], None]) -> list[np.ndarray]:
-    """The style images, (H, W, 3) uint8 at a short side of at most 384; none for None. In a folder, broken ones are
-    skipped.
+def open_styles(
+    style: str | None, on_broken: Callable[[ImagePath, str], None], *, crop_size: int = 1
+) -> list[np.ndarray]:
+    """The style images, (H, W, 3) uint8 at a short side of 32 to 384; none for None. In a folder, broken ones are
+    skipped, and those too long and thin for crops of ``crop_size`` pixels a side.
 
     Raises:
-        InputError: missing, not an image, or a folder without one that can be read.
+        InputError: missing, not an image, too long and thin, or a folder without one that can be read.
     """
     if style is None:
         return []
     paths = [demo_style()] if style == "demo" else list_images(style)
     if len(paths) == 1:
-        return [read_for_features(paths[0])]
+        return [read_for_features(paths[0], crop_size=crop_size)]
     styles = []
     for path in paths:
         try:
-            styles.append(read_for_features(path))
-        except InputError as error:
-            on_broken(path, str(error))
+            styles.append(read_for_features(path, crop_size=crop_size))
+        except Exception as error:  # whatever its decoding raises
+            on_broken(path, failure_reason(path, error))
     if not styles:
         raise InputError(f"{style}: none of its {len(paths)} images can be read")
     return styles

@@ -89,7 +89,7 @@ class Trainer:
         self._messages: deque[str] = deque()
         self._source: Iterator[Tensor] | None = None if data is None else iter(data)
         self.photographs = None if data is not None else setup.open_photographs(self.config, self._note_broken)
-        styles = setup.open_styles(self.config.data.style, self._note_broken)
+        styles = setup.open_styles(self.config.data.style, self._note_broken, crop_size=self.config.data.size)
         self.task = task(self.config, self.photographs, styles, self.state.generator, self.device, self.dtype)
         self.stepper = TrainStep(self.config, self.task, self.device, self.dtype)
         self.stepper.graph_runner = make_graph_runner(

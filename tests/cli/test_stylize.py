@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command_line import Command
+from helpers.picture_files import rgb_profile, save
 from helpers.tiny_runs import fingerprint, picture, save_picture
 from PIL import Image
 
@@ -50,6 +51,18 @@ def test_files_and_folders_together(fastgan: Command, run: Path, tmp_path: Path)
         out = tmp_path / f"out{model.name}"
         assert fastgan("stylize", model, one, tmp_path / "y", "--out", out).code == 0
         assert names(out) == ["one.png", "sub/two.png"]
+
+
+def test_profile_and_resolution_are_kept(fastgan: Command, run: Path, tmp_path: Path) -> None:
+    for kind in ("png", "jpg", "tif"):
+        save(picture(24, 40, 0), tmp_path / "in" / f"a.{kind}", icc_profile=rgb_profile(), dpi=(300, 300))
+    save(picture(24, 40, 0), tmp_path / "in" / "b.gif", save_all=True, append_images=[Image.new("RGB", (40, 24))])
+    done = fastgan("stylize", run, tmp_path / "in", "--out", tmp_path / "out", "--strength", 0)
+    assert done.code == 0 and "b.gif: holds several frames or pages; the first is used" in done.err
+    for kind in ("png", "jpg", "tif"):
+        with Image.open(tmp_path / "out" / f"a.{kind}") as image:
+            assert image.info["icc_profile"] == rgb_profile()
+            assert [round(float(value)) for value in image.info["dpi"]] == [300, 300]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -129,6 +142,18 @@ def test_nothing_readable(fastgan: Command, run: Path, tmp_path: Path) -> None:
     for inputs in ([folder], [folder / "0.jpg"], [folder / "0.jpg", folder / "1.jpg"]):
         complaint = fastgan("stylize", run, *inputs, "--out", tmp_path / "out").complaint
         assert ".jpg" in complaint and not (tmp_path / "out").exists()
+
+
+def test_a_picture_given_twice_is_taken_once(fastgan: Command, run: Path, tmp_path: Path) -> None:
+    """As itself, by another spelling, by its folder, and by a link to that; a second name in a folder is an output."""
+    one = save_picture(picture(20, 20, 0), tmp_path / "in" / "one.png")
+    (tmp_path / "in" / "two.png").hardlink_to(one)
+    (tmp_path / "linked").symlink_to("in")
+    spelled = tmp_path / "in" / ".." / "in" / "one.png"
+    done = fastgan("stylize", run, one, one, spelled, tmp_path / "in", tmp_path / "linked", "--out", tmp_path / "out")
+    assert done.code == 0 and "2 pictures" in done.out
+    assert done.err == f"fastgan: given more than once, taken once: 5 (first {one})\n"
+    assert names(tmp_path / "out") == ["one.png", "two.png"]
 
 
 def test_two_inputs_of_one_name(fastgan: Command, run: Path, tmp_path: Path) -> None:

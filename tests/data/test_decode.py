@@ -17,6 +17,7 @@ from PIL import Image
 
 from fastgan.data import (
     decode,
+    failures,
     is_readable,
     read_for_features,
     read_image,
@@ -257,6 +258,14 @@ def test_what_is_made_of_a_picture_counts(tmp_path: Path, monkeypatch: pytest.Mo
         assert not is_readable(path)
 
 
+def test_crops_of_a_style_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = save(noise(32, 600), tmp_path / "a.png")
+    monkeypatch.setenv(BUDGET_VARIABLE, "100M")
+    assert read_for_features(file, crop_size=256).shape == (32, 600, 3)
+    with pytest.raises(InputError, match=r"a\.png: 600 x 32 px; enlarged to 38400 x 2048 px it takes"):
+        read_for_features(file, crop_size=2048)
+
+
 def test_a_large_picture_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = {kind: save(noise(700, 900), tmp_path / f"a.{kind}") for kind in ("png", "jpg", "webp", "tif", "bmp")}
     monkeypatch.setenv(BUDGET_VARIABLE, "4M")
@@ -296,14 +305,16 @@ def test_not_there_and_not_a_file(tmp_path: Path) -> None:
     refused(tmp_path / "loop.jpg", "symbolic links")
 
 
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="the system has no /proc/self/mem")
-def test_a_file_whose_reading_fails(tmp_path: Path) -> None:
+def test_a_file_whose_reading_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "RETRY_DELAYS", ())
     (tmp_path / "memory.jpg").symlink_to("/proc/self/mem")
     refused(tmp_path / "memory.jpg", "cannot be read", "Input/output error")
 
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_file_whose_reading_fails_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    monkeypatch.setattr(failures, "RETRY_DELAYS", ())
+
     class Failing(io.BytesIO):
         reads = 0
 

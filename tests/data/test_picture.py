@@ -14,7 +14,7 @@ from fastgan.utils.memory import BUDGET_VARIABLE
 
 
 def both_ways(file: Path) -> Picture:
-    """What ``read_picture`` gives, after a check that an opened image gives the same, decoded before or not."""
+    """The result of ``read_picture``, after a check that an opened image gives the same, decoded before or not."""
     read = read_picture(file)
     for decoded in (False, True):
         image = Image.open(file)

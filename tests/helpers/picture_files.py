@@ -44,8 +44,8 @@ def tiff_with(content: bytes, changes: dict[int, tuple[int, int]]) -> bytes:
         tag = struct.unpack_from("<H", content, place)[0]
         if tag in changes:
             new, value = changes.pop(tag)
-            kept = content[place + 2 : place + 12] if value < 0 else struct.pack("<HIHH", 3, 1, value, 0)
-            changed[place : place + 12] = struct.pack("<H", new) + kept
+            rest = content[place + 2 : place + 12] if value < 0 else struct.pack("<HIHH", 3, 1, value, 0)
+            changed[place : place + 12] = struct.pack("<H", new) + rest
     assert not changes
     return bytes(changed)
 

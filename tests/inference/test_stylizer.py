@@ -125,8 +125,8 @@ def test_pil_images_are_read_as_files_are(stylizer: Stylizer, tmp_path: Path) ->
 def test_floats_are_computed_with_in_float32(stylizer: Stylizer, kind: str) -> None:
     dtype = {"half": torch.half, "bfloat16": torch.bfloat16, "single": torch.float32, "double": torch.float64}[kind]
     image = as_kind("single").to(dtype)
-    wide = image if dtype == torch.float64 else image.float()
-    assert torch.equal(stylizer(image), ((stylizer.run(wide[None] * 2 - 1) + 1) / 2)[0].to(dtype))
+    precise = image if dtype == torch.float64 else image.float()
+    assert torch.equal(stylizer(image), ((stylizer.run(precise[None] * 2 - 1) + 1) / 2)[0].to(dtype))
 
 
 def test_results_are_ordinary_tensors(stylizer: Stylizer) -> None:
@@ -147,16 +147,25 @@ def test_tensors_of_another_range_are_refused(stylizer: Stylizer, bad: float) ->
         stylizer(image)
 
 
+def test_a_thin_style_is_refused_before_its_features_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stylizer, "takes_any_style", True)
+    encoder = Mock(side_effect=AssertionError)
+    stylizer = Stylizer(network(), CPU, torch.float32, encoder=encoder)
+    for style in (np.zeros((12, 60_000, 3), np.uint8), torch.zeros(3, 32, 160_000)):
+        with pytest.raises(InputError, match=r"a style of 160000 x 32 px takes 4\.9 GiB"):
+            stylizer.code(style)
+
+
 def test_torch_that_gets_no_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Stylizer(network(), CPU, torch.float32)
-    told = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"
-    for error in (RuntimeError(told), torch.OutOfMemoryError("CUDA out of memory.")):
-        monkeypatch.setattr(made, "_forward", Mock(side_effect=error))
+    stylizer = Stylizer(network(), CPU, torch.float32)
+    message = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"
+    for error in (RuntimeError(message), torch.OutOfMemoryError("CUDA out of memory.")):
+        monkeypatch.setattr(stylizer, "_forward", Mock(side_effect=error))
         with pytest.raises(InputError, match=r"not enough memory for a picture of 34 x 21 px; give a tile"):
-            made(Image.fromarray(IMAGE))
-    monkeypatch.setattr(made, "_forward", Mock(side_effect=RuntimeError("a fault")))
+            stylizer(Image.fromarray(IMAGE))
+    monkeypatch.setattr(stylizer, "_forward", Mock(side_effect=RuntimeError("a fault")))
     with pytest.raises(RuntimeError, match="a fault"):
-        made(IMAGE)
+        stylizer(IMAGE)
 
 
 @pytest.mark.parametrize("kind", KINDS)

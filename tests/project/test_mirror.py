@@ -36,7 +36,7 @@ HELD_BY = {
     "config/schema.py": ("config/test_load.py", "config/test_validation.py"),
     "config/sections.py": ("config/test_load.py", "config/test_validation.py"),
     "data/demo.py": ("cli/test_train.py",),
-    "data/formats.py": ("data/test_encode.py", "data/test_images.py"),
+    "data/formats.py": ("data/test_encode.py", "data/test_listing.py"),
     "data/tensors.py": ("inference/test_stylizer.py", "behavior/test_fusion.py"),
     "errors.py": ("cli/test_app.py",),
     "evaluation/image_grid.py": ("training/test_trainer.py", "behavior/test_fusion.py"),
