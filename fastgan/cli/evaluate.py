@@ -129,13 +129,12 @@ class _Stylized:
 
     def photographs(self, paths: Iterable[ImagePath]) -> Iterator[np.ndarray]:
         """Every photograph that can be measured; why the others cannot is added to ``failed``."""
-        from fastgan.data import read_image
+        from fastgan.data import read_for_features
         from fastgan.data.tensors import image_to_tensor
-        from fastgan.models.style_code import SHORT_SIDE
 
         for path in paths:
             try:
-                image = read_image(path, reduce_to=SHORT_SIDE)
+                image = read_for_features(path)
                 if min(image.shape[:2]) < self._stylizer.min_side:
                     raise InputError(
                         f"{path}: too small for this model, which needs {self._stylizer.min_side} px a side"

@@ -74,8 +74,7 @@ def stylize(
 
 def _code(stylizer: Stylizer, style: str | None) -> Tensor | None:
     """The code of ``--style``; None without one."""
-    from fastgan.data import demo_style, is_demo, read_image
-    from fastgan.models.style_code import SHORT_SIDE
+    from fastgan.data import demo_style, is_demo, read_for_features
 
     if style is None:
         return None
@@ -83,7 +82,7 @@ def _code(stylizer: Stylizer, style: str | None) -> Tensor | None:
         raise InputError(
             f"--style {style}: this model holds the one style that it was trained on; train with --model fusion"
         )
-    return stylizer.code(read_image(demo_style() if is_demo(style) else style, reduce_to=SHORT_SIDE))
+    return stylizer.code(read_for_features(demo_style() if is_demo(style) else style))
 
 
 def _each(jobs: list[tuple[Path, Path]], make: Callable[[Path, Path], None], out: Path) -> tuple[int, list[str]]:
@@ -124,16 +123,16 @@ def _stylize_one(
 ) -> None:
     from fastgan.data import read_picture, write_image
 
-    picture, alpha = read_picture(source)
-    if min(picture.shape[:2]) < stylizer.min_side:
-        size = f"{picture.shape[1]} x {picture.shape[0]}"
+    picture = read_picture(source)
+    if min(picture.pixels.shape[:2]) < stylizer.min_side:
+        size = f"{picture.pixels.shape[1]} x {picture.pixels.shape[0]}"
         raise InputError(f"{source}: too small, {size} px; this model needs {stylizer.min_side} px a side")
-    result = run(picture)
+    result = run(picture.pixels)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be created ({error.strerror})") from error
-    write_image(result, target, alpha=alpha)
+    write_image(result, target, alpha=picture.alpha, icc_profile=picture.icc_profile, dpi=picture.dpi)
 
 
 def plan(inputs: list[tuple[Path, list[Path]]], out: Path) -> list[tuple[Path, Path]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastgan.data.images import PathLike
+from fastgan.data.decode import PathLike
 from fastgan.data.listing import list_images
 from fastgan.data.shards import ImagePath
 from fastgan.errors import InputError

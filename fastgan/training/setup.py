@@ -20,20 +20,18 @@ from fastgan.data import (
     default_workers,
     demo_content,
     demo_val,
-    enlarge_to,
     failure_reason,
     is_demo,
     is_readable,
     list_images,
     list_styles,
     prefetch,
-    read_image,
+    read_for_features,
     split_train_val,
 )
 from fastgan.errors import InputError
 from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
 from fastgan.models.registry import get_field, options_of
-from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE
 from fastgan.precision import to_device
 from fastgan.training.activation_checkpointing import recompute_stages
 from fastgan.training.collapse import CollapseAlarm
@@ -123,7 +121,7 @@ def open_photographs(
     held = []
     for path in split.val:
         try:
-            held.append((path, enlarge_to(read_image(path, reduce_to=SHORT_SIDE), MIN_FEATURES_SIDE)))
+            held.append((path, read_for_features(path)))
         except Exception:
             continue  # shared with the training set, which has reported it
     return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
@@ -145,22 +143,24 @@ def check_out_not_inside_content(out: Path, content: str) -> None:
         raise InputError(f"out {out}: lies inside the photographs, and its pictures would be trained on; give another")
 
 
-def open_styles(style: str | None, on_broken: Callable[[ImagePath, str], None]) -> list[np.ndarray]:
-    """The style images, (H, W, 3) uint8 at a short side of at most 384; none for None. In a folder, broken ones are
-    skipped.
+def open_styles(
+    style: str | None, on_broken: Callable[[ImagePath, str], None], *, crop_size: int = 1
+) -> list[np.ndarray]:
+    """The style images, (H, W, 3) uint8 at a short side of 32 to 384; none for None. In a folder, broken ones are
+    skipped, and those too long and thin for crops of ``crop_size`` pixels a side.
 
     Raises:
-        InputError: missing, not an image, or a folder without one that can be read.
+        InputError: missing, not an image, too long and thin, or a folder without one that can be read.
     """
     if style is None:
         return []
     paths = list_styles(style)
     if len(paths) == 1:
-        return [read_image(paths[0], reduce_to=SHORT_SIDE)]
+        return [read_for_features(paths[0], crop_size=crop_size)]
     styles = []
     for path in paths:
         try:
-            styles.append(read_image(path, reduce_to=SHORT_SIDE))
+            styles.append(read_for_features(path, crop_size=crop_size))
         except Exception as error:  # whatever its decoding raises
             on_broken(path, failure_reason(path, error))
     if not styles:

@@ -105,7 +105,7 @@ class Trainer:
         self._source: Iterator[Tensor] | None = None if data is None else repeat_batches(data)
         self._source_ended = False
         self.photographs = None if data is not None else setup.open_photographs(config, self._note_broken, before)
-        styles = setup.open_styles(config.data.style, self._note_broken)
+        styles = setup.open_styles(config.data.style, self._note_broken, crop_size=config.data.size)
         self.task = task(config, self.photographs, styles, self.state.generator, self.device, self.dtype)
         self.stepper = TrainStep(config, self.task, self.device, self.dtype)
         self.stepper.graph_runner = make_graph_runner(

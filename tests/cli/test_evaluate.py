@@ -106,7 +106,7 @@ def test_whatever_one_photograph_raises(
     fastgan: Command, run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is named, counted and passed over: in reading and in the model."""
-    read = fastgan_data.read_image
+    read = fastgan_data.read_for_features
     errors = {"0.png": MemoryError(), "2.png": ZeroDivisionError("whatever")}
 
     def fail(path: Path, **options: Any) -> np.ndarray:
@@ -114,7 +114,7 @@ def test_whatever_one_photograph_raises(
             raise errors[path.name]
         return read(path, **options)
 
-    monkeypatch.setattr("fastgan.data.read_image", fail)
+    monkeypatch.setattr("fastgan.data.read_for_features", fail)
     done = fastgan("evaluate", run, "--content", folder, "--json")
     assert done.code == 3 and json.loads(done.out)["n"] == 1
     lines = done.err.splitlines()
@@ -133,14 +133,14 @@ def test_json_on_standard_output_stands_alone(fastgan: Command, run: Path, folde
 def test_a_signal_says_what_is_done(
     fastgan: Command, run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    read = fastgan_data.read_image
+    read = fastgan_data.read_for_features
 
     def interrupted(path: Path, **options: Any) -> np.ndarray:
         if path.name == "2.png":
             os.kill(os.getpid(), number)
         return read(path, **options)
 
-    monkeypatch.setattr("fastgan.data.read_image", interrupted)
+    monkeypatch.setattr("fastgan.data.read_for_features", interrupted)
     done = fastgan("evaluate", run, "--content", folder, "--json", tmp_path / "r.json")
     assert done.code == 128 + number and done.out == "" and not (tmp_path / "r.json").exists()
     assert done.err == "fastgan: interrupted; 2 of 3 photographs were measured, nothing is written\n"

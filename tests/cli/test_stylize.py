@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command_line import Command, Result
+from helpers.picture_files import rgb_profile, save
 from helpers.tiny_runs import fingerprint, picture, save_picture
 from PIL import Image
 from torch import Tensor
@@ -57,6 +58,18 @@ def test_files_and_folders_together(fastgan: Command, run: Path, tmp_path: Path)
         out = tmp_path / f"out{model.name}"
         assert fastgan("stylize", model, one, tmp_path / "y", "--out", out).code == 0
         assert names(out) == ["one.png", "sub/two.png"]
+
+
+def test_profile_and_resolution_are_kept(fastgan: Command, run: Path, tmp_path: Path) -> None:
+    for kind in ("png", "jpg", "tif"):
+        save(picture(24, 40, 0), tmp_path / "in" / f"a.{kind}", icc_profile=rgb_profile(), dpi=(300, 300))
+    save(picture(24, 40, 0), tmp_path / "in" / "b.gif", save_all=True, append_images=[Image.new("RGB", (40, 24))])
+    done = fastgan("stylize", run, tmp_path / "in", "--out", tmp_path / "out", "--strength", 0)
+    assert done.code == 0 and "b.gif: holds several frames or pages; the first is used" in done.err
+    for kind in ("png", "jpg", "tif"):
+        with Image.open(tmp_path / "out" / f"a.{kind}") as image:
+            assert image.info["icc_profile"] == rgb_profile()
+            assert [round(float(value)) for value in image.info["dpi"]] == [300, 300]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
