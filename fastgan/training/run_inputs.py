@@ -28,9 +28,10 @@ def describe(config: Config, split: Split | None, length: RunLength) -> dict[str
         length: of the run.
 
     Returns:
-        ``fastgan``, the version; ``photographs``, count and SHA-256 of the names below ``data.content``, or None; ``val``, name -> SHA-256 of each validation photograph, ``val_in_train``, whether these are trained on, and
-        ``val_is_trained_on``, whether they may have been; ``styles``, name -> SHA-256; ``features``, the SHA-256 of the
-        weights of VGG-19; ``length``, steps or minutes.
+        ``fastgan``, the version; ``photographs``, count and SHA-256 of the names below ``data.content``, or None;
+        ``val``, name -> SHA-256 of each validation photograph, ``val_in_train``, whether these are trained on, and
+        ``val_is_trained_on``, whether they may have been; ``styles``, name -> SHA-256; ``features``, the SHA-256 of
+        the weights of VGG-19; ``length``, steps or minutes.
     """
     listed, val, in_train = None, {}, False
     if split is not None:
