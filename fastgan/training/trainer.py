@@ -20,7 +20,7 @@ from fastgan.evaluation.metrics_log import read_metrics
 from fastgan.evaluation.report import write_report
 from fastgan.precision import select_device, select_dtype
 from fastgan.training import run_inputs, setup
-from fastgan.training.batch_source import repeat_batches
+from fastgan.training.batch_source import looks_unsigned, repeat_batches
 from fastgan.training.callbacks import (
     Callback,
     Checkpoints,
@@ -236,7 +236,7 @@ class Trainer:
     def _train(self, compiler: Compiler) -> None:
         """Take steps until the run is done, stopped or out of data."""
         state = self.state
-        start = time.monotonic() - state.train_seconds
+        start, first = time.monotonic() - state.train_seconds, state.global_step
         batches = self._batches()
         try:
             while not self.stop_requested:
@@ -252,6 +252,10 @@ class Trainer:
                     break
                 self._in_step = True
                 metrics = self.train_step(batch)
+                if state.global_step == first + 1 and self._source is not None and looks_unsigned(batch):
+                    self.log(
+                        "data: no value of the first batch is below 0; images in [0, 1] have to be scaled to [-1, 1]"
+                    )
                 metrics["time/data"] = seconds
                 if not self.stop_requested:  # compiling could not be interrupted
                     clock = time.monotonic() - start
