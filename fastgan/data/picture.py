@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -181,10 +182,10 @@ def _deepest(image: Image.Image) -> float:
         largest = max(float(np.max(part, where=np.isfinite(part), initial=0.0)) for part in values)
         return 1.0 if largest <= 1.0 else 255.0
     if image.mode == "I":
-        lowest, largest = image.getextrema()
-        if lowest < 0 and _is_unsigned(image):  # type: ignore[operator]
+        extrema: Any = image.getextrema()
+        if extrema[0] < 0 and _is_unsigned(image):
             return _UNSIGNED
-        return 65535.0 if largest <= 65535 else 2.0**31 - 1  # type: ignore[operator]
+        return 65535.0 if extrema[1] <= 65535 else 2.0**31 - 1
     return 65535.0 if _is_deep(image) else 0.0
 
 
@@ -255,6 +256,7 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
         across, down = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    if not all(math.isfinite(value) and 1 <= value <= 65535 for value in (across, down)):
+    # Pillow says 1 where a TIFF says nothing.
+    if not all(math.isfinite(value) and 1 < value <= 65535 for value in (across, down)):
         return None
     return (down, across) if _orientation(image) in (5, 6, 7, 8) else (across, down)

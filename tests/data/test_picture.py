@@ -80,7 +80,7 @@ def test_a_transparent_color_of_16_bits(tmp_path: Path) -> None:
     ("dtype", "top"), [(np.uint16, 65535), (np.int32, 65535), (np.int32, 2**31 - 1), (np.float32, 1), (np.float32, 255)]
 )
 def test_deep_pictures_are_scaled(tmp_path: Path, dtype: type, top: int) -> None:
-    ramp = np.linspace(0, top, 32 * 32).reshape(32, 32).astype(dtype)
+    ramp: np.ndarray = np.linspace(0, top, 32 * 32).reshape(32, 32).astype(dtype)
     Image.fromarray(ramp).save(tmp_path / "a.tif")
     assert np.abs(both_ways(tmp_path / "a.tif").pixels[..., 0] - ramp / top * 255).max() <= 0.5 + 1e-4
 
@@ -146,7 +146,7 @@ def test_a_profile_of_other_colors_is_dropped(tmp_path: Path) -> None:
         assert both_ways(save(noise(), tmp_path / "a.png", icc_profile=profile)).icc_profile is None
 
 
-@pytest.mark.parametrize("dpi", [(0, 0), (1e9, 72)])
+@pytest.mark.parametrize("dpi", [(0, 0), (1, 1), (1e9, 72)])
 def test_a_resolution_that_is_none_is_dropped(tmp_path: Path, dpi: tuple[float, float]) -> None:
     image = Image.fromarray(noise())
     image.info["dpi"] = dpi
