@@ -1,9 +1,13 @@
 """Registration of ops as `torch.ops.fastgan.<op>`, opaque to the compiler and autograd."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
+
+from fastgan.ops import _checks
 
 # Module-level: ops stay registered as long as the library object lives.
 _LIBRARY = torch.library.Library("fastgan", "FRAGMENT")
@@ -24,11 +28,27 @@ def define(
     """
     _LIBRARY.define(schema)
     name = schema.partition("(")[0]
+    op = getattr(torch.ops.fastgan, name).default
+    guarded = _with_memory_checked(function, [argument.name for argument in op._schema.arguments])
     for device in devices:
-        _LIBRARY.impl(name, function, device)
+        _LIBRARY.impl(name, guarded, device)
     if name.endswith("_backward") and not differentiable:
         torch.library.register_autograd(f"fastgan::{name}", refuse)
-    return getattr(torch.ops.fastgan, name).default
+    return op
+
+
+def _with_memory_checked(function: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
+    """The function of a kernel, for whose pointers every tensor has memory: gradients and saved tensors too."""
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        for name, value in zip(names, args, strict=False):  # defaults are left out
+            for tensor in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(tensor, Tensor):
+                    _checks.memory(name, tensor)
+        return function(*args)
+
+    return call
 
 
 def refuse(*_: Any) -> NoReturn:
