@@ -29,7 +29,9 @@ def define(
     _LIBRARY.define(schema)
     name = schema.partition("(")[0]
     op = getattr(torch.ops.fastgan, name).default
-    guarded = _with_memory_checked(function, [argument.name for argument in op._schema.arguments])
+    arguments = enumerate(op._schema.arguments)
+    tensors = [(index, argument.name) for index, argument in arguments if "Tensor" in str(argument.type)]
+    guarded = _with_memory_checked(function, tensors)
     for device in devices:
         _LIBRARY.impl(name, guarded, device)
     if name.endswith("_backward") and not differentiable:
@@ -37,14 +39,20 @@ def define(
     return op
 
 
-def _with_memory_checked(function: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
-    """The function of a kernel, for whose pointers every tensor has memory: gradients and saved tensors too."""
+def _with_memory_checked(function: Callable[..., Any], tensors: list[tuple[int, str]]) -> Callable[..., Any]:
+    """The function of a kernel, which takes pointers, behind a check that every tensor has memory.
+
+    `tensors` has place and name of the arguments that are tensors. Gradients and what is saved for them come here too.
+    """
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        for name, value in zip(names, args, strict=False):  # defaults are left out
-            for tensor in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(tensor, Tensor):
+        for index, name in tensors:
+            value = args[index]
+            if isinstance(value, Tensor):
+                _checks.memory(name, value)
+            elif value is not None:
+                for tensor in value:
                     _checks.memory(name, tensor)
         return function(*args)
 

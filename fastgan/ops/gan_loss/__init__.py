@@ -62,8 +62,8 @@ def discriminator_loss(
     """
     _check("real_logits", real_logits, kind, temperature)
     _check("fake_logits", fake_logits, kind, temperature, real_logits)
-    _checks.finite("real_label", real_label)
-    _checks.finite("fake_label", fake_label)
+    _checks.number("real_label", real_label)
+    _checks.number("fake_label", fake_label)
     if not 0 <= fake_label < real_label <= 1:
         raise ValueError(f"labels must be 0 <= fake_label < real_label <= 1, got {fake_label!r} and {real_label!r}")
     if kind not in LABELED and (real_label, fake_label) != (1, 0):
