@@ -44,7 +44,6 @@ HELD_BY = {
     "metrics/base.py": ("metrics/test_image.py",),
     "models/registry.py": ("behavior/test_extending.py", "utils/test_registry.py"),
     "models/style_code.py": ("behavior/test_fusion.py", "training/test_style_bank.py"),
-    "ops/_checks.py": ("ops/ssim/test_ssim.py", "ops/fuse/test_fuse.py", "ops/optim_step/test_optim_step.py"),
     "ops/_library.py": ("ops/test_backends.py",),
     "ops/_triton_tiles.py": ("interpreted/test_triton_tiles.py",),
     "profiling/profiler.py": ("cli/test_profile.py",),
