@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fastgan.data.decode import PathLike, read_image
 from fastgan.data.failures import LoaderError, display_name, failure_reason
-from fastgan.data.images import PathLike, enlarge_to, read_image
 from fastgan.data.listing import list_images
+from fastgan.data.resize import BYTES_PER_PIXEL
 from fastgan.data.shards import ImagePath, ShardImage
 from fastgan.errors import InputError
+from fastgan.utils.memory import check_budget
 
 _log = logging.getLogger("fastgan")
 
@@ -45,7 +47,7 @@ class ImageFolder:
 
     Raises:
         InputError: the folder is missing or has no images; later, when more than the share ``max_broken`` of the
-            images, or all of them, have proved broken.
+            images, or all of them, have proved broken; a crop of ``size`` is over the memory budget.
         LoaderError: later, when most of the photographs are no longer where they were. Nothing is recorded as broken
             then and no other picture stands in, so that a run that is resumed goes on as if it had never stopped.
     """
@@ -62,6 +64,7 @@ class ImageFolder:
     ) -> None:
         if size < 1:
             raise ValueError(f"size must be at least 1 pixel, got {size}")
+        check_budget(size * size * BYTES_PER_PIXEL, f"a crop of {size} x {size} px")
         if isinstance(paths, str | os.PathLike):
             self.paths = list_images(paths)
         else:
@@ -110,7 +113,7 @@ class ImageFolder:
     def _read(self, path: ImagePath) -> np.ndarray:
         for delay in (*GONE_DELAYS, None):
             try:
-                image = enlarge_to(read_image(path, reduce_to=self.short_side), self.size)
+                image = read_image(path, reduce_to=self.short_side, enlarge_to=self.size)
             except Exception as error:
                 # Where none has been read yet, none has gone away.
                 gone = self._gone() if self._has_read and not _is_there(path) else 0

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, overload
 
+from fastgan.data.decode import PathLike
 from fastgan.data.failures import Omissions, display_name, retry_transient
-from fastgan.data.images import IMAGE_SUFFIXES, PathLike
+from fastgan.data.formats import IMAGE_SUFFIXES
 from fastgan.data.shards import SHARD_SUFFIX, ImagePath, index_shard, is_compressed_tar
 from fastgan.errors import InputError, first_line
 

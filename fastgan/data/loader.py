@@ -29,7 +29,7 @@ _MIN_DEPTH = 2
 _SHARED_MEMORY = Path("/dev/shm")
 #: Seconds that workers have to finish a batch.
 _JOIN_TIMEOUT = 4.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class BatchSource(Protocol):
@@ -140,7 +140,7 @@ class _WorkerPool:
 
     def _try_to_start(self) -> None:
         # A signal may reach the whole process group; the trainer saves first and then ends its workers. Workers are
-        # forked with both signals blocked, so that these can never kill them.
+        # forked with all of them blocked, so that these can never kill them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         try:
             self._start()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.evaluation.evaluator import TITLES
-from fastgan.utils.files import atomic_write
+from fastgan.utils.files import atomic_write, make_folder
 
 #: Points of a curve that are drawn at most: more than a page shows.
 _POINTS = 240
@@ -88,7 +88,7 @@ def write_plots(folder: Path, lines: list[dict[str, Any]], target: dict[str, flo
     import matplotlib
     from matplotlib.figure import Figure
 
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     drawn = []
     for name, plot in PLOTS.items():
         curves = {curve: _points(lines, curve) for curve in plot.curves}

@@ -113,7 +113,7 @@ def _final_caption(report: dict[str, Any], caption: str) -> str:
 
 
 def _notes(report: dict[str, Any]) -> list[str]:
-    notes = [] if report["complete"] else ["Stopped before its end; resume it with --resume."]
+    notes = [] if report["complete"] else ["Ended before it was complete; it can be resumed."]
     return notes + [f"Step {note['step']}: {note['text']}." for note in [*report.get("changes", []), *report["alarms"]]]
 
 

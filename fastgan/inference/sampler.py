@@ -54,7 +54,7 @@ class Sampler:
         z = (torch.sin((1 - shares) * angle) * start + torch.sin(shares * angle) * end) / math.sin(angle)
         return ops.to_pixels(self.run(z)).cpu().numpy()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def run(self, z: Tensor, *, batch: int = 64) -> Tensor:
         """(N, z_dim) to (N, 3, H, W) in [-1, 1], float32, ``batch`` at a time."""
         with autocast(self.device, self.dtype):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan import ops
+from fastgan.precision import autocast
 
 
 class AdversarialLoss(nn.Module):
@@ -66,7 +67,7 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
     """
     x = real.detach().requires_grad_()
     # Eager and in float32: a compiled network has no second derivative, and squares of small gradients need the range.
-    with torch.autocast(x.device.type, enabled=False), ops.second_order():
+    with autocast(x.device, torch.float32), ops.second_order():
         logits = discriminator.forward(x)
         (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean() / logits[0].numel()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from fastgan import ops
+from fastgan.precision import autocast
 
 EPS = 1e-5
 
@@ -154,7 +155,7 @@ class _FullPrecision(nn.Module):
         self.parametrization = parametrization
 
     def forward(self, weight: Tensor) -> Tensor:
-        with torch.autocast(weight.device.type, enabled=False):
+        with autocast(weight.device, torch.float32):
             return self.parametrization(weight)
 
     def right_inverse(self, value: Tensor) -> Tensor:

@@ -248,7 +248,7 @@ def _require_backend(
     entry: _Op, op: str, name: str, source: str, unsupported_reason: Callable[[Backend], str | None]
 ) -> Backend:
     wrong = InputError if source == "FASTGAN_BACKEND" else ValueError
-    if name not in entry.backends:
+    if not isinstance(name, str) or name not in entry.backends:
         raise wrong(f"{source}: {op} has no backend {name!r}; it has {', '.join(entry.backends)}")
     candidate = entry.backends[name]
     reason = unsupported_reason(candidate)

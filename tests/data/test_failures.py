@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.picture_files import noise, save
 
-from fastgan.data import failures, images, is_readable, read_image, read_picture
+from fastgan.data import Picture, decode, failures, is_readable, read_image, read_picture
 from fastgan.data.failures import Omissions, failure_reason, is_transient, retry_transient
 from fastgan.errors import InputError
 
@@ -90,10 +90,10 @@ def test_pictures_on_a_share_that_is_away_for_a_moment(
     monkeypatch.setattr(failures, "RETRY_DELAYS", (0.0, 0.0))
     file = save(noise(), tmp_path / "a.png")
     pixels = read_image(file)
-    monkeypatch.setattr(images, "_open_file", Away(2, after).open)
+    monkeypatch.setattr(decode, "_open_file", Away(2, after).open)
     result = reader(file)
-    assert np.array_equal(result[0] if isinstance(result, tuple) else result, pixels)
-    monkeypatch.setattr(images, "_open_file", Away(1000, after).open)
+    assert np.array_equal(result.pixels if isinstance(result, Picture) else result, pixels)
+    monkeypatch.setattr(decode, "_open_file", Away(1000, after).open)
     with pytest.raises(InputError, match=r"^\S*a\.png: .*Input/output error[^\n]*$"):
         reader(file)
     assert not is_readable(file)
@@ -109,7 +109,7 @@ def test_whatever_reading_raises_names_the_picture(
         raise problem
 
     monkeypatch.setattr(failures, "RETRY_DELAYS", ())
-    monkeypatch.setattr(images, "_read", fail)
+    monkeypatch.setattr(decode, "_open", fail)
     with pytest.raises(InputError) as caught:
         read_picture(save(noise(), tmp_path / "a.png"))
     assert str(caught.value).startswith(f"{tmp_path}/a.png: ") and str(caught.value).isprintable()

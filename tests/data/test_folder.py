@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.picture_files import coordinates, noise, save, smooth
 
-from fastgan.data import CropBatches, ImageFolder, LoaderError
+from fastgan.data import CropBatches, ImageFolder, LoaderError, resize
 from fastgan.data import folder as folder_module
 from fastgan.errors import InputError
 
@@ -237,19 +237,37 @@ def test_whatever_a_picture_raises_it_is_a_broken_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
     """Enlarging is one of the things that can fail after the file was read."""
-    enlarge = folder_module.enlarge_to
+    enlarge = resize.enlarge_to
 
     def fail(image: np.ndarray, side: int) -> np.ndarray:
         if image[0, 0, 2] == 3:
             raise problem
         return enlarge(image, side)
 
-    monkeypatch.setattr(folder_module, "enlarge_to", fail)
+    monkeypatch.setattr(resize, "enlarge_to", fail)
     images = ImageFolder(folder, size=SIZE, on_broken=lambda *_: None)
     seen = {number for step in range(4) for number in numbers(CropBatches(images, batch=4, seed=0).batch_at(step))}
     assert seen == set(range(COUNT)) - {3}
     ((path, reason),) = images.broken.items()
     assert path.name == f"{3:012}.png" and reason.startswith(f"{path}: ") and reason.isprintable()
+
+
+def test_a_thin_picture_is_counted_and_passed_over(tmp_path: Path) -> None:
+    """It is small as it is; enlarged for crops it would be 0.98 GB, and is over the memory budget."""
+    for number in range(3):
+        save(noise(300, 280, number), tmp_path / f"{number}.png")
+    save(np.full((12, 60_000, 3), 128, np.uint8), tmp_path / "strip.png")
+    reasons: list[str] = []
+    images = ImageFolder(tmp_path, size=256, short_side=256, on_broken=lambda _, reason: reasons.append(reason))
+    assert len(list(images.readable())) == 3
+    assert [path.name for path in images.broken] == ["strip.png"]
+    assert "60000 x 12 px; enlarged to 1280000 x 256 px it takes 2.4 GiB" in reasons[0]
+
+
+def test_crops_over_the_budget_are_refused_at_once(tmp_path: Path) -> None:
+    save(noise(), tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a crop of 50000 x 50000 px takes 18\.6 GiB"):
+        ImageFolder(tmp_path, size=50_000)
 
 
 # --- photographs that go away

@@ -49,7 +49,7 @@ def bias_act(
     """
     _checks.nchw("x", x)
     if bias is not None:
-        _checks.floating("bias", bias)
+        _checks.floating("bias", bias, x)
         if bias.shape != (x.shape[1],):
             raise ValueError(f"bias must be ({x.shape[1]},) for this x, got {tuple(bias.shape)}")
     _checks.one_of("activation", activation, _checks.ACTIVATIONS)

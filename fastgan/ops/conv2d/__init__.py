@@ -6,6 +6,7 @@ from torch import Tensor
 from fastgan.ops import _checks, _native
 from fastgan.ops._registry import Backend, register, select
 from fastgan.ops.conv2d import native, reference, torch_library
+from fastgan.precision import autocast_dtype
 
 register(
     Backend("conv2d", "reference", reference.conv2d),
@@ -59,11 +60,11 @@ def conv2d(
         torch.Size([1, 16, 16, 16])
     """
     _checks.nchw("x", x)
-    _checks.floating("weight", weight)
+    _checks.floating("weight", weight, x)
     if weight.dim() != 4 or weight.shape[1] != x.shape[1] or weight.shape[2] != weight.shape[3] or not weight.numel():
         raise ValueError(f"weight must be (K, {x.shape[1]}, k, k) for this x, got {tuple(weight.shape)}")
     if bias is not None:
-        _checks.floating("bias", bias)
+        _checks.floating("bias", bias, x)
         if bias.shape != weight.shape[:1]:
             raise ValueError(f"bias must be ({weight.shape[0]},) for this weight, got {tuple(bias.shape)}")
     if not isinstance(stride, int) or stride < 1:
@@ -76,8 +77,9 @@ def conv2d(
     if side + 2 * pad < kernel or (padding == "reflect" and side <= pad):
         raise ValueError(f"x is too small for a {kernel}x{kernel} convolution, padding={padding!r}: {tuple(x.shape)}")
     device = x.device.type
-    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
-        x = x.to(torch.get_autocast_dtype(device))
+    cast_to = autocast_dtype(x.device)
+    if cast_to is not None and x.dtype != torch.float64:
+        x = x.to(cast_to)
     unsupported = None
     if device == "cpu" and x.dtype in _native.DTYPES["cpu"]:
         unsupported = native.unsupported_reason(x.dtype, tuple(weight.shape), stride, padding, upsample, activation)

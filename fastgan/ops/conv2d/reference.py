@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.precision import autocast_dtype
+
 
 def conv2d(
     x: Tensor,
@@ -20,9 +22,8 @@ def conv2d(
     pad = (weight.shape[-1] - 1) // 2
     if padding == "reflect" and pad:
         x, pad = F.pad(x, (pad,) * 4, mode="reflect"), 0
-    device = x.device.type
     # Autocast casts float32 too, and once for all calls: D sees two batches.
-    by_autocast = torch.is_autocast_enabled(device) and x.dtype == torch.get_autocast_dtype(device)
+    by_autocast = x.dtype == autocast_dtype(x.device)
     if not (by_autocast and weight.dtype == torch.float32):
         weight = weight.to(x.dtype)
     if bias is not None and not (by_autocast and bias.dtype == torch.float32):

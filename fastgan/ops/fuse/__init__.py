@@ -56,7 +56,7 @@ def fuse(
         True
     """
     _checks.nchw("content", content)
-    _checks.nchw("style", style)
+    _checks.nchw("style", style, content)
     _checks.one_of("mode", mode, MODES)
     n, c, h, w = content.shape
     if mode == "adain" and style.shape[:2] != (n, c):
@@ -65,7 +65,7 @@ def fuse(
         raise ValueError(f"style must be ({n}, {c}, {h}, {w}) for {mode} with this content, got {tuple(style.shape)}")
     alpha_tensor = None
     if isinstance(alpha, Tensor):
-        _checks.floating("alpha", alpha)
+        _checks.floating("alpha", alpha, content)
         if alpha.shape != (n,):
             raise ValueError(f"alpha must be a number or ({n},) for this content, got shape {tuple(alpha.shape)}")
         alpha_tensor = alpha

@@ -1,7 +1,5 @@
 """The adversarial losses, from logits."""
 
-import math
-
 from torch import Tensor
 
 from fastgan.ops import _checks, _triton
@@ -63,7 +61,9 @@ def discriminator_loss(
         tensor(0.7500)
     """
     _check("real_logits", real_logits, kind, temperature)
-    _check("fake_logits", fake_logits, kind, temperature)
+    _check("fake_logits", fake_logits, kind, temperature, real_logits)
+    _checks.number("real_label", real_label)
+    _checks.number("fake_label", fake_label)
     if not 0 <= fake_label < real_label <= 1:
         raise ValueError(f"labels must be 0 <= fake_label < real_label <= 1, got {fake_label!r} and {real_label!r}")
     if kind not in LABELED and (real_label, fake_label) != (1, 0):
@@ -99,11 +99,9 @@ def generator_loss(
     return select("generator_loss", fake_logits, backend=backend)(fake_logits, kind, temperature)
 
 
-def _check(name: str, logits: Tensor, kind: str, temperature: float) -> None:
-    _checks.floating(name, logits)
+def _check(name: str, logits: Tensor, kind: str, temperature: float, like: Tensor | None = None) -> None:
+    _checks.floating(name, logits, like)
     if logits.numel() == 0:
         raise ValueError(f"{name} must not be empty, got shape {tuple(logits.shape)}")
     _checks.one_of("kind", kind, KINDS)
-    # By comparisons alone: torch.compile traces an annealed temperature as a symbol, which math.isfinite refuses.
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a finite number above 0, got {temperature!r}")
+    _checks.positive("temperature", temperature)

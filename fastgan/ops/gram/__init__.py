@@ -62,7 +62,7 @@ def gram_style_loss(x: Tensor, target: Tensor, *, reduction: str = "mean", backe
         tensor(0.2500)
     """
     _checks.nchw("x", x)
-    _checks.floating("target", target)
+    _checks.floating("target", target, x)
     n, c = x.shape[:2]
     if target.shape not in ((c, c), (n, c, c)):
         raise ValueError(f"target must be ({c}, {c}) or ({n}, {c}, {c}) for these features, got {tuple(target.shape)}")

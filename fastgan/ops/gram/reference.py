@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from fastgan.precision import autocast
+
 
 def gram(x: Tensor) -> Tensor:
     _, c, h, w = x.shape
     # Autocast would run bmm in bfloat16 and round sums over H*W products to 8 bits.
-    with torch.autocast(x.device.type, enabled=False):
+    with autocast(x.device, torch.float32):
         x32 = x if x.dtype == torch.float64 else x.float()
         features = x32.flatten(2)
         return torch.bmm(features, features.transpose(1, 2)) / (c * h * w)

@@ -67,8 +67,9 @@ def from_pixels(
         >>> ops.from_pixels(picture).flatten()
         tensor([-1.0000,  1.0000, -0.6000])
     """
-    if not isinstance(x, Tensor) or x.dtype != torch.uint8:
-        raise TypeError(f"x must be a uint8 tensor, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
+    _checks.dense("x", x)
+    if x.dtype != torch.uint8:
+        raise TypeError(f"x must be a uint8 tensor, got {x.dtype}")
     if x.dim() != 4:
         raise ValueError(f"x must be (N, H, W, C), got shape {tuple(x.shape)}")
     if dtype not in FLOATING:
@@ -145,9 +146,8 @@ def _corner(name: str, corner: Tensor | int | None, size: int, x: Tensor, dim: i
 
 
 def _one_an_image(name: str, tensor: Tensor, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+    _checks.dense(name, tensor, x)
     if tensor.dtype not in dtypes:
         raise TypeError(f"{name} must be {' or '.join(map(str, dtypes))}, got {tensor.dtype}")
     if tensor.shape != x.shape[:1]:
         raise ValueError(f"{name} must be ({x.shape[0]},) for this x, got {tuple(tensor.shape)}")
-    if tensor.device != x.device:
-        raise ValueError(f"{name} must be on {x.device} as x is, got {tensor.device}")

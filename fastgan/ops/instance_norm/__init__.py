@@ -56,11 +56,11 @@ def instance_norm(
     n, c = x.shape[:2]
     for name, parameter in (("weight", weight), ("bias", bias)):
         if parameter is not None:
-            _checks.floating(name, parameter)
+            _checks.floating(name, parameter, x)
             if parameter.shape not in ((c,), (n, c)):
                 raise ValueError(f"{name} must be ({c},) or ({n}, {c}) for this x, got {tuple(parameter.shape)}")
     if residual is not None:
-        _checks.floating("residual", residual)
+        _checks.floating("residual", residual, x)
         if residual.shape != x.shape:
             raise ValueError(f"residual must have the shape of x, {tuple(x.shape)}, got {tuple(residual.shape)}")
     _checks.one_of("activation", activation, _checks.ACTIVATIONS)

@@ -46,14 +46,11 @@ def check_scalar(
     """Check a one-element tensor on the device of `like`; None passes."""
     if tensor is None:
         return
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    _checks.dense(name, tensor, like)
     if tensor.dtype not in dtypes:
         raise TypeError(f"{name} must be {' or '.join(map(str, dtypes))}, got {tensor.dtype}")
-    if tensor.numel() != 1 or tensor.device != like.device:
-        raise ValueError(
-            f"{name} must have one element, on {like.device}, got shape {tuple(tensor.shape)} on {tensor.device}"
-        )
+    if tensor.numel() != 1:
+        raise ValueError(f"{name} must have one element, got shape {tuple(tensor.shape)}")
 
 
 def check_numbers(step: int, lr: float, beta1: float, beta2: float, eps: float, weight_clip: float | None) -> None:

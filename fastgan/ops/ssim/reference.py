@@ -4,12 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.precision import autocast
+
 
 def ssim(x: Tensor, y: Tensor, data_range: float, window: str, window_size: int, sigma: float) -> Tensor:
     compute_dtype = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
     n, c, h, w = x.shape
     # Autocast would run the convolutions in bfloat16, whose rounding is larger than the variances sought.
-    with torch.autocast(x.device.type, enabled=False):
+    with autocast(x.device, torch.float32):
         x, y = x.to(compute_dtype).reshape(1, n * c, h, w), y.to(compute_dtype).reshape(1, n * c, h, w)
         # Variances do not change under a shift of the plane, but E[x^2] - E[x]^2 of a large mean has no digits left.
         mean_x, mean_y = x.detach().mean((2, 3), keepdim=True), y.detach().mean((2, 3), keepdim=True)
