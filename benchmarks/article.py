@@ -215,7 +215,7 @@ def _dcgan_table(results: dict[str, Any]) -> str:
     rows = [(f"{point['step']:,}", [point[f"val/{name}"] for name in _NOISE]) for point in points]
     rows.append((f"end ({result['steps']:,})", [result["result"][name] for name in _NOISE]))
     rows.append(("other photographs", [result["baseline"][name] for name in _NOISE]))
-    lines = ["| step | feature distance | feature spread | style distance |", "|---|---|---|---|"]
+    lines = ["| step | KID (VGG-19) | diversity | style distance |", "|---|---|---|---|"]
     lines += [f"| {title} | {values[0]:.1f} | {values[1]:.2f} | {values[2]:.3f} |" for title, values in rows]
     return "\n".join(lines)
 

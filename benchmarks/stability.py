@@ -5,7 +5,7 @@
 
 The task is ``--model dcgan`` at 32 px, small enough to be run many times, where adversarial training stands alone.
 Each tool is run twice: at rates that suit the networks, and with a discriminator that is too strong (ten times its
-rate). After every 30 steps 128 images are compared with photographs: feature distance (0 is real) and feature spread (1
+rate). After every 30 steps 128 images are compared with photographs: KID (0 is real) and diversity (1
 is as varied as real).
 """
 
@@ -110,7 +110,7 @@ def run(fields: tuple[str, ...], content: str) -> dict[str, Any]:
 
 
 def plot(results: dict[str, Any], picture: Path) -> None:
-    """Small multiples of the feature distance: each tool against none."""
+    """Small multiples of the KID: each tool against none."""
     from matplotlib.figure import Figure
 
     tools = [name for name in TOOLS if name != "none"]
@@ -133,7 +133,7 @@ def plot(results: dict[str, Any], picture: Path) -> None:
         axes.axis("off")
     grid.flat[0].legend(fontsize=8, frameon=False)
     figure.supxlabel("step", fontsize=9)
-    figure.supylabel("feature distance to photographs (dotted: without the tool)", fontsize=9)
+    figure.supylabel("KID (VGG-19) to photographs (dotted: without the tool)", fontsize=9)
     figure.savefig(picture)
 
 

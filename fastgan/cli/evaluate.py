@@ -34,7 +34,7 @@ def evaluate(
     """Measure SSIM, PSNR, style and content distance on photographs, at a short side of 384 pixels.
 
     A model that takes any style is measured in all of them, photograph by photograph in turn. One that makes images
-    from noise is measured against the photographs: feature distance, feature spread, style distance.
+    from noise is measured against the photographs: KID on VGG-19 features, diversity, style distance.
     """
     from fastgan.data import list_images
 

@@ -102,7 +102,7 @@ def named_failures(read: Callable[Concatenate[_Path, _P], _T]) -> Callable[Conca
     """
 
     @functools.wraps(read)
-    def guarded(path: _Path, /, *args: _P.args, **options: _P.kwargs) -> _T:
+    def read_with_retries(path: _Path, /, *args: _P.args, **options: _P.kwargs) -> _T:
         try:
             return retry_transient(lambda: read(path, *args, **options))
         except FastganError:
@@ -110,11 +110,11 @@ def named_failures(read: Callable[Concatenate[_Path, _P], _T]) -> Callable[Conca
         except Exception as error:
             raise InputError(failure_reason(path, error)) from None
 
-    return guarded
+    return read_with_retries
 
 
 class Omissions:
-    """What is passed over while pictures are looked for: of each kind how many, and the first."""
+    """Counts of what is passed over while pictures are looked for, by kind, with the first of each."""
 
     def __init__(self) -> None:
         self._kinds: Counter[str] = Counter()

@@ -86,18 +86,20 @@ class _File(NamedTuple):
 
 
 def _in_folder(root: Path, omitted: Omissions, *, shards: bool, repeats: bool) -> list[ImagePath]:
-    images, archives, others = [], [], []
+    images: list[_File] = []
+    archives: list[_File] = []
+    others: list[_File] = []
     for file in _walk(root, omitted):
         suffix = file.path.suffix.lower()
         group = images if suffix in IMAGE_SUFFIXES else archives if shards and suffix == SHARD_SUFFIX else others
         group.append(file)
     for file in others:
         omitted.add_file(file.path)
-    found: list[ImagePath] = [file.path for file in (images if repeats else _once(images, omitted))]
+    paths: list[ImagePath] = [file.path for file in (images if repeats else _once(images, omitted))]
     if shards:
         compressed = [file.path for file in others if is_compressed_tar(file.path)]
-        found += _in_shards([*(file.path for file in _once(archives, omitted)), *compressed], omitted, alone=not found)
-    return found
+        paths += _in_shards([*(file.path for file in _once(archives, omitted)), *compressed], omitted, alone=not paths)
+    return paths
 
 
 def _walk(root: Path, omitted: Omissions) -> Iterator[_File]:
@@ -159,7 +161,7 @@ def _once(files: Iterable[_File], omitted: Omissions) -> list[_File]:
     """The files without those that are a further name of one of them; what is no link itself goes first."""
     by_path: set[str] = set()
     by_number: dict[tuple[int, int], Path] = {}
-    kept = []
+    unique = []
     for file in sorted(files, key=lambda file: (file.is_link, file.path.parts)):
         # Layered file systems may list the same number for different files, so it is a hint alone.
         same_number = by_number.get(file.inode)
@@ -168,8 +170,8 @@ def _once(files: Iterable[_File], omitted: Omissions) -> list[_File]:
             continue
         by_path.add(file.real)
         by_number[file.inode] = file.path
-        kept.append(file)
-    return kept
+        unique.append(file)
+    return unique
 
 
 def _in_shards(files: list[Path], omitted: Omissions, *, alone: bool) -> list[ImagePath]:

@@ -30,8 +30,9 @@ def split_train_val(
     """Hold out ``ceil(fraction * n)`` of the n photographs, at most ``at_most``, for validation.
 
     The choice depends on the order of ``paths``, on ``seed`` and on ``usable`` alone; both lists keep the given
-    order. ``usable`` (for instance ``is_readable``) is called for candidates only, so that no broken file is
-    used for validation; rejected candidates stay in ``train``, where they are reported.
+    order. A path that stands there twice counts once, so that none is on both sides. ``usable`` (for instance
+    ``is_readable``) is called for candidates only, so that no broken file is used for validation; rejected candidates
+    stay in ``train``, where they are reported.
 
     With fewer than four photographs, or none that is usable, nothing is held out: ``val`` then has the first
     ``at_most`` photographs of ``train`` and ``shared`` is True, so that results on them are not mistaken for quality
@@ -42,7 +43,7 @@ def split_train_val(
     """
     if not 0 <= fraction < 1 or at_most < 1:
         raise ValueError(f"fraction must be in [0, 1) and at_most 1 or more, got {fraction} and {at_most}")
-    everything = list(paths)
+    everything = list(dict.fromkeys(paths))
     count = min(at_most, math.ceil(fraction * len(everything))) if len(everything) >= 4 else 0
     order = np.argsort(np.random.Philox(np.random.SeedSequence(seed)).random_raw(len(everything)), kind="stable")
     val_indices: set[int] = set()

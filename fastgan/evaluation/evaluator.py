@@ -24,8 +24,8 @@ TITLES = {
     "ssim": "SSIM",
     "psnr": "PSNR (dB)",
     "content_distance": "content distance",
-    "kid_vgg": "feature distance",
-    "diversity": "feature spread",
+    "kid_vgg": "KID (VGG-19)",
+    "diversity": "diversity",
 }
 #: Images from noise that are measured, and photographs that stand against them.
 NUM_EVAL_IMAGES = 256

@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 import base64
-import html
+import hashlib
 import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from fastgan.evaluation.evaluator import TITLES
-from fastgan.utils.files import atomic_write, write_text
-from fastgan.utils.html import STYLE
+from PIL import Image
 
-#: File of a plot: its title and the curves in it, each a name of ``metrics.jsonl``; what a run does not have is left
-#: out.
-_PLOTS = {
-    "quality": ("Quality of the batch", ("train/ssim", "train/style_distance")),
-    "generated": ("Generated against real", ("val/kid_vgg", "val/diversity")),
-    "generator": ("Losses of the generator", ("loss/g", "loss/style", "loss/content")),
-    "adversarial": ("Adversarial losses", ("loss/g_adversarial", "loss/d", "loss/total")),
-    "spread": ("Variety of the batch, as a share of the photographs'", ("train/diversity",)),
-    "speed": ("Images a second", ("time/img_per_s",)),
+from fastgan.evaluation.evaluator import TITLES
+from fastgan.evaluation.plots import DrawnPlot
+from fastgan.evaluation.plots import write_plots as _write_plots
+from fastgan.utils.files import write_text
+from fastgan.utils.html import render_page
+
+_TEMPLATE = Path(__file__).parent / "report_template.html"
+
+#: One sentence for each measure of ``TITLES``.
+EXPLANATIONS = {
+    "style_distance": "How far results are from the style, by Gram matrices of VGG-19: 0 is the style itself, "
+    "untouched photographs have 0.5 to 1.5.",
+    "coverage": "The share of windows that carry the style: 1 is painted everywhere.",
+    "window_style_distance": "The style distance of windows of 96 px by themselves, averaged: lower is closer.",
+    "ssim": "How much of the photograph's structure is left: 1 is the photograph itself, 0 nothing of it.",
+    "psnr": "How close pixels are to the photograph's, in decibels: higher is closer.",
+    "lpips": "How different results look from their photographs to a network that was fitted to people's judgments: "
+    "0 is the same.",
+    "content_distance": "How far results are from their photographs by deep features of VGG-19: 0 is the photograph.",
+    "luminance_correlation": "How well light and dark follow the photograph: 1 is exactly.",
+    "fixed_pattern": "How much of what was added stands at the same place in every picture: 0 is none of it.",
+    "kid_vgg": "How far generated images are from photographs as a set, by features of VGG-19: 0 is no difference.",
+    "diversity": "How varied generated images are: 0 is one image again and again, 1 as varied as photographs.",
 }
+#: How far from its target a measure may end and the target still be called held.
+TARGET_TOLERANCE = {"ssim": 0.02, "psnr": 0.5}
+
+#: Bytes of the encoded pictures of one page, those of the end and those on the way: together with the plots less
+#: than 1.5 MB once they are written as text.
+_FINAL_BYTES, _EARLIER_BYTES = 560_000, 200_000
+_FINAL_WIDTH, _EARLIER_WIDTH = 1400, 760
+_EARLIER = 4
+#: Captions of the sheets of the end by what their names add to ``final``, where the task's does not fit.
+_CAPTIONS = {
+    "-coverage": "Red: parts of the results that do not carry the style.",
+    "-strength": "The strength of the style rises from left to right; the style itself stands last.",
+    "-interpolation": "From one random vector to another, step by step.",
+}
+_BROKEN_TOLD = 50
 
 
 def write_report(
@@ -41,97 +67,54 @@ def write_report(
     """
     write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
     if lines:
-        plots = _write_plots(folder / "plots", lines, report)
+        plots = _write_plots(folder / "plots", lines, report["target"])
         pictures = sorted((folder / "samples").glob("*.png"))
         write_text(folder / "report.html", _page(report, caption, baseline, plots, pictures))
 
 
-def _write_plots(folder: Path, lines: list[dict[str, Any]], report: dict[str, Any]) -> list[Path]:
-    from matplotlib.figure import Figure
+def _page(report: dict[str, Any], caption: str, baseline: str, plots: list[DrawnPlot], samples: list[Path]) -> str:
+    from markupsafe import Markup  # Jinja2's own
 
-    folder.mkdir(exist_ok=True)
-    written = []
-    steps = [line["step"] for line in lines]
-    for name, (title, every) in _PLOTS.items():
-        curves = [curve for curve in every if any(line.get(curve) is not None for line in lines)]
-        if not curves:
-            continue
-        figure = Figure(figsize=(6.4, 3.2), dpi=110, layout="constrained")
-        axes = figure.subplots()
-        for curve in curves:
-            points = [
-                (step, line[curve]) for step, line in zip(steps, lines, strict=True) if line.get(curve) is not None
-            ]
-            places, values = zip(*points, strict=True)
-            if len(points) < len(lines):  # measured now and then
-                axes.plot(places, values, linewidth=1.8, marker="o", markersize=3, label=curve)
-                continue
-            (plotted,) = axes.plot(places, values, linewidth=0.7, alpha=0.35)
-            axes.plot(places, _smooth(values), linewidth=1.8, color=plotted.get_color(), label=curve)
-        if name == "quality" and "ssim" in report["target"]:
-            axes.axhline(report["target"]["ssim"], linestyle="--", linewidth=1, color="0.3", label="target SSIM")
-        axes.set_title(title, loc="left", fontsize=10)
-        axes.set_xlabel("step")
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
-        path = folder / f"{name}.png"
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png")
-        atomic_write(path, lambda file, drawn=drawn: file.write(drawn.getvalue()))  # type: ignore[misc]
-        written.append(path)
-    return written
-
-
-def _smooth(values: Sequence[float], decay: float = 0.9) -> list[float]:
-    smoothed: list[float] = []
-    for value in values:
-        smoothed.append(value if not smoothed else decay * smoothed[-1] + (1 - decay) * value)
-    return smoothed
-
-
-def _page(report: dict[str, Any], caption: str, baseline: str, plots: list[Path], samples: list[Path]) -> str:
     on_the_way = [path for path in samples if not path.stem.startswith("final")]
     final = [path for path in samples if path not in on_the_way] if report["complete"] else on_the_way[-1:]
-    earlier = [path for path in on_the_way if path not in final][-4:]
-    if report["style"] is not None:
-        held = report["content"]["val_is_trained_on"]
-        caption += ", on photographs " + ("trained on" if held else "held out of training")
-    facts = {
-        "content": _source(report["content"]),
-        "style": report["style"] or "none",
-        "size, batch": f"{report['size']} px, {report['batch']}",
-        "steps": f"{report['steps']:,}",
-        "wall time": _duration(report["seconds"]),
-        "speed": f"{report['img_per_s']:.1f} images/s" if report["img_per_s"] else "not measured",
-        "arithmetic": f"{report['dtype']} on {report['device']}, {report['threads']} threads",
-        "target": ", ".join(f"{name.upper()} {value:g}" for name, value in report["target"].items()) or "none",
-    }
-    if report["content"]["broken"]:
-        facts["broken images"] = f"{len(report['content']['broken'])}, skipped"
-    page = Template(_template())
-    return page.substitute(
-        style=STYLE,
-        version=html.escape(report["fastgan"]),
-        state=_notes(report),
-        tiles=_tiles(report, baseline),
-        final="".join(_picture(path, caption) for path in final),
-        plots="".join(_picture(path, path.stem) for path in plots),
-        earlier="".join(_picture(path, path.stem.replace("-", " ")) for path in earlier),
-        facts="".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items()),
-        images=_image_table(report),
+    final.sort(key=lambda path: (path.stem != "final", path.stem))
+    final, earlier = _different(final, [path for path in on_the_way if path not in final])
+    spread = [earlier[index * (len(earlier) - 1) // (_EARLIER - 1)] for index in range(_EARLIER) if earlier]
+    return render_page(
+        _TEMPLATE,
+        version=report["fastgan"],
+        complete=report["complete"],
+        lead=_lead(report),
+        notes=_notes(report),
+        cards=[*_target_cards(report), *_cards(report, baseline)],
+        final=_pictures(final, _final_caption(report, caption), _FINAL_BYTES, _FINAL_WIDTH),
+        plots=[
+            # The element is made of names of measures and of numbers.
+            {"title": drawn.plot.title, "svg": Markup(drawn.svg), "explanation": drawn.plot.explanation}
+            for drawn in plots
+        ],
+        earlier=_pictures(list(dict.fromkeys(spread)), caption, _EARLIER_BYTES, _EARLIER_WIDTH),
+        table=_table(report),
+        facts=_facts(report),
+        broken=list(report["content"]["broken"].values())[:_BROKEN_TOLD],
     )
 
 
-def _source(content: dict[str, Any]) -> str:
-    return content["source"] + (f" ({content['train']} photographs)" if content["train"] is not None else "")
+def _lead(report: dict[str, Any]) -> str:
+    parts = [f"model {report['model']}", f"{report['steps']:,} steps", _duration(report["seconds"])]
+    return ", ".join(parts) + f" on {report['machine']}"
 
 
-def _notes(report: dict[str, Any]) -> str:
-    notes = [f"Step {alarm['step']}: {alarm['text']}." for alarm in report["alarms"]]
-    if not report["complete"]:
-        notes.insert(0, "Stopped before its end; resume it with --resume.")
-    return "".join(f"<p class='note'>{html.escape(note)}</p>" for note in notes)
+def _final_caption(report: dict[str, Any], caption: str) -> str:
+    if report["style"] is not None:
+        held = report["content"]["val_is_trained_on"]
+        caption += ", on photographs " + ("trained on" if held else "held out of training")
+    return caption
+
+
+def _notes(report: dict[str, Any]) -> list[str]:
+    notes = [] if report["complete"] else ["Stopped before its end; resume it with --resume."]
+    return notes + [f"Step {note['step']}: {note['text']}." for note in [*report.get("changes", []), *report["alarms"]]]
 
 
 def _measures(report: dict[str, Any]) -> dict[str, str]:
@@ -139,39 +122,132 @@ def _measures(report: dict[str, Any]) -> dict[str, str]:
     return {name: title for name, title in TITLES.items() if name in measured}
 
 
-def _tiles(report: dict[str, Any], baseline: str) -> str:
-    tiles = []
+def _target_cards(report: dict[str, Any]) -> list[dict[str, str]]:
+    """Cards that say of each target whether it was held."""
+    cards = []
+    for name, target in report["target"].items():
+        title, tolerance = TITLES.get(name, name), TARGET_TOLERANCE.get(name, 0.02)
+        text = f"Asked for: {title} {target:g}, held where photographs come out within {tolerance:g} of it."
+        measured = (report["result"] or {}).get(name, {"mean": None})["mean"]
+        value, state, against = "not measured", "", ""
+        if measured is not None:
+            apart = measured - target
+            value, state = ("held", "good") if abs(apart) <= tolerance else ("missed", "bad")
+            against = f"{_number(abs(apart))} {'above' if apart > 0 else 'below'} the target"
+        cards.append({"title": "Target", "value": value, "explanation": text, "against": against, "state": state})
+    return cards
+
+
+def _cards(report: dict[str, Any], baseline: str) -> list[dict[str, str]]:
+    cards = []
     for name, title in _measures(report).items():
-        note = "not measured"
-        if report["baseline"]:
-            note = f"{baseline}: {_number(report['baseline'][name]['mean'])}"
-        shown = _number(report["result"][name]["mean"]) if report["result"] else "not measured"
-        tiles.append(f"<div class='tile'><b>{shown}</b><span>{title}</span><small>{html.escape(note)}</small></div>")
-    return "".join(tiles)
+        against = ""
+        if report["baseline"] and name in report["baseline"]:
+            against = f"{baseline}: {_number(report['baseline'][name]['mean'])}"
+        value = _number(report["result"][name]["mean"]) if report["result"] else "not measured"
+        explanation = EXPLANATIONS[name]
+        cards.append({"title": title, "value": value, "explanation": explanation, "against": against, "state": ""})
+    return cards
 
 
-def _image_table(report: dict[str, Any]) -> str:
+def _facts(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    content, target = report["content"], report["target"]
+    train = f" ({content['train']} photographs)" if content["train"] is not None else ""
+    speed = f"{report['img_per_s']:.1f} images/s" if report["img_per_s"] else "not measured"
+    facts = [
+        ("content", content["source"] + train, "What it was trained on."),
+        ("style", report["style"] or "none", "What results are to look like."),
+        ("size, batch", f"{report['size']} px, {report['batch']}", "Side of the crops, and how many a step takes."),
+        ("steps", f"{report['steps']:,}", "Updates of the generator."),
+        ("wall time", _duration(report["seconds"]), "From the start of the command, measuring included."),
+        ("speed", speed, "The median of all steps but the first three."),
+        (
+            "arithmetic",
+            f"{report['dtype']} on {report['device']}, {report['threads']} threads",
+            "What the networks were computed in.",
+        ),
+        (
+            "target",
+            ", ".join(f"{TITLES.get(name, name)} {value:g}" for name, value in target.items()) or "none",
+            "The quality that was asked for.",
+        ),
+    ]
+    if content["broken"]:
+        facts.append(("broken images", f"{len(content['broken'])}, skipped", "Others stood in for them."))
+    if report.get("not_measured"):
+        facts.append(("not measured", "; ".join(report["not_measured"].values()), ""))
+    return facts
+
+
+def _table(report: dict[str, Any]) -> dict[str, Any] | None:
     if report["result"] is None:
-        return ""
+        return None
     measures = _measures(report)
-    head = "".join(f"<th>{title}</th>" for title in measures.values())
     values = [report["result"][measure]["values"] for measure in measures]
     names = report["content"]["val_images"]
     if report["style"] is None:
         first, names = "subset of the images", [str(number) for number in range(1, len(values[0]) + 1)]
     else:
         first = "photograph"
-    rows = []
-    for index, name in enumerate(names):
-        cells = "".join(f"<td>{_number(column[index])}</td>" for column in values)
-        rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
-    return f"<table><tr><th>{first}</th>{head}</tr>{''.join(rows)}</table>"
+    rows = [(name, [_number(column[index]) for column in values]) for index, name in enumerate(names)]
+    return {"first": first, "titles": list(measures.values()), "rows": rows}
 
 
-def _picture(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    text = html.escape(caption)
-    return f"<figure><img alt='{text}' src='data:image/png;base64,{data}'><figcaption>{text}</figcaption></figure>"
+def _different(*groups: list[Path]) -> list[list[Path]]:
+    """The groups without files that have the content of one before them."""
+    seen: set[bytes] = set()
+    unique: list[list[Path]] = []
+    for group in groups:
+        unique.append([])
+        for path in group:
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            if digest not in seen:
+                seen.add(digest)
+                unique[-1].append(path)
+    return unique
+
+
+def _pictures(paths: Sequence[Path], caption: str, total_bytes: int, width: int) -> list[dict[str, Any]]:
+    """The sheets for the page, within ``total_bytes`` together."""
+    pictures = []
+    for path in paths:
+        with Image.open(path) as opened:
+            sheet = opened.convert("RGB")
+        own = _CAPTIONS.get(path.stem.removeprefix("final")) if path.stem.startswith("final-") else None
+        title = "" if path.stem.startswith("final") else _title(path.stem)
+        data, size = _encode(sheet, total_bytes // len(paths), width)
+        text = own or f"{caption}."
+        pictures.append(
+            {
+                "source": f"data:image/jpeg;base64,{base64.b64encode(data).decode()}",
+                "width": size[0],
+                "height": size[1],
+                "alt": f"{title}: {text}" if title else text,
+                "title": title,
+                "caption": text,
+                "file": f"{path.parent.name}/{path.name}",
+            }
+        )
+    return pictures
+
+
+def _encode(sheet: Image.Image, most_bytes: int, width: int) -> tuple[bytes, tuple[int, int]]:
+    """A sheet as JPEG of at most ``most_bytes`` and ``width`` pixels across, and its size."""
+    scale = min(1.0, width / sheet.width)
+    while True:
+        size = max(1, round(sheet.width * scale)), max(1, round(sheet.height * scale))
+        encoded = io.BytesIO()
+        sheet.resize(size, Image.Resampling.LANCZOS).save(encoded, "JPEG", quality=86, optimize=True)
+        if len(encoded.getvalue()) <= most_bytes or min(size) <= 16:
+            return encoded.getvalue(), size
+        scale *= 0.85
+
+
+def _title(stem: str) -> str:
+    """``step-000300`` as a heading."""
+    kind, _, rest = stem.partition("-")
+    number, _, suffix = rest.partition("-")
+    return f"{kind.capitalize()} {int(number):,} {suffix}".strip() if number.isdigit() else stem.replace("-", " ")
 
 
 def _number(value: float | None) -> str:
@@ -183,7 +259,3 @@ def _number(value: float | None) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _template() -> str:
-    return (Path(__file__).parent / "report_template.html").read_text(encoding="utf-8")

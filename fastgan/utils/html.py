@@ -1,11 +1,25 @@
-"""The style that all HTML pages share."""
+"""HTML pages that stand alone, from Jinja2 templates that extend ``page_base.html``."""
 
-STYLE = """
-:root { --ink: #1b2430; --dim: #667085; --line: #e4e7ec; --paper: #fff; --ground: #f6f7f9; }
-body { margin: 0; background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
-h1 { font-size: 26px; margin: 0; } h2 { font-size: 17px; margin: 36px 0 12px; }
-.dim, figcaption, small { color: var(--dim); }
-table { border-collapse: collapse; background: var(--paper); border: 1px solid var(--line); width: 100%; }
-th { color: var(--dim); font-weight: normal; } td { font-variant-numeric: tabular-nums; }
-"""
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def render_page(template: Path, **values: object) -> str:
+    """Render a template with ``values``, all of which are escaped.
+
+    The template extends ``page_base.html``, which holds the style of every page, and may import ``page_parts.html``.
+
+    Raises:
+        jinja2.UndefinedError: the template uses a value that was not given.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template.name).render(values) + "\n"

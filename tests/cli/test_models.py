@@ -204,7 +204,7 @@ def test_evaluate_noise(fastgan: Command, runs: dict[str, Path], photos: Path, s
     result = json.loads(file.read_text())
     assert set(result) == {"n", "kid_vgg", "diversity", "style_distance"}
     assert result["n"] == len(result["kid_vgg"]["values"]) == 4
-    for title in ("feature distance", "feature spread", "style distance"):
+    for title in ("KID (VGG-19)", "diversity", "style distance"):
         assert title in done.out
     assert f"{result['diversity']['mean']:.4f}" in done.out
     assert fastgan("evaluate", runs["dcgan"], "--content", photos, "--json", tmp_path / "n.json").code == 0

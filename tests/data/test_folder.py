@@ -284,14 +284,14 @@ def test_photographs_that_go_away_stop_at_once(folder: Path, waits: list[float])
     """No picture stands in for one that is gone with all others: when they are back, the batches are the same."""
     images = ImageFolder(folder, size=SIZE, on_broken=lambda path, _: pytest.fail(f"{path} is not broken"))
     source = CropBatches(images, batch=2, seed=0)
-    wanted = CropBatches(ImageFolder(folder, size=SIZE), batch=2, seed=0).batch_at(1)
+    expected = CropBatches(ImageFolder(folder, size=SIZE), batch=2, seed=0).batch_at(1)
     source.batch_at(0)
     (folder / "train2017").rename(folder / "away")
     with pytest.raises(LoaderError, match=r"^the photographs are gone: 7 of 7 looked for[^\n]*resume the run$"):
         source.batch_at(1)
     assert waits == list(folder_module.GONE_DELAYS) and images.broken == {}
     (folder / "away").rename(folder / "train2017")
-    assert torch.equal(source.batch_at(1), wanted)
+    assert torch.equal(source.batch_at(1), expected)
 
 
 def test_photographs_that_are_back_in_a_moment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,10 +131,10 @@ def test_folders_that_may_not_be_read_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = save(noise(), tmp_path / "a.png")
-    save(noise(), tmp_path / "lost+found" / "b.png")
-    refuse(monkeypatch, tmp_path / "lost+found", errno.EACCES)
+    save(noise(), tmp_path / "lost+paths" / "b.png")
+    refuse(monkeypatch, tmp_path / "lost+paths", errno.EACCES)
     assert list_images(tmp_path) == [file]
-    assert told(caplog).endswith(f"passed over: folders that may not be read: 1 (first {tmp_path}/lost+found)")
+    assert told(caplog).endswith(f"passed over: folders that may not be read: 1 (first {tmp_path}/lost+paths)")
 
 
 def test_a_share_that_is_away_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,9 +183,9 @@ def test_names_that_are_no_text(tmp_path: Path, caplog: pytest.LogCaptureFixture
         path.parent.mkdir(exist_ok=True)
         save(noise(), tmp_path / "x.png").rename(path)
     (tmp_path / os.fsdecode(b"\xff\n.png")).symlink_to("nowhere")
-    found = list_images(tmp_path)
-    assert sorted(os.fsencode(path.relative_to(tmp_path)) for path in found) == sorted(names)
-    assert all(read_image(path).shape == noise().shape for path in found)
+    paths = list_images(tmp_path)
+    assert sorted(os.fsencode(path.relative_to(tmp_path)) for path in paths) == sorted(names)
+    assert all(read_image(path).shape == noise().shape for path in paths)
     assert told(caplog).isprintable() and "\\udcff\\n.png" in told(caplog)
 
 

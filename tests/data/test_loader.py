@@ -241,11 +241,11 @@ def test_whatever_a_picture_raises_in_a_worker_it_is_a_broken_one(
         return image
 
     monkeypatch.setattr("fastgan.data.folder.enlarge_to", fail)
-    told: list[Path] = []
-    images = ImageFolder(folder, size=SIZE, on_broken=lambda path, _: told.append(path))
+    broken: list[Path] = []
+    images = ImageFolder(folder, size=SIZE, on_broken=lambda path, _: broken.append(path))
     with contextlib.closing(prefetch(CropBatches(images, batch=3, seed=5), workers=2)) as stream:
         seen = {int(value) for batch in islice(stream, 8) for value in batch[:, 0, 0, 2]}
-    assert seen == set(range(COUNT)) - {3} and told == [folder / f"{3:012}.png"]
+    assert seen == set(range(COUNT)) - {3} and broken == [folder / f"{3:012}.png"]
     wait_for_no_children()
 
 

@@ -88,3 +88,9 @@ def test_demo_without_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_demo_style() -> None:
     assert min(read_image(demo_style()).shape[:2]) >= 256
+
+
+def test_a_path_that_stands_there_twice_counts_once() -> None:
+    paths = [Path(f"{number}.png") for number in range(12)]
+    split = split_train_val([*paths, *paths], seed=3)
+    assert (split.train, split.val) == (split_train_val(paths, seed=3).train, split_train_val(paths, seed=3).val)

@@ -40,6 +40,7 @@ HELD_BY = {
     "data/tensors.py": ("inference/test_stylizer.py", "behavior/test_fusion.py"),
     "errors.py": ("cli/test_app.py",),
     "evaluation/image_grid.py": ("training/test_trainer.py", "behavior/test_fusion.py"),
+    "evaluation/plots.py": ("evaluation/test_report.py", "evaluation/test_report_page.py"),
     "evaluation/metrics_log.py": ("evaluation/test_report.py",),
     "models/registry.py": ("behavior/test_extending.py", "utils/test_registry.py"),
     "models/style_code.py": ("behavior/test_fusion.py", "training/test_style_bank.py"),
@@ -61,12 +62,13 @@ HELD_BY = {
     "training/state.py": ("behavior/test_resume.py", "training/callbacks/test_rollback.py"),
     "training/tasks/base.py": ("behavior/test_extending.py",),
     "training/tasks/stylize.py": ("training/test_train_step.py", "behavior/test_fusion.py"),
-    "utils/html.py": ("evaluation/test_report.py",),
+    "utils/html.py": ("evaluation/test_report_page.py", "bench/ops/test_suite.py"),
     "version.py": ("cli/test_info.py",),
 }
 #: Test files beside those of modules.
 FREE = {
     "cli/test_models.py": "every command with each model",
+    "evaluation/test_report_page.py": "the page of report.py and plots.py",
     "interpreted/test_triton_tiles.py": "ops/_triton_tiles.py needs the process that Triton's interpreter has",
     "interpreted/test_tune.py": "bench/triton/tune.py needs the process that Triton's interpreter has",
     "ops/test_backends.py": "all ops by one table",

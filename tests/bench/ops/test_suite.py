@@ -148,5 +148,6 @@ def test_comparison(result: results.Result) -> None:
 
 def test_page(result: results.Result) -> None:
     text = html.page(result, tables.compare(result, result))
-    assert "http" not in text and "<script" not in text
+    assert "://" not in text and "<script" not in text
+    assert text.count("<table>") == text.count('<div class="scroll"') > 1 and '<meta name="viewport"' in text
     assert all(word in text for word in ("to_pixels", "psnr", "copy_gb_per_s", "fastgan-reference", "now / then"))
