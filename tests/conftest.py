@@ -39,8 +39,9 @@ SLOW = (
     *("behavior", "bench", "cli", "evaluation", "interpreted", "profiling", "training"),
     *(
         "data/test_augment.py",
-        "data/test_decode.py",
+        "data/test_jpeg.py",
         "data/test_loader.py",
+        "data/test_resize.py",
         "data/test_shards.py",
         "data/test_split.py",
     ),

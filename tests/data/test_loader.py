@@ -406,3 +406,9 @@ def test_default_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
         assert default_workers(torch.device("cuda")) == workers
         assert default_workers(torch.device("cpu")) == 0
+
+
+def test_import_is_light() -> None:
+    code = "import fastgan.data, sys; print([m for m in ('skimage', 'scipy', 'torchvision') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
