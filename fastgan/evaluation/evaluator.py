@@ -16,6 +16,7 @@ from fastgan.errors import InputError
 from fastgan.inference.stylizer import Stylizer
 from fastgan.metrics import KID, PSNR, SSIM, ContentDistance, Diversity, StyleDistance, pooled_features
 from fastgan.models import STYLE_LAYERS, VGGEncoder
+from fastgan.utils.host_settings import own_settings
 
 CONTENT_LAYER = "relu4_1"
 #: Title of each measure, in the order in which they are shown.
@@ -74,6 +75,7 @@ class Evaluator:
         self.encoder = encoder
         self.targets = [targets] if isinstance(targets, Mapping) else list(targets)
 
+    @own_settings()
     @torch.no_grad()
     def measure(
         self,
@@ -129,6 +131,7 @@ class NoiseEvaluator:
         InputError: they are all the same.
     """
 
+    @own_settings()
     def __init__(self, encoder: VGGEncoder, photographs: Tensor) -> None:
         self.encoder = encoder
         pooled, self.grams = self._features(ops.from_pixels(photographs))
@@ -137,6 +140,7 @@ class NoiseEvaluator:
         except ValueError as error:
             raise InputError(f"--content: these photographs cannot be compared with ({error})") from None
 
+    @own_settings()
     def measure(self, images: Tensor) -> EvalResult:
         """Measure images (N, 3, H, W) in [-1, 1], N at least 8: one value a quarter of them."""
         values: dict[str, list[float]] = {"kid_vgg": [], "diversity": [], "style_distance": []}

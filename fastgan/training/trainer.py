@@ -42,6 +42,7 @@ from fastgan.training.run_folder import RunFolder
 from fastgan.training.run_length import RunLength
 from fastgan.training.tasks import task_of
 from fastgan.training.train_step import TrainStep
+from fastgan.utils.host_settings import own_settings
 from fastgan.utils.system import peak_memory_bytes
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
 
 
 class Trainer:
-    """One training run. Two of them in one process do not disturb each other.
+    """One training run. Two of them in one process do not disturb each other; one belongs to one thread.
+
+    The caller's autocast, ``no_grad``, ``inference_mode``, default device and dtype do not reach it, nor its callbacks.
 
     Args:
         config: a ``fastgan.config.Config``, a mapping of its fields, or the path of a YAML file. On resume, the one
@@ -67,6 +70,7 @@ class Trainer:
             (without ``resume``). Nothing has been written then.
     """
 
+    @own_settings()
     def __init__(
         self,
         config: Config | Mapping[str, Any] | str | Path | None = None,
@@ -113,6 +117,7 @@ class Trainer:
                 self._checkpoints.saved_step = self.state.global_step
             self.folder.create(self.config.to_yaml())
 
+    @own_settings()
     def train_step(self, batch: Tensor) -> dict[str, float]:
         """One alternating update on ``batch``, D first.
 
@@ -135,6 +140,7 @@ class Trainer:
         metrics["memory/peak_bytes"] = float(peak_memory_bytes(self.device))
         return metrics
 
+    @own_settings()
     def fit(self) -> dict[str, Any]:
         """Train to the end of the run, or until ``request_stop``; then evaluate and, with a run folder, report.
 
@@ -164,6 +170,7 @@ class Trainer:
         """The averaged generator as it is now, ready for use: what ``fastgan.load`` gives of a finished run."""
         return self.task.model(self.state)
 
+    @own_settings()
     def save(self) -> Path | None:
         """Write a checkpoint and the model to the run folder; None without one."""
         return self._checkpoints.save(self)
