@@ -43,10 +43,9 @@ from fastgan.data import (
     write_image,
 )
 from fastgan.data.tensors import image_to_tensor
-from fastgan.evaluation.evaluator import Evaluator, as_uint8_model
+from fastgan.evaluation.evaluator import Evaluator, StyleReference, as_uint8_model
 from fastgan.evaluation.image_grid import STRENGTHS, comparison_sheet, strength_sheet
 from fastgan.inference.stylizer import Stylizer
-from fastgan.losses import style_grams
 from fastgan.metrics import KID, pooled_features
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
@@ -65,7 +64,7 @@ class Judge:
         self.styles = styles
         self.encoder = VGGEncoder()
         self.evaluator = Evaluator(
-            self.encoder, [style_grams(self.encoder, [image_to_tensor(style)]) for style in styles]
+            self.encoder, [StyleReference.from_images(self.encoder, [image_to_tensor(style)]) for style in styles]
         )
         # Targets are in float32; what they are compared with is in the precision of training, three times as fast.
         self.encoder.to_compute(select_dtype("auto", torch.device("cpu")), torch.channels_last)
@@ -84,7 +83,7 @@ class Judge:
             results.append(result)
             return result
 
-        values = self.evaluator.measure(self.photographs, make).values
+        values = self.evaluator.measure(self.photographs, make, window_stride=0).values
         means = {name: float(np.mean(values[name])) for name in ("ssim", "psnr", "style_distance")}
         if patches:
             self._distance.reset()

@@ -84,7 +84,7 @@ def _names(options: dict[str, Any]) -> dict[str, str]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A result as docs/performance.md shows it, in Markdown."""
+    """A result as docs/performance/time-to-quality.md shows it, in Markdown."""
     target = result["header"]["target"]
     lines = [
         f"| to style distance {target['style_distance']:g} at SSIM {target['ssim']:g} | steps | seconds of training "

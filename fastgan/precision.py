@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fastgan.errors import InputError
+from fastgan.utils.choices import DEVICES, PRECISIONS, check_choice
 
 #: Values of oneDNN's ONEDNN_MAX_CPU_ISA that leave it no bf16 instructions to train with. AVX2_VNNI_2 converts bf16,
 #: for inference alone: oneDNN's ``has_training_support`` (src/cpu/platform.cpp) takes AVX-512 for it. AVX512_MIC is not
@@ -21,8 +22,7 @@ def select_device(name: str) -> torch.device:
     """``auto`` is the GPU if there is one. Raises InputError for another name or no GPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"device {name}: expected one of auto, cpu, cuda")
+    check_choice("device", name, DEVICES)
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("train.device: cuda was asked for and torch sees no GPU; use auto or cpu")
     return torch.device(name)
@@ -38,10 +38,9 @@ def select_dtype(precision: str, device: torch.device) -> torch.dtype:
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
         return torch.bfloat16 if cpu_has_bf16() else torch.float32
-    if precision not in _DTYPES:
-        raise InputError(f"precision {precision}: expected one of auto, {', '.join(_DTYPES)}")
+    check_choice("precision", precision, PRECISIONS)
     if precision == "fp16" and device.type == "cpu":
-        raise InputError("--precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
+        raise InputError("precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
     return _DTYPES[precision]
 
 

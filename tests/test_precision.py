@@ -15,7 +15,7 @@ def test_by_name(name: str, dtype: torch.dtype) -> None:
 
 
 def test_fp16_needs_a_gpu() -> None:
-    with pytest.raises(InputError, match="--precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32"):
+    with pytest.raises(InputError, match=r"^precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32"):
         select_dtype("fp16", CPU)
     assert select_dtype("fp16", GPU) == torch.float16
 

@@ -1,4 +1,4 @@
-"""The table of docs/performance.md from a result of ``fastgan bench loader``.
+"""The table of docs/performance/loader.md from a result of ``fastgan bench loader``.
 
 python benchmarks/tables/loader.py benchmarks/results/MACHINE/loader.json
 """

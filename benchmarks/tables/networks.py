@@ -1,4 +1,4 @@
-"""The table of docs/performance.md from results of ``fastgan bench train`` and ``fastgan bench infer``.
+"""The table of docs/performance/training-step.md from results of ``fastgan bench train`` and ``fastgan bench infer``.
 
 python benchmarks/tables/networks.py benchmarks/results/MACHINE/train-cpu.json [infer-cpu.json ...]
 """

@@ -1,4 +1,4 @@
-"""The table of docs/performance.md from a result of ``fastgan bench ops``: the default backend beside the baselines.
+"""The table of docs/performance/ops.md from a result of ``fastgan bench ops``: our default beside the baselines.
 
 python benchmarks/tables/ops.py benchmarks/results/MACHINE/ops-cpu.json
 """

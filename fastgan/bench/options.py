@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from fastgan.utils.json_output import JSON_HELP, fill_in_stdout
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,15 @@ SUITE_METAVAR = f"[{'|'.join(SUITES)}]"
 
 OPTIONS = (
     Option("device", "--device", str, "cpu", "cpu or cuda."),
-    Option("json_file", "--json", Path, None, "Write header and rows to this file."),
+    Option("json_file", "--json", Path, None, JSON_HELP),
     Option("report", "--report", Path, None, "A folder for bench.html and bench.json."),
-    Option("compare", "--compare", Path, None, "Compare the medians with this older result."),
+    Option(
+        "compare",
+        "--compare",
+        Path,
+        None,
+        "Compare the medians with this older result: a file of --json or a folder of --report.",
+    ),
     Option("quick", "--quick", bool, False, "Tiny sizes and two rounds, to see whether it works."),
     Option("only", "--only", str, "", "Only these ops (of bench loader: loaders).", "NAME,..."),
     Option("tune", "--tune", bool, False, "First time every configuration of the Triton kernels; keep the fastest."),
@@ -47,6 +56,7 @@ def split_names(text: str) -> list[str]:
 def parse(arguments: list[str] | None = None) -> dict[str, Any]:
     """Parse a command line with argparse: the keywords of ``fastgan.bench.run.bench``."""
     parser = argparse.ArgumentParser(prog="python -m fastgan.bench")
+    given = fill_in_stdout(sys.argv[1:] if arguments is None else arguments)
     parser.add_argument("suite", nargs="?", default="all", metavar=SUITE_METAVAR, help=SUITE_HELP)
     for option in OPTIONS:
         settings: dict[str, Any] = {"dest": option.name, "default": option.default, "help": option.help}
@@ -57,5 +67,5 @@ def parse(arguments: list[str] | None = None) -> dict[str, Any]:
         else:
             settings["action"] = "store_true"
         parser.add_argument(option.flag, **settings)
-    values = vars(parser.parse_args(arguments))
+    values = vars(parser.parse_args(given))
     return {**values, "only": split_names(values["only"])}

@@ -33,6 +33,8 @@ ROW_KEYS = (
     "ratio_to_best_peer",
     "correct",
 )
+#: The result in the folder of ``--report``.
+REPORT_JSON = "bench.json"
 Row = dict[str, Any]
 Result = dict[str, Any]
 #: Takes lines about the progress.
@@ -51,16 +53,23 @@ def header(device: str) -> dict[str, Any]:
 
 
 def read(path: Path, option: str) -> Result:
-    """Read a result. Raises InputError, naming the option, for anything else."""
+    """Read a result: what ``--json`` wrote, or the folder of ``--report``. Raises InputError, naming the option, for
+    anything else."""
+    if path.is_dir():
+        path = path / REPORT_JSON
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{option} {path}: no such file") from None
     except (OSError, ValueError):
-        raise InputError(f"{option} {path}: cannot be read as JSON; give what fastgan bench --json wrote") from None
+        raise InputError(
+            f"{option} {path}: cannot be read as JSON; give what fastgan bench --json or --report wrote"
+        ) from None
     rows = result.get("rows") if isinstance(result, dict) else None
     if not isinstance(rows, list) or not rows or not all(_is_row(row) for row in rows):
-        raise InputError(f"{option} {path}: is no result of a benchmark; give what fastgan bench --json wrote")
+        raise InputError(
+            f"{option} {path}: is no result of a benchmark; give what fastgan bench --json or --report wrote"
+        )
     return result
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from fastgan.bench.options import SUITES
 from fastgan.errors import InputError
+from fastgan.utils.format import printable
+from fastgan.utils.json_output import check_json_target, is_stdout, write_json
 
 if TYPE_CHECKING:
     from fastgan.bench.results import Result
@@ -52,12 +54,15 @@ def bench(
             _write(result, older, json_file, report)
 
         _run_suite(name, modules.get(name), result, device, only, quick, compiled, keep)
+    if json_file is not None and is_stdout(json_file):
+        write_json(json_file, result, indent=1)
+        return 0
     for table in tables.tables(result):
         tables.show(table)
     if older is not None:
         tables.show(tables.compare(result, older))
-    files = [str(json_file)] if json_file is not None else []
-    files += [str(report / "bench.html"), str(report / "bench.json")] if report is not None else []
+    files = [printable(json_file)] if json_file is not None else []
+    files += [printable(report / name) for name in ("bench.html", results.REPORT_JSON)] if report is not None else []
     print(f"results in {', '.join(files)}" if files else "results kept nowhere; give --json FILE or --report DIR")
     return 0
 
@@ -88,8 +93,7 @@ def _validate(
     older = None if compare is None else results.read(compare, "--compare")
     if older is not None and not any(row["device"] == device for row in older["rows"]):
         raise InputError(f"--compare {compare}: has nothing that was measured on {device}; give another --device")
-    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
-        raise InputError(f"--json {json_file}: cannot be written; give a file in a folder that exists")
+    check_json_target(json_file)
     if report is not None:
         try:
             report.mkdir(parents=True, exist_ok=True)
@@ -141,11 +145,11 @@ def _write(result: Result, older: Result | None, json_file: Path | None, report:
     from fastgan.bench import html, results, tables
     from fastgan.utils.files import write_text
 
-    if json_file is not None:
-        write_text(json_file, results.to_text(result))
+    if json_file is not None and not is_stdout(json_file):  # of whole results alone, at the end
+        write_json(json_file, result, indent=1)
     if report is not None:
         comparison = None if older is None else tables.compare(result, older)
-        write_text(report / "bench.json", results.to_text(result))
+        write_text(report / results.REPORT_JSON, results.to_text(result))
         write_text(report / "bench.html", html.page(result, comparison))
 
 

@@ -22,9 +22,8 @@ from fastgan.data import enlarge_to
 from fastgan.data.tensors import image_to_tensor
 from fastgan.errors import InputError
 from fastgan.evaluation import Evaluator
-from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model
+from fastgan.evaluation.evaluator import CONTENT_LAYER, StyleReference, as_uint8_model
 from fastgan.inference import Stylizer
-from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.precision import select_device, select_dtype
 from fastgan.training import Trainer
@@ -118,11 +117,12 @@ def _measure(config: Config, images: list[np.ndarray], device: torch.device) -> 
     """A function that measures as ``fastgan evaluate`` does, means over the images."""
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), config.model.features).to(device)
     styles = open_styles(str(config.data.style), lambda *_: None)
-    evaluator = Evaluator(encoder, style_grams(encoder, [image_to_tensor(style).to(device) for style in styles]))
+    style = StyleReference.from_images(encoder, [image_to_tensor(style).to(device) for style in styles])
+    evaluator = Evaluator(encoder, style)
     encoder.to_compute(encoder.dtype, torch.channels_last)
 
     def measure(stylizer: Stylizer) -> dict[str, float]:
-        values = evaluator.measure(images, as_uint8_model(stylizer)).values
+        values = evaluator.measure(images, as_uint8_model(stylizer), window_stride=0).values
         return {name: float(np.mean(values[name])) for name in ("style_distance", "ssim")}
 
     return measure

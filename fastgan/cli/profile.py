@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from fastgan.cli.train import check_task, load_settings, train
+from fastgan.utils.format import printable
 
 #: Options of ``train`` that ``profile`` lacks, as it has no run.
 _RUN_OPTIONS = ("out", "resume")
@@ -56,7 +56,6 @@ def profile(
     Accepts the options of train. Nothing is saved but profile.json and the trace.
     """
     settings = load_settings(options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences warnings about optional libraries
 
     from fastgan.profiling import profiler
@@ -67,7 +66,7 @@ def profile(
     result = profiler.run(settings, profiler.ProfileSteps(warmup, measure, trace), _log)
     files = profiler.save(result, out)
     _show(result.report)
-    print(f"written  {', '.join(map(str, files))}: open the trace in https://ui.perfetto.dev")
+    print(f"written  {', '.join(map(printable, files))}: open the trace in https://ui.perfetto.dev")
     return 0
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,10 +17,39 @@ from rich.table import Table
 
 from fastgan.evaluation.evaluator import TITLES
 from fastgan.training.callbacks.base import Callback, EndEvent, MessageEvent, RollbackEvent, StepEvent
-from fastgan.utils.format import dtype_name
+from fastgan.utils.format import dtype_name, printable, shell_quoted
 
 #: Without a terminal, a line each time this share of the run is done.
 _LINES = 10
+
+
+class _Stderr:
+    """``sys.stderr`` that no longer matters once it is gone: a terminal that was closed, a pipe that nobody reads, a
+    full disk. The run goes on and saves."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return sys.stderr.write(text)
+        except OSError:
+            _discard_stderr()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _discard_stderr()
+
+
+def _discard_stderr() -> None:
+    # What is left in Python's buffer would fail once more at exit, and make the exit code 120.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError):
+        os.dup2(nowhere, sys.stderr.fileno())
+    os.close(nowhere)
 
 
 class Progress(Callback):
@@ -25,7 +57,7 @@ class Progress(Callback):
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._console = Console(stderr=True)
+        self._console = Console(file=cast(IO[str], _Stderr()))
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=28),
@@ -49,12 +81,12 @@ class Progress(Callback):
         held = 0 if photographs is None else len(photographs.val_images)
         dtype = dtype_name(trainer.dtype)
         self._print(
-            f"[bold]fastgan[/] {escape(config.model.name)}: {count}, {held} held out, "
-            + (f"style {escape(config.data.style)}, " if config.data.style is not None else "")
+            f"[bold]fastgan[/] {_shown(config.model.name)}: {count}, {held} held out, "
+            + (f"style {_shown(config.data.style)}, " if config.data.style is not None else "")
             + f"{config.data.batch} x {config.data.size} px, {dtype} on {trainer.device}"
         )
         if photographs is not None and photographs.shared:
-            self._print("[yellow]too few photographs to hold any out: quality is measured on those trained on[/]")
+            self._print("[yellow]none is held out: quality is measured on photographs trained on[/]")
         if state.global_step:
             self._print(f"resumed at step {state.global_step}")
         self._first_elapsed = state.train_seconds
@@ -81,13 +113,10 @@ class Progress(Callback):
             self._print(f"{event.progress:>4.0%}  step {event.step}  {numbers}  left {left}")
 
     def on_rollback(self, trainer: Any, event: RollbackEvent) -> None:
-        self._print(
-            f"[yellow]{escape(event.fault)} at step {event.step}: back to step {event.restored_step}, "
-            f"learning rates x {event.lr_scale:g}[/]"
-        )
+        self._print(f"[yellow]{_shown(event)}[/]")
 
     def on_message(self, trainer: Any, event: MessageEvent) -> None:
-        self._print(f"[yellow]{escape(event.text)}[/]")
+        self._print(f"[yellow]{_shown(event.text)}[/]")
 
     def on_end(self, trainer: Any, event: EndEvent) -> None:
         self._bar.stop()
@@ -95,19 +124,21 @@ class Progress(Callback):
         if event.stopped:
             self._print(
                 f"stopped at step {report['steps']}; saved. "
-                f"Go on with [bold]fastgan train --out {escape(str(self._out))} --resume[/]"
+                f"Go on with [bold]fastgan train --out {escape(shell_quoted(self._out))} --resume[/]"
             )
             return
         if report["content"]["broken"]:
             self._print(f"{len(report['content']['broken'])} broken images were skipped")
         if report["result"]:
             self._console.print(_table(report, trainer.task.baseline_label))
+            for reason in report["not_measured"].values():
+                self._print(f"not measured: {_shown(reason)}")
         self._print(f"{report['steps']} steps in {_clock(report['seconds'])}")
-        self._print(f"pictures  {escape(str(self._out / 'samples'))}")
-        self._print(f"report    {escape(str(self._out / 'report.html'))}")
-        use = f"stylize {self._out} PHOTO.jpg --out stylized"
+        self._print(f"pictures  {_shown(self._out / 'samples')}")
+        self._print(f"report    {_shown(self._out / 'report.html')}")
+        use = f"stylize {shell_quoted(self._out)} PHOTO.jpg --out stylized"
         if config.data.style is None:
-            use = f"generate {self._out} --out generated"
+            use = f"generate {shell_quoted(self._out)} --out generated"
         self._print(f"use it    fastgan {escape(use)}")
 
     def close(self) -> None:
@@ -133,6 +164,11 @@ def _table(report: dict[str, Any], baseline: str) -> Table:
             values = (before[name]["mean"] if before else None, result[name]["mean"])
             table.add_row(text, *("inf" if value is None else f"{value:.3f}" for value in values))
     return table
+
+
+def _shown(text: object) -> str:
+    """A text that neither a terminal nor rich's markup takes for more."""
+    return escape(printable(text))
 
 
 def _clock(seconds: float) -> str:

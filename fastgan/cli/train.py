@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
+from fastgan.cli.options import FEATURES_HELP, PRECISION_HELP
 from fastgan.cli.start_time import STARTED
+from fastgan.cli.stop_signals import StopOnSignal
 from fastgan.config import Config, load_config, parse_set
+from fastgan.config.sections import FusionMode
 from fastgan.errors import InputError
+from fastgan.utils.choices import listed
 
-if TYPE_CHECKING:
-    from fastgan.training import Trainer
-
-#: Options and the fields of config.yaml that they set.
-_FIELDS = {
+#: Options and the fields of config.yaml that they set; the help has the defaults of these fields.
+FIELDS = {
     "content": "data.content",
     "style": "data.style",
     "steps": "train.steps",
@@ -35,6 +36,8 @@ _FIELDS = {
     "precision": "train.precision",
     "compile": "train.compile",
 }
+#: Fields that a run keeps from its beginning to its end.
+_FIXED = tuple(FIELDS[name] for name in ("model", "fusion", "task"))
 #: Options of which a run has at most one.
 _ALTERNATIVES = (("steps", "epochs", "minutes"), ("target_ssim", "target_psnr"))
 
@@ -42,34 +45,24 @@ _ALTERNATIVES = (("steps", "epochs", "minutes"), ("target_ssim", "target_psnr"))
 def train(
     out: Annotated[Path, typer.Option(help="The run folder to make.", show_default=False)],
     content: Annotated[
-        str | None, typer.Option(help="Photographs: a folder of files or of *.tar shards, or demo. [default: demo]")
+        str | None, typer.Option(help="Photographs: a folder of files or of *.tar shards, or demo; ./demo is a folder.")
     ] = None,
-    style: Annotated[
-        str | None, typer.Option(help="A style image, a folder of them, or demo. [default: demo; dcgan has none]")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Length in steps. [default: 2000]")] = None,
+    style: Annotated[str | None, typer.Option(help="A style image, a folder of them, or demo.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length in steps.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in passes over the photographs.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Length in wall time of the whole command.")] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side of the training crops, pixels. [default: 256; dcgan 64]")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Images a step. [default: 4; dcgan 32]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Networks and data order follow from it. [default: 0]")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="The network: fast, fusion, article or dcgan. [default: fast]")
-    ] = None,
-    fusion: Annotated[
-        str | None, typer.Option(help="Of --model fusion: adain, convex, additive or mlp. [default: adain]")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="What to learn: stylize or generate. [default: the model's]")] = None,
-    features: Annotated[
-        str | None, typer.Option(help="VGG-19 weights: vgg19, torchvision, random or a file. [default: vgg19]")
-    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the training crops, pixels.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Networks and data order follow from it.")] = None,
+    model: Annotated[str | None, typer.Option(help="The network")] = None,
+    fusion: Annotated[str | None, typer.Option(help=f"Of --model fusion: {listed(get_args(FusionMode))}.")] = None,
+    task: Annotated[str | None, typer.Option(help="What to learn")] = None,
+    features: Annotated[str | None, typer.Option(help=FEATURES_HELP)] = None,
     target_ssim: Annotated[float | None, typer.Option(help="Hold this SSIM to the photographs.")] = None,
     target_psnr: Annotated[float | None, typer.Option(help="Hold this PSNR (dB) to the photographs.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16. [default: auto]")] = None,
+    precision: Annotated[str | None, typer.Option(help=PRECISION_HELP)] = None,
     compile: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="torch.compile the networks. [default: where it pays]")
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile the networks; auto where it pays.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of fields, as config.yaml of a run.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, any field of config.yaml.")] = None,
@@ -77,17 +70,17 @@ def train(
 ) -> int:
     """Train a model; its pictures, metrics and report lie in --out."""
     options: dict[str, Any] = dict(locals())
-    base = None
-    if resume and (out / "config.yaml").is_file():
-        base = load_config(out / "config.yaml").model_dump(mode="json")
-        for option, was in (("model", base["model"]["name"]), ("fusion", base["model"]["fusion"])):
-            if options[option] not in (None, was):
-                raise InputError(
-                    f"--{option} {options[option]}: the run in {out} has {was}; leave it out, or give another --out"
-                )
-    settings = load_settings(options, base)
+    run = load_config(out / "config.yaml") if resume and (out / "config.yaml").is_file() else None
+    if run is not None:
+        _check_same_model(run, out, _overrides(options))
+    settings = load_settings(options, None if run is None else run.model_dump())
+    if run is not None and config is not None:
+        from fastgan.models.registry import get_field
 
-    stop = _StopOnSignal()
+        given = [(f"--config {config}: {field}", field, get_field(settings, field)) for field in _FIXED]
+        _check_same_model(run, out, given)
+
+    stop = StopOnSignal()
 
     import torch
 
@@ -98,10 +91,12 @@ def train(
     stop.trainer = Trainer(settings, out=out, callbacks=[Progress(out)], resume=resume, started=STARTED)
     # Sums differ in their last bits between numbers of threads: a resumed run takes up its own.
     torch.set_num_threads(stop.trainer.state.threads)
-    if stop.asked:
+    if stop.number is not None:
         stop.trainer.request_stop()
-    stop.trainer.fit()
-    return 0
+    # Progress shows what the trainer logs; with a handler of their own these records do not go to stderr once more.
+    logging.getLogger("fastgan.training").addHandler(logging.NullHandler())
+    report = stop.trainer.fit()
+    return 0 if stop.number is None or report["complete"] else 128 + stop.number
 
 
 def load_settings(options: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Config:
@@ -110,17 +105,33 @@ def load_settings(options: Mapping[str, Any], base: Mapping[str, Any] | None = N
     Raises:
         InputError: an option or a file that cannot be used.
     """
+    return load_config(options["config"], _overrides(options), base)
+
+
+def _overrides(options: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """(what was typed, dotted field, value) of every option that sets a field."""
     overrides = [
         (f"--{name.replace('_', '-')}", field, options[name])
-        for name, field in _FIELDS.items()
+        for name, field in FIELDS.items()
         if options[name] is not None
     ]
     for alternatives in _ALTERNATIVES:
         named = [name for name in alternatives if options[name] is not None]
         if len(named) == 1:  # an option replaces what a file, or the run that is resumed, says in another way
-            overrides += [(f"--{named[0]}", _FIELDS[name], None) for name in alternatives if name not in named]
-    overrides += [parse_set(text) for text in options["set_"] or ()]
-    return load_config(options["config"], overrides, base)
+            overrides += [(f"--{named[0]}", FIELDS[name], None) for name in alternatives if name not in named]
+    return overrides + [parse_set(text) for text in options["set_"] or ()]
+
+
+def _check_same_model(run: Config, out: Path, asked: Iterable[tuple[str, str, Any]]) -> None:
+    """Raise InputError where (what was typed, field, value) ask for another model or task than the run has."""
+    from fastgan.models.registry import get_field
+    from fastgan.training.tasks import task_of
+
+    has = {field: get_field(run, field) for field in _FIXED} | {FIELDS["task"]: task_of(run).name}
+    for origin, field, value in asked:
+        if field in has and value is not None and value != has[field]:
+            typed = origin if origin.endswith(str(value)) else f"{origin} {value}"
+            raise InputError(f"{typed}: the run in {out} has {has[field]}; leave it out, or give another --out")
 
 
 def check_task(settings: Config, task: str | None) -> None:
@@ -131,18 +142,3 @@ def check_task(settings: Config, task: str | None) -> None:
         task_of(settings)
     except InputError as error:
         raise (error if task is None else InputError(f"--task {task}: {str(error).removeprefix('task: ')}")) from None
-
-
-class _StopOnSignal:
-    """SIGTERM and SIGINT end the run after the step under way, also when they come before the trainer is built."""
-
-    def __init__(self) -> None:
-        self.trainer: Trainer | None = None
-        self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-        if self.trainer is not None:
-            self.trainer.request_stop()

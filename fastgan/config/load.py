@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from fastgan.config.schema import Config
+from fastgan.config.yaml_core import MAX_DEPTH, YamlError, read_yaml
 from fastgan.errors import InputError
+from fastgan.utils.registry import load_plugins
 
 #: Fields of config.yaml that have had another name; a run folder from before is refused, and told so.
 RENAMED = {
@@ -22,6 +24,25 @@ RENAMED = {
     "train.checkpointing": "train.activation_checkpointing",
     "train.graphs": "train.cuda_graphs",
 }
+#: A config file of more bytes than this is none.
+_MAX_BYTES = 1 << 20
+
+
+@dataclass
+class _Origins:
+    """Where each field was given: by the option that was typed, or in which line of the file."""
+
+    file: Path | None = None
+    lines: Mapping[str, int] = field(default_factory=dict)
+    typed: dict[str, str] = field(default_factory=dict)
+
+    def source(self, name: str = "") -> str:
+        """The file, with the line of a field or of what it lies in; without a file, ``config``."""
+        if self.file is None:
+            return "config"
+        while name and name not in self.lines:
+            name = name.rpartition(".")[0]
+        return f"{self.file}: line {self.lines[name]}" if name else str(self.file)
 
 
 def load_config(
@@ -32,16 +53,19 @@ def load_config(
     The defaults are those of the model that is named: the ``preset`` of its ``GeneratorSpec``.
 
     Raises:
-        InputError: one line that names the file or option and the field.
+        InputError: one line that names the file and line, or the option, and the field; or a plugin that cannot be
+            imported.
     """
+    load_plugins()  # what they register has defaults; pydantic would wrap the error of one that cannot be imported
     fields: dict[str, Any] = {}
     _merge(fields, base or {})
+    origins = _Origins(file)
     if file is not None:
-        _merge(fields, _read_yaml(file))
-    overridden: dict[str, str] = {}
-    for origin, field, value in overrides:
-        _set_dotted(fields, origin, field, value)
-        overridden[field] = origin
+        given, origins.lines = _read_file(file)
+        _merge(fields, given)
+    for origin, name, value in overrides:
+        _set_dotted(fields, origin, name, value)
+        origins.typed[name] = origin
     # Under what was given, all defaults: a section given in part (optim.generator.lr alone) keeps the rest of its own.
     values: dict[str, Any] = Config().model_dump()
     _merge(values, _preset_of(fields))
@@ -49,32 +73,39 @@ def load_config(
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise InputError(_format_error(error, overridden, file)) from None
+        raise InputError(_format_error(error, origins)) from None
 
 
 def parse_set(text: str) -> tuple[str, str, Any]:
-    """``key=value`` of ``--set`` as an override; the value is read as YAML."""
-    field, equals, value = text.partition("=")
-    if not equals or not field.strip():
+    """``key=value`` of ``--set`` as an override; the value is read as YAML, as in a file."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
         raise InputError(f"--set {text}: expected key=value, for instance checkpoint.every=100")
     try:
-        return f"--set {text}", field.strip(), yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2020-13-45
-        raise InputError(f"--set {text}: {value!r} is not a YAML value") from None
+        return f"--set {text}", name.strip(), read_yaml(value)[0]
+    except YamlError as error:
+        raise InputError(f"--set {text}: {value!r} is not a YAML value ({error})") from None
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def _read_file(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The fields that a file gives, and the line of each."""
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+        with file.open("rb") as opened:
+            content = opened.read(_MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"{file}: cannot read this config file ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if len(content) > _MAX_BYTES:
+        raise InputError(f"{file}: is larger than 1 MiB, as no config file is")
+    try:
+        loaded, lines = read_yaml(content)
+    except YamlError as error:
+        place = "" if error.line is None else f"line {error.line}: "
+        raise InputError(f"{file}: {place}not valid YAML: {error}") from None
     if loaded is None:
-        return {}
+        return {}, {}
     if not isinstance(loaded, dict):
         raise InputError(f"{file}: a config file is a mapping of fields, this is a {type(loaded).__name__}")
-    return loaded
+    return loaded, lines
 
 
 def _preset_of(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,71 +118,75 @@ def _preset_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str) or name not in GENERATORS:  # another name is refused with the rest
         return preset
     for spec in GENERATORS.values():
-        for field in spec.model_options:
-            if field not in GENERATORS[name].model_options:
-                _set_dotted(preset, field, field, None)
+        for option in spec.model_options:
+            if option not in GENERATORS[name].model_options:
+                _set_dotted(preset, option, option, None)
     _merge(preset, GENERATORS[name].preset)
     return preset
 
 
-def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-
-
-def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+def _merge(into: dict[str, Any], values: Mapping[str, Any], depth: int = 0) -> None:
+    """Take in ``values``; mappings are copied, so that ``into`` shares none with them."""
+    if depth > MAX_DEPTH:
+        raise InputError(f"config: a mapping that holds itself, or is nested more than {MAX_DEPTH} levels deep")
     for key, value in values.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+        if isinstance(value, Mapping):
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
+            _merge(into[key], value, depth + 1)
         else:
-            into[key] = _copy(value) if isinstance(value, Mapping) else value
+            into[key] = value
 
 
-def _set_dotted(values: dict[str, Any], origin: str, field: str, value: Any) -> None:
-    *path, last = field.split(".")
+def _set_dotted(values: dict[str, Any], origin: str, name: str, value: Any) -> None:
+    *path, last = name.split(".")
     for part in path:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise InputError(f"{origin}: {field} is not a field of config.yaml")
+            raise InputError(f"{origin}: {name} is not a field of config.yaml")
     values[last] = value
 
 
-def _format_error(error: ValidationError, overridden: Mapping[str, str], file: Path | None) -> str:
+def _format_error(error: ValidationError, origins: _Origins) -> str:
     errors = error.errors()
+    typed = origins.typed
     renamed = [name for name in (".".join(map(str, e["loc"])) for e in errors) if name in RENAMED]
     if renamed:
-        source = overridden.get(renamed[0]) or (str(file) if file is not None else "config")
-        return f"{source}: has fields of an older fastgan: {', '.join(f'{n} is now {RENAMED[n]}' for n in renamed)}"
+        texts = ", ".join(f"{name} is now {RENAMED[name]}" for name in renamed)
+        return f"{typed.get(renamed[0]) or origins.source()}: has fields of an older fastgan: {texts}"
     first = errors[0]
-    field = ".".join(str(part) for part in first["loc"])
+    name = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
-    below = [name for name in overridden if field and name.startswith(f"{field}.")]
-    source = str(file) if file is not None else "config"
+    below = [other for other in typed if name and other.startswith(f"{name}.")]
     if first["type"] == "extra_forbidden":
-        origin = overridden.get(field) or (overridden[below[0]] if below else source)
-        return f"{origin}: there is no field {field}; {_fields_beside(field)}"
-    if field not in overridden and below and "Value error" not in first["msg"]:
-        return f"{overridden[below[0]]}: {below[0]} is not a field of config.yaml"
-    if not field:  # combinations of the whole config name their fields in full, the one at fault first
-        origin = overridden.get(message.partition(":")[0]) or next(
-            (overridden[name] for name in overridden if name in message), source
-        )
+        origin = typed.get(name) or (typed[below[0]] if below else origins.source(name))
+        return f"{origin}: there is no field {name}; {_fields_beside(name)}"
+    if name not in typed and below and "Value error" not in first["msg"]:
+        return f"{typed[below[0]]}: {below[0]} is not a field of config.yaml"
+    if not name:  # combinations of the whole config name their fields in full, the one at fault first
+        at_fault = message.partition(":")[0]
+        mentioned = (typed[other] for other in typed if other in message)
+        origin = typed.get(at_fault) or next(mentioned, None) or origins.source(at_fault)
         return f"{origin}: {message}"
     # An error of a whole section names the fields that do not go together: of those, what the user typed.
-    inside = [
-        origin for name, origin in overridden.items() if name.rpartition(".")[0] == field and _last(name) in message
-    ]
-    origin = overridden.get(field) or next(iter(inside), source)
-    value = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
-    return f"{origin}: {field}: {message[0].lower()}{message[1:]}{value}"
+    inside = [origin for other, origin in typed.items() if other.rpartition(".")[0] == name and _last(other) in message]
+    origin = typed.get(name) or next(iter(inside), None) or origins.source(name)
+    value = "" if isinstance(first["input"], dict | BaseModel) else f", got {_shown(first['input'])}"
+    return f"{origin}: {name}: {message[0].lower()}{message[1:]}{value}"
 
 
-def _last(field: str) -> str:
-    return field.rpartition(".")[2]
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _fields_beside(field: str) -> str:
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _fields_beside(name: str) -> str:
     section: type[BaseModel] = Config
-    *path, _ = field.split(".")
+    *path, _ = name.split(".")
     for part in path:
         annotation = section.model_fields[part].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

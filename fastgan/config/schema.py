@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import yaml
 from pydantic import Field, model_validator
 
 from fastgan.config.sections import (
@@ -20,6 +17,8 @@ from fastgan.config.sections import (
     TrainConfig,
 )
 from fastgan.config.validation import check_combinations
+from fastgan.config.yaml_core import write_yaml
+from fastgan.utils.reserved import DATA_WORDS, FEATURES_WORDS, absolute_text
 
 
 class Config(Section):
@@ -50,7 +49,11 @@ class Config(Section):
     def to_yaml(self) -> str:
         """The text of ``config.yaml``; its paths are absolute, so that a run is resumed from any folder."""
         values = self.model_dump(mode="json")
-        for section, field in (("data", "content"), ("data", "style"), ("model", "features")):
-            if values[section][field] is not None and Path(values[section][field]).exists():
-                values[section][field] = str(Path(values[section][field]).resolve())
-        return yaml.safe_dump(values, sort_keys=False)
+        for section, field, words in (
+            ("data", "content", DATA_WORDS),
+            ("data", "style", DATA_WORDS),
+            ("model", "features", FEATURES_WORDS),
+        ):
+            if values[section][field] is not None:
+                values[section][field] = absolute_text(values[section][field], words)
+        return write_yaml(values)

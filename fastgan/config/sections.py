@@ -2,18 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import numbers
+import os
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from fastgan.utils.choices import DeviceName, PrecisionName
+from fastgan.utils.reserved import DEMO, path_text
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as Python's own, and a ``Path`` as a text that is read as one; anything else as it is."""
+    if isinstance(value, os.PathLike):
+        return path_text(value)
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
+def _no_nul(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("A path has no NUL in it")
+    return path
+
+
+def _switch(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):  # to a Literal 1 is True
+        raise ValueError("Input should be 'auto', true or false")
+    return value
+
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+Switch = Annotated[Literal["auto", True, False], BeforeValidator(_switch)]
+FusionMode = Literal["adain", "convex", "additive", "mlp"]
+#: A path, or a word of ``fastgan.utils.reserved``.
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_no_nul)]
 
 
 class Section(BaseModel):
-    """A mapping of fields in ``config.yaml``; another field than these is refused."""
+    """A mapping of fields in ``config.yaml``; another field than these is refused, and so is a value of another type: a
+    text or a truth value is no number."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, validate_assignment=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_values(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: _plain(item) for key, item in value.items()}
+        return [_plain(item) for item in value] if isinstance(value, list | tuple) else _plain(value)
 
 
 def _default_generator() -> str:
@@ -67,17 +116,17 @@ class ModelConfig(Section):
     """Names and sizes of the networks."""
 
     name: str = Field(default_factory=_default_generator)
-    fusion: Literal["adain", "convex", "additive", "mlp"] | None = None
+    fusion: FusionMode | None = None
     generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = Field(default_factory=DiscriminatorConfig)
-    features: str = "vgg19"
+    features: PathText = "vgg19"
 
 
 class DataConfig(Section):
     """The training data. ``workers`` None starts as many processes as suit the device."""
 
-    content: str = "demo"
-    style: str | None = "demo"
+    content: PathText = DEMO
+    style: PathText | None = DEMO
     size: int = Field(256, ge=32, le=2048)
     batch: int = Field(4, ge=1, le=1024)
     short_side: int | None = Field(384, ge=32, le=4096)
@@ -180,10 +229,10 @@ class TrainConfig(Section):
     epochs: float | None = Field(None, gt=0)
     minutes: float | None = Field(None, gt=0)
     seed: int = Field(0, ge=0, lt=2**32)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    compile: Literal["auto", True, False] = "auto"
-    cuda_graphs: Literal["auto", True, False] = "auto"
+    device: DeviceName = "auto"
+    precision: PrecisionName = "auto"
+    compile: Switch = "auto"
+    cuda_graphs: Switch = "auto"
     accumulate: int = Field(1, ge=1, le=1024)
     activation_checkpointing: bool = False
 

@@ -9,7 +9,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from fastgan.data.decode import PathLike
+from fastgan.data.listing import list_images
+from fastgan.data.shards import ImagePath
 from fastgan.errors import InputError
+from fastgan.utils.reserved import DATA_WORDS, is_reserved
 
 # Scenes first, then textures, which teach what a style does to fine detail. Left out are drawings, text, and
 # pictures that are mostly one flat tone (moon, cell, clock_motion, coins).
@@ -27,6 +31,22 @@ _TRAIN = (
 )
 # A face in soft focus and a still life with hard edges; nothing like either is trained on.
 _VAL = ("chelsea.png", "coffee.png")
+
+
+def is_demo(source: PathLike | None) -> bool:
+    """Whether ``data.content`` or ``data.style`` means what comes with fastgan, and no folder of that name."""
+    return is_reserved(source, DATA_WORDS)
+
+
+def list_photographs(content: PathLike) -> list[ImagePath]:
+    """The photographs to measure on that ``content`` means: those that the demo holds out, a file, or those of a folder
+    or shard. Errors as ``list_images``."""
+    return list(demo_val()) if is_demo(content) else list_images(content)
+
+
+def list_styles(style: PathLike) -> list[ImagePath]:
+    """The style images that ``data.style`` means: the demo's, a file, or those of a folder. Errors: ``list_images``."""
+    return [demo_style()] if is_demo(style) else list_images(style)
 
 
 def demo_content() -> list[Path]:

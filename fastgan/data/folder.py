@@ -5,21 +5,32 @@ from __future__ import annotations
 import logging
 import math
 import os
+import stat
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from fastgan.data.images import PathLike, enlarge_to, list_images, read_image
+from fastgan.data.decode import PathLike, read_image
+from fastgan.data.failures import LoaderError, display_name, failure_reason
+from fastgan.data.listing import list_images
+from fastgan.data.resize import BYTES_PER_PIXEL
 from fastgan.data.shards import ImagePath, ShardImage
 from fastgan.errors import InputError
+from fastgan.utils.memory import check_budget
 
 _log = logging.getLogger("fastgan")
 
 # Purposes of random numbers: each has a stream of its own under one seed.
 _ORDER, _CROP = 0, 1
+
+#: Seconds before each further look at photographs of which most are gone: a share may be mounted again.
+GONE_DELAYS: tuple[float, ...] = (0.5, 1.0, 2.0)
+#: How many photographs are looked for, evenly spread over all, where one is gone.
+_LOOKED_FOR = 32
 
 
 class ImageFolder:
@@ -30,12 +41,15 @@ class ImageFolder:
     ``cache_bytes``; what comes later is decoded each time (evicting old ones would not help: an epoch visits
     every picture once). Safe to use from several threads.
 
-    A file that cannot be read is recorded in ``broken`` (path to reason) and reported to ``on_broken(path, reason)``
-    once, in the thread that read it, or to the ``fastgan`` logger where no callback is given.
+    A file that cannot be used, whatever the reason, is recorded in ``broken`` (path to reason) and reported to
+    ``on_broken(path, reason)`` once, in the thread that read it, or to the ``fastgan`` logger where no callback is
+    given.
 
     Raises:
         InputError: the folder is missing or has no images; later, when more than the share ``max_broken`` of the
-            images, or all of them, have proved broken.
+            images, or all of them, have proved broken; a crop of ``size`` is over the memory budget.
+        LoaderError: later, when most of the photographs are no longer where they were. Nothing is recorded as broken
+            then and no other picture stands in, so that a run that is resumed goes on as if it had never stopped.
     """
 
     def __init__(
@@ -50,6 +64,7 @@ class ImageFolder:
     ) -> None:
         if size < 1:
             raise ValueError(f"size must be at least 1 pixel, got {size}")
+        check_budget(size * size * BYTES_PER_PIXEL, f"a crop of {size} x {size} px")
         if isinstance(paths, str | os.PathLike):
             self.paths = list_images(paths)
         else:
@@ -64,21 +79,27 @@ class ImageFolder:
         self._cache_left = cache_bytes
         self._cache: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
+        self._has_read = False
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def get(self, index: int) -> np.ndarray | None:
-        """The picture at ``index``, (H, W, 3) uint8 and not to be written to; None if it is broken."""
+        """The picture at ``index``, (H, W, 3) uint8 and not to be written to; None if it is broken.
+
+        Raises InputError and LoaderError as the class says.
+        """
         with self._lock:
             if index in self._cache:
                 return self._cache[index]
         path = self.paths[index]
         if path not in self.broken:
             try:
-                image = enlarge_to(read_image(path, reduce_to=self.short_side), self.size)
-            except InputError as error:
-                self.note_broken(path, str(error))
+                image = self._read(path)
+            except LoaderError:
+                raise
+            except Exception as error:  # one picture never ends a run, whatever its decoding raises
+                self.note_broken(path, failure_reason(path, error))
         if path in self.broken:
             self.stop_if_too_many()
             return None
@@ -88,6 +109,35 @@ class ImageFolder:
                 self._cache[index] = image
                 self._cache_left -= image.nbytes
         return image
+
+    def _read(self, path: ImagePath) -> np.ndarray:
+        for delay in (*GONE_DELAYS, None):
+            try:
+                image = read_image(path, reduce_to=self.short_side, enlarge_to=self.size)
+            except Exception as error:
+                # Where none has been read yet, none has gone away.
+                gone = self._gone() if self._has_read and not _is_there(path) else 0
+                if not gone:
+                    raise
+                if delay is None:
+                    raise LoaderError(
+                        f"the photographs are gone: {gone} of {min(_LOOKED_FOR, len(self.paths))} looked for are not "
+                        f"where they were, {display_name(path)} among them; put them back and resume the run"
+                    ) from error
+            else:
+                self._has_read = True
+                return image
+            time.sleep(delay)
+        raise AssertionError("the last try returns or raises")
+
+    def _gone(self) -> int:
+        """How many of some photographs are gone; 0 where they are no more than may be broken."""
+        count = len(self.paths)
+        looked_for = [self.paths[index * count // _LOOKED_FOR] for index in range(_LOOKED_FOR)]
+        if count <= _LOOKED_FOR:
+            looked_for = self.paths
+        gone = sum(not _is_there(path) for path in looked_for)
+        return gone if gone == len(looked_for) or gone > self._max_broken * len(looked_for) else 0
 
     def readable(self) -> Iterator[tuple[ImagePath, np.ndarray]]:
         """Every picture that can be read, with its path, in order."""
@@ -188,6 +238,18 @@ class CropBatches:
             cached = epoch, np.argsort(_random(self.seed, _ORDER, epoch, len(self.folder)), kind="stable")
             self._order = cached
         return cached[1]
+
+
+def _is_there(path: ImagePath) -> bool:
+    file = path.shard if isinstance(path, ShardImage) else path
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            return False
+        with file.open("rb") as opened:  # a share that is away may still know what it had
+            opened.read(1)
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _random(seed: int, purpose: int, index: int, count: int) -> np.ndarray:

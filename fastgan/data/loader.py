@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fastgan.data.failures import LoaderError
 from fastgan.data.folder import CropBatches
 from fastgan.data.shards import ImagePath
 from fastgan.errors import FastganError, InputError, first_line
@@ -28,11 +29,7 @@ _MIN_DEPTH = 2
 _SHARED_MEMORY = Path("/dev/shm")
 #: Seconds that workers have to finish a batch.
 _JOIN_TIMEOUT = 4.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class LoaderError(FastganError):
-    """A worker process has died."""
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class BatchSource(Protocol):
@@ -64,7 +61,7 @@ def prefetch(
     in page-locked memory, which a GPU copies while it computes.
 
     Raises:
-        LoaderError: later, when a worker process has died.
+        LoaderError: later, when a worker process has died or the photographs are gone.
     """
     if depth < 0:
         raise ValueError(f"depth must not be negative, got {depth}")
@@ -121,7 +118,7 @@ def _worker_error(reason: str) -> LoaderError:
 
 
 #: The result of a worker for a step: the batch or the error, and the broken images found.
-_WorkerResult = tuple[torch.Tensor | Any, str | None, list[tuple[ImagePath, str]]]
+_WorkerResult = tuple[torch.Tensor | Any, FastganError | None, list[tuple[ImagePath, str]]]
 
 
 class _WorkerPool:
@@ -143,7 +140,7 @@ class _WorkerPool:
 
     def _try_to_start(self) -> None:
         # A signal may reach the whole process group; the trainer saves first and then ends its workers. Workers are
-        # forked with both signals blocked, so that these can never kill them.
+        # forked with all of them blocked, so that these can never kill them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         try:
             self._start()
@@ -192,10 +189,10 @@ class _WorkerPool:
             raise _worker_error(reason)
         for path, why in broken:
             self._batches.folder.note_broken(path, why)
-        if broken or error:
+        if broken or isinstance(error, InputError):
             self._batches.folder.stop_if_too_many()
         if error is not None:
-            raise InputError(error)
+            raise error
         return batch if isinstance(batch, torch.Tensor) else torch.from_numpy(batch)
 
     def close(self) -> None:
@@ -247,11 +244,14 @@ class _StepDataset(Dataset[_WorkerResult]):
         if self._broken is None:
             self._broken = []
             self.batches.folder.move_to_worker(self.workers, lambda *image: self._broken.append(image))  # type: ignore[union-attr]
-        batch, error = None, None
+        batch: torch.Tensor | None = None
+        error: FastganError | None = None
         try:
             batch = self.batches.batch_at(step)
-        except InputError as problem:
-            error = str(problem)
+        except FastganError as problem:
+            error = type(problem)(str(problem))  # without its causes, which need not be such as can be sent
+        except Exception as problem:
+            error = _worker_error(first_line(problem))
         broken, self._broken[:] = list(self._broken), []
         return batch if batch is None or self.shared else batch.numpy(), error, broken
 

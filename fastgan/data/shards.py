@@ -7,17 +7,21 @@ Nothing is extracted or streamed: an image is addressed by its byte range, so th
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import tarfile
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from fastgan.data.failures import Omissions
+
 SHARD_SUFFIX = ".tar"
 
 _COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z|br)|tgz|tbz2?|txz|tzst)", re.IGNORECASE)
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _CHUNK = 1 << 20
+_NOWHERE = "links that lead nowhere in their shard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +77,19 @@ def is_compressed_tar(path: Path) -> bool:
     return any(_COMPRESSED.fullmatch(end) for end in (path.suffix, "".join(path.suffixes[-2:])))
 
 
-def index_shard(path: Path, suffixes: Set[str]) -> list[ShardImage]:
-    """The pictures of a tar archive: regular members whose lower-case suffix is among ``suffixes``, in its order.
+def index_shard(path: Path, suffixes: Set[str], omitted: Omissions | None = None) -> list[ShardImage]:
+    """The pictures of a tar archive: members whose lower-case suffix is among ``suffixes``, in its order.
 
-    As in folders, hidden members are left out; as in extraction, the last of one name counts. Links and sparse
-    members are left out.
+    As in folders, hidden members are left out, links within the archive stand for what they lead to, and a picture
+    with several names is taken once. As in extraction, the last of one name counts. What has the name of a picture
+    and is left out is counted in ``omitted``: further names of one picture, links that lead nowhere in the archive,
+    sparse members, and what is no file.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is compressed, not a tar archive, damaged or cut short; the message says which.
     """
-    images: dict[str, ShardImage] = {}
+    members = _Members()
     with open(path, "rb") as file:
         prefix = file.read(8)
         for magic, kind in _MAGIC.items():
@@ -99,9 +105,7 @@ def index_shard(path: Path, suffixes: Set[str]) -> list[ShardImage]:
                     if member.size < 0 or not position < tar.offset <= end:
                         raise ValueError("a member reaches beyond the archive")
                     position = tar.offset
-                    name = _picture_name(member, suffixes)
-                    if name:
-                        images[name] = ShardImage(path, name, member.offset_data, member.size)
+                    members.add(member)
                 position = tar.offset
         except OSError:
             raise
@@ -116,15 +120,72 @@ def index_shard(path: Path, suffixes: Set[str]) -> list[ShardImage]:
         while rest := file.read(_CHUNK):
             if rest.count(0) != len(rest):
                 raise ValueError("the tar archive is damaged, or several in one file (data behind its end mark)")
-    return list(images.values())
+    return members.pictures(path, suffixes, Omissions() if omitted is None else omitted)
 
 
-def _picture_name(member: tarfile.TarInfo, suffixes: Set[str]) -> str | None:
-    parts = [part for part in PurePosixPath(member.name).parts if part != "/"]
-    if not parts or not member.isreg() or member.issparse():
-        return None
-    if PurePosixPath(parts[-1]).suffix.lower() not in suffixes:
-        return None
-    if any(part.startswith(".") and part != ".." for part in parts):
-        return None
-    return "/".join(parts)
+class _Members:
+    """The members of an archive by name, as they would lie there once it is extracted."""
+
+    def __init__(self) -> None:
+        #: Offset and size of a file, the name that a symbolic link leads to, or the plural of what is neither.
+        self._found: dict[str, tuple[int, int] | PurePosixPath | str] = {}
+        self._linked: set[str] = set()
+        self._older: list[str] = []
+
+    def add(self, member: tarfile.TarInfo) -> None:
+        name = _normalized(member.name)
+        if not name or member.isdir():
+            return
+        if name in self._found:
+            self._older.append(name)
+        self._linked.discard(name)
+        if member.islnk():  # to a member before it
+            self._found[name] = self._found.get(_normalized(member.linkname), _NOWHERE)
+            self._linked.add(name)
+        elif member.issym():
+            # An absolute one leads out of the archive.
+            self._found[name] = PurePosixPath(posixpath.dirname(name), member.linkname)
+            self._linked.add(name)
+        elif member.issparse():
+            self._found[name] = "sparse members"
+        elif member.isreg():
+            self._found[name] = member.offset_data, member.size
+        else:
+            self._found[name] = "pipes, devices and sockets"
+
+    def pictures(self, shard: Path, suffixes: Set[str], omitted: Omissions) -> list[ShardImage]:
+        def is_picture(name: str) -> bool:
+            hidden = any(part.startswith(".") and part != ".." for part in name.split("/"))
+            return not hidden and PurePosixPath(name).suffix.lower() in suffixes
+
+        for name in filter(is_picture, self._older):
+            omitted.add("members replaced by a later one of the same name", f"{shard}/{name}")
+        images: list[ShardImage] = []
+        taken: set[tuple[int, int]] = set()
+        for name in sorted(filter(is_picture, self._found), key=self._linked.__contains__):
+            place = self._follow(name)
+            if isinstance(place, str):
+                omitted.add(place, f"{shard}/{name}")
+            elif place in taken:
+                omitted.add("further names of files that are listed already", f"{shard}/{name}")
+            else:
+                taken.add(place)
+                images.append(ShardImage(shard, name, *place))
+        return images
+
+    def _follow(self, name: str) -> tuple[int, int] | str:
+        """Offset and size of the file that ``name`` leads to, or the plural of what it is instead."""
+        seen = set()
+        place = self._found[name]
+        while isinstance(place, PurePosixPath):
+            target = posixpath.normpath(place)
+            if target in seen:
+                return "links in a loop"
+            seen.add(target)
+            place = self._found.get(target, _NOWHERE)
+        return place
+
+
+def _normalized(name: str) -> str:
+    """The name as if extracted below the current folder, without ``.`` and empty parts; empty where nothing is left."""
+    return "/".join(part for part in PurePosixPath(name).parts if part != "/")

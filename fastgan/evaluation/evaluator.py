@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,24 @@ from fastgan import ops
 from fastgan.data.tensors import image_to_tensor
 from fastgan.errors import InputError
 from fastgan.inference.stylizer import Stylizer
-from fastgan.metrics import KID, PSNR, SSIM, ContentDistance, Diversity, StyleDistance, pooled_features
+from fastgan.losses import style_grams
+from fastgan.metrics import (
+    KID,
+    LPIPS,
+    PSNR,
+    SSIM,
+    ContentDistance,
+    Diversity,
+    FixedPattern,
+    LuminanceCorrelation,
+    StyleDistance,
+    covered_windows,
+    lpips_unavailable_reason,
+    pooled_features,
+    style_window_median,
+    window_style_distances,
+)
+from fastgan.metrics.coverage import WINDOW_STEP
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.utils.host_settings import own_settings
 
@@ -22,9 +40,14 @@ CONTENT_LAYER = "relu4_1"
 #: Title of each measure, in the order in which they are shown.
 TITLES = {
     "style_distance": "style distance",
+    "coverage": "coverage",
+    "window_style_distance": "style distance of windows",
     "ssim": "SSIM",
     "psnr": "PSNR (dB)",
+    "lpips": "LPIPS",
     "content_distance": "content distance",
+    "luminance_correlation": "luminance correlation",
+    "fixed_pattern": "fixed pattern",
     "kid_vgg": "feature distance",
     "diversity": "feature spread",
 }
@@ -39,16 +62,17 @@ class EvalResult:
     """One value an image of each measure, in the order of the images."""
 
     values: dict[str, list[float]] = field(default_factory=dict)
+    #: Of each image, which of its windows carry the style: bool (rows, columns); empty where windows were not measured.
+    covered: list[np.ndarray] = field(default_factory=list)
 
     @property
     def n(self) -> int:
         """The number of measured images."""
         return len(next(iter(self.values.values()), []))
 
-    def extend(self, more: EvalResult) -> None:
-        """Take in the measures of further images."""
-        for name, values in more.values.items():
-            self.values.setdefault(name, []).extend(values)
+    def add(self, name: str, value: float) -> None:
+        """Add a value of one image."""
+        self.values.setdefault(name, []).append(value)
 
     def to_json(self) -> dict[str, Any]:
         """``n`` and, a measure, ``mean``, ``std`` (population) and ``values``; infinities as None."""
@@ -62,18 +86,38 @@ class EvalResult:
         return result
 
 
+@dataclass(frozen=True)
+class StyleReference:
+    """A style that pictures are measured against.
+
+    Args:
+        targets: its Gram matrices at a short side of 384 px, layer -> (C, C), from ``fastgan.losses.style_grams``.
+        images: the images that these are of, (1, 3, H, W) in [-1, 1].
+    """
+
+    targets: Mapping[str, Tensor]
+    images: Sequence[Tensor]
+
+    @classmethod
+    @own_settings()
+    def from_images(cls, encoder: VGGEncoder, images: Sequence[Tensor]) -> StyleReference:
+        """One style of images (1, 3, H, W) in [-1, 1], as ``encoder`` sees them."""
+        return cls(style_grams(encoder, images), images)
+
+
 class Evaluator:
     """Measures what a generator makes of photographs.
 
     Args:
         encoder: VGG-19 with at least relu1_1, 2_1, 3_1 and 4_1.
-        targets: Gram matrices of the style at a short side of 384 px, from ``fastgan.losses.style_grams``; several
-            are taken in turn, image by image.
+        styles: one, or several that are taken in turn, image by image.
     """
 
-    def __init__(self, encoder: VGGEncoder, targets: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]]) -> None:
+    def __init__(self, encoder: VGGEncoder, styles: StyleReference | Sequence[StyleReference]) -> None:
         self.encoder = encoder
-        self.targets = [targets] if isinstance(targets, Mapping) else list(targets)
+        self.styles = [styles] if isinstance(styles, StyleReference) else list(styles)
+        self._medians: dict[int, float] = {}
+        self._photographs: dict[tuple[bytes, int], Tensor] = {}
 
     @own_settings()
     @torch.no_grad()
@@ -81,42 +125,95 @@ class Evaluator:
         self,
         images: Iterable[np.ndarray],
         run: Callable[[Tensor, int], Tensor] | None,
-        first: int = 0,
         *,
         with_content: bool = True,
+        window_stride: int = 1,
     ) -> EvalResult:
         """Measure photographs (H, W, 3) uint8, already reduced.
+
+        A window's cost is that of its pixels: all of a picture's cost three passes of the encoder. Those of the
+        photograph are encoded once for all calls.
 
         Args:
             images: the photographs.
             run: (1, 3, H, W) in [-1, 1], and the number of the image, to the same; None measures the photographs
                 themselves.
-            first: the number of the first image.
             with_content: measure the content distance, too; it costs another pass of the encoder an image.
+            window_stride: every how many rows and columns of windows are measured; 0 measures none.
         """
         device = self.encoder.scale.device
         encode = self.encoder.forward  # not a compiled call: it would compile again for every photograph's size
-        ssim, psnr, content_distance = SSIM(), PSNR(), ContentDistance()
-        style_distances = [StyleDistance(targets) for targets in self.targets]
-        values: list[float] = []
-        for number, image in enumerate(images, first):
+        pairwise, content_distance = _PairMetrics(), ContentDistance()
+        style_distances = [StyleDistance(style.targets) for style in self.styles]
+        measures = EvalResult()
+        for number, image in enumerate(images):
             content = image_to_tensor(image).to(device)
             result = content if run is None else run(content, number)
             features = encode(result, (*STYLE_LAYERS, CONTENT_LAYER))
-            distance = style_distances[number % len(style_distances)]
+            index = number % len(self.styles)
+            distance = style_distances[index]
             distance.loss.to(device)
             distance.update(features)
-            values.append(distance.values[-1])
+            measures.add("style_distance", distance.values[-1])
             if with_content:
                 content_features = features if run is None else encode(content, (CONTENT_LAYER,))
                 content_distance.update(features[CONTENT_LAYER], content_features[CONTENT_LAYER])
-            pair = (result + 1) / 2, (content + 1) / 2
-            ssim.update(*pair)
-            psnr.update(*pair)
-        measures = EvalResult({"ssim": ssim.values, "psnr": psnr.values, "style_distance": values})
+            if window_stride:
+                self._measure_windows(measures, result, content, index, window_stride)
+            pairwise.update((result + 1) / 2, (content + 1) / 2)
+        measures.values |= pairwise.values()
         if with_content:
             measures.values["content_distance"] = content_distance.values
         return measures
+
+    def _measure_windows(self, measures: EvalResult, result: Tensor, content: Tensor, index: int, stride: int) -> None:
+        style = self.styles[index]
+        photograph = self._photograph_windows(content, index, stride)
+        distances = photograph
+        if result is not content:
+            distances = window_style_distances(self.encoder, result, style.targets, step=stride * WINDOW_STEP)
+        if index not in self._medians:
+            self._medians[index] = style_window_median(self.encoder, style.images, style.targets)
+        covered = covered_windows(distances, photograph, self._medians[index])
+        measures.add("coverage", covered.double().mean().item())
+        measures.add("window_style_distance", distances.double().mean().item())
+        measures.covered.append(covered.numpy())
+
+    def _photograph_windows(self, content: Tensor, index: int, stride: int) -> Tensor:
+        """Distances of a photograph's windows; those of a stride are every so many of all."""
+        key = hashlib.sha256(content.cpu().contiguous().numpy().tobytes()).digest(), index
+        if key not in self._photographs:
+            targets = self.styles[index].targets
+            distances = window_style_distances(self.encoder, content, targets, step=stride * WINDOW_STEP)
+            if stride > 1:
+                return distances
+            self._photographs[key] = distances
+        return self._photographs[key][::stride, ::stride]
+
+
+class _PairMetrics:
+    """The measures that a result and its photograph alone give, both in [0, 1]."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, SSIM | PSNR | LuminanceCorrelation | LPIPS] = {
+            "ssim": SSIM(),
+            "psnr": PSNR(),
+            "luminance_correlation": LuminanceCorrelation(),
+        }
+        if lpips_unavailable_reason() is None:
+            self._metrics["lpips"] = LPIPS()
+        self._fixed_pattern, self._count = FixedPattern(), 0
+
+    def update(self, result: Tensor, photograph: Tensor) -> None:
+        for metric in self._metrics.values():
+            metric.update(result, photograph)
+        self._fixed_pattern.update(result, photograph)
+        self._count += len(result)
+
+    def values(self) -> dict[str, list[float]]:
+        """One value an image of each; ``fixed_pattern`` is between pictures, and one alone has none."""
+        values = {name: metric.values for name, metric in self._metrics.items()}
+        return values | ({"fixed_pattern": self._fixed_pattern.values} if self._count > 1 else {})
 
 
 class NoiseEvaluator:
@@ -138,7 +235,7 @@ class NoiseEvaluator:
         try:
             self._distance, self._spread = KID(pooled), Diversity(pooled)
         except ValueError as error:
-            raise InputError(f"--content: these photographs cannot be compared with ({error})") from None
+            raise InputError(f"content: these photographs cannot be compared with ({error})") from None
 
     @own_settings()
     def measure(self, images: Tensor) -> EvalResult:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastgan.data import enlarge_to, fit_short_side
+from fastgan.data import fit_short_side
 from fastgan.inference.stylizer import Stylizer
 
 _ROWS = 3
 _SIDE = 256
 _GAP = 8
+#: How many times as long as wide a picture is shown at most.
+_LONGEST = 4
 #: Strengths of a fusing model that are shown side by side.
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -48,10 +50,17 @@ def grid(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _row(images: list[np.ndarray]) -> np.ndarray:
-    panels = [fit_short_side(enlarge_to(image, _SIDE), _SIDE) for image in images]
+    panels = [_panel(image) for image in images]
     height = max(panel.shape[0] for panel in panels)
     padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, _GAP), (0, 0)), constant_values=255) for panel in panels]
     return np.concatenate(padded, axis=1)[:, :-_GAP]
+
+
+def _panel(image: np.ndarray) -> np.ndarray:
+    """The picture at a short side of ``_SIDE``; of a long and thin one the middle."""
+    most = _LONGEST * min(image.shape[:2])
+    top, left = (max(0, side - most) // 2 for side in image.shape[:2])
+    return fit_short_side(image[top : top + most, left : left + most], _SIDE)
 
 
 def _stack(rows: list[np.ndarray]) -> np.ndarray:

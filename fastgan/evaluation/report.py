@@ -12,19 +12,23 @@ from string import Template
 from typing import Any
 
 from fastgan.evaluation.evaluator import TITLES
-from fastgan.utils.files import atomic_write, write_text
+from fastgan.utils.files import atomic_write, make_folder, write_text
 from fastgan.utils.html import STYLE
 
 #: File of a plot: its title and the curves in it, each a name of ``metrics.jsonl``; what a run does not have is left
 #: out.
 _PLOTS = {
     "quality": ("Quality of the batch", ("train/ssim", "train/style_distance")),
+    "validation": ("Quality of photographs held out", ("val/ssim", "val/lpips", "val/coverage", "val/style_distance")),
     "generated": ("Generated against real", ("val/kid_vgg", "val/diversity")),
     "generator": ("Losses of the generator", ("loss/g", "loss/style", "loss/content")),
     "adversarial": ("Adversarial losses", ("loss/g_adversarial", "loss/d", "loss/total")),
     "spread": ("Variety of the batch, as a share of the photographs'", ("train/diversity",)),
     "speed": ("Images a second", ("time/img_per_s",)),
 }
+
+#: Pictures that have a caption of their own, by the stem of their file.
+_CAPTIONS = {"final-coverage": "Red: parts of the results that do not carry the style"}
 
 
 def write_report(
@@ -49,7 +53,7 @@ def write_report(
 def _write_plots(folder: Path, lines: list[dict[str, Any]], report: dict[str, Any]) -> list[Path]:
     from matplotlib.figure import Figure
 
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     written = []
     steps = [line["step"] for line in lines]
     for name, (title, every) in _PLOTS.items():
@@ -109,13 +113,15 @@ def _page(report: dict[str, Any], caption: str, baseline: str, plots: list[Path]
     }
     if report["content"]["broken"]:
         facts["broken images"] = f"{len(report['content']['broken'])}, skipped"
+    if report["not_measured"]:
+        facts["not measured"] = "; ".join(report["not_measured"].values())
     page = Template(_template())
     return page.substitute(
         style=STYLE,
         version=html.escape(report["fastgan"]),
         state=_notes(report),
         tiles=_tiles(report, baseline),
-        final="".join(_picture(path, caption) for path in final),
+        final="".join(_picture(path, _CAPTIONS.get(path.stem, caption)) for path in final),
         plots="".join(_picture(path, path.stem) for path in plots),
         earlier="".join(_picture(path, path.stem.replace("-", " ")) for path in earlier),
         facts="".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items()),
@@ -130,7 +136,7 @@ def _source(content: dict[str, Any]) -> str:
 def _notes(report: dict[str, Any]) -> str:
     notes = [f"Step {alarm['step']}: {alarm['text']}." for alarm in report["alarms"]]
     if not report["complete"]:
-        notes.insert(0, "Stopped before its end; resume it with --resume.")
+        notes.insert(0, "Ended before it was complete; it can be resumed.")
     return "".join(f"<p class='note'>{html.escape(note)}</p>" for note in notes)
 
 

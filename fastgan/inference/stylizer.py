@@ -12,15 +12,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastgan import ops
-from fastgan.data import MIN_SIDE, enlarge_to, from_pil, reduce_short_side
+from fastgan.data import MIN_SIDE, Picture, enlarge_to, from_pil, picture_from_pil, reduce_short_side
 from fastgan.data.tensors import image_to_tensor
+from fastgan.errors import InputError
 from fastgan.models import VGGEncoder
 from fastgan.models.fusion import Window
 from fastgan.models.layers import MomentRecorder, copy_modules
 from fastgan.models.registry import spec_of
-from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE, style_code
+from fastgan.models.style_code import FEATURES_BYTES_PER_PIXEL, MIN_FEATURES_SIDE, SHORT_SIDE, style_code
 from fastgan.precision import autocast, to_device
 from fastgan.utils.host_settings import own_settings
+from fastgan.utils.memory import check_budget
 
 _ONE_STYLE = "this model holds the one style that it was trained on; train with --model fusion for any"
 _Picture = TypeVar("_Picture", Image.Image, np.ndarray, Tensor)
@@ -90,7 +92,9 @@ class Stylizer:
                 short side of 384 pixels, as in training.
 
         Raises:
-            ValueError: the model holds one style and takes no other.
+            ValueError: the model holds one style and takes no other; a tensor has values beyond [0, 1].
+            InputError: a PIL image cannot be decoded, or the style is so long and thin that its features are over the
+                memory budget.
             TypeError: another kind of image.
         """
         if not self.takes_any_style or self.encoder is None:
@@ -102,7 +106,7 @@ class Stylizer:
                 raise TypeError(f"a style array must be uint8 (H, W, 3), got {style.dtype} {style.shape}")
             image = image_to_tensor(enlarge_to(reduce_short_side(style, SHORT_SIDE), MIN_FEATURES_SIDE))
         elif isinstance(style, Tensor) and style.is_floating_point() and style.shape[-3:-2] == (3,):
-            image = style.float().reshape(1, *style.shape[-3:]) * 2 - 1
+            image = _symmetric(style).float().reshape(1, *style.shape[-3:])
             short = min(image.shape[-2:])
             if short > SHORT_SIDE:
                 image = F.interpolate(
@@ -110,6 +114,8 @@ class Stylizer:
                 )
         else:
             raise TypeError(f"a style must be a PIL image, an array or one floating image, got {type(style).__name__}")
+        height, width = image.shape[-2:]
+        check_budget(height * width * FEATURES_BYTES_PER_PIXEL, f"a style of {width} x {height} px")
         return style_code(image.to(self.device), self.encoder, self.generator)
 
     @own_settings()
@@ -125,8 +131,8 @@ class Stylizer:
         """Stylize one picture, or a batch of tensors.
 
         Args:
-            image: PIL (any mode, used as RGB), NumPy (H, W, 3) uint8 or uint16, or a float tensor (N, 3, H, W) or
-                (3, H, W) in [0, 1].
+            image: PIL (any mode, read as a file is: turned by its EXIF orientation, 8 bits), NumPy (H, W, 3) uint8 or
+                uint16, or a float tensor (N, 3, H, W) or (3, H, W) in [0, 1], which is computed with in float32.
             strength: 0 is the picture, 1 the full style; a number or, for a batch, (N,). Arbitrary-style models
                 interpolate in feature space (SPEC S6); single-style models blend pixels.
             style: for arbitrary-style models, in place of the first style of their training; as ``code()`` accepts it.
@@ -136,11 +142,14 @@ class Stylizer:
                 all at once.
 
         Returns:
-            The same kind, size and range as ``image`` (PIL as RGB).
+            The same kind, size, dtype and range as ``image``. PIL as RGB, or RGBA where the image has transparency, and
+            upright, without an orientation tag, with its color profile and resolution in ``info``.
 
         Raises:
-            ValueError: strength out of [0, 1], a tile under ``min_tile``, a picture under 11 px a side, a style for a
-                model that holds one.
+            ValueError: strength out of [0, 1], a tile under ``min_tile``, a picture under 11 px a side, a tensor with
+                values beyond [0, 1], a style for a model that holds one.
+            InputError: a PIL image cannot be decoded, or is over the memory budget; there is not the memory for what
+                the network makes of the picture.
             TypeError: another kind or dtype of image.
         """
         values = strength.tolist() if isinstance(strength, Tensor) and strength.ndim else [float(strength)]
@@ -153,7 +162,9 @@ class Stylizer:
         if tile is not None and tile < self.min_tile:
             raise ValueError(f"tile must be at least {self.min_tile} px for this network, got {tile}")
         if isinstance(image, Image.Image):
-            return Image.fromarray(self._pixels(from_pil(image), strength, tile, code))  # type: ignore[return-value]
+            picture = picture_from_pil(image)
+            pixels = self._pixels(picture.pixels, strength, tile, code)
+            return Picture(pixels, picture.alpha, picture.icc_profile, picture.dpi).to_pil()  # type: ignore[return-value]
         if isinstance(image, np.ndarray):
             return self._pixels(image, strength, tile, code)  # type: ignore[return-value]
         if isinstance(image, Tensor):
@@ -164,7 +175,7 @@ class Stylizer:
             batch = image if image.ndim == 4 else image[None]
             if not self.takes_any_style and not any(values):
                 return image.clone()  # to the bit, which the way to [-1, 1] and back is not
-            out = (self.run(batch * 2 - 1, strength, tile, code) + 1) / 2
+            out = (self._run(_symmetric(batch), strength, tile, code) + 1) / 2
             return out.to(image.device, image.dtype).reshape(image.shape)  # type: ignore[return-value]
         raise TypeError(f"an image must be a PIL image, a NumPy array or a tensor, got {type(image).__name__}")
 
@@ -173,10 +184,23 @@ class Stylizer:
             raise TypeError(f"an array must be uint8 or uint16 (H, W, 3), got {image.dtype} {image.shape}")
         if image.dtype == np.uint8:
             batch = ops.from_pixels(torch.from_numpy(np.require(image, requirements=["C", "W"]))[None])
-            return ops.to_pixels(self.run(batch, strength, tile, code))[0].cpu().numpy()
+            return ops.to_pixels(self._run(batch, strength, tile, code))[0].cpu().numpy()
         scaled = torch.from_numpy(image.astype(np.float32) / 32767.5 - 1).permute(2, 0, 1)[None]
-        out = (self.run(scaled, strength, tile, code)[0].permute(1, 2, 0) + 1) * 32767.5
+        out = (self._run(scaled, strength, tile, code)[0].permute(1, 2, 0) + 1) * 32767.5
         return out.round().clamp(0, 65535).cpu().numpy().astype(np.uint16)
+
+    def _run(self, x: Tensor, strength: float | Tensor, tile: int | None, code: Tensor | None) -> Tensor:
+        try:
+            return self.run(x, strength, tile, code)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Raised out here, or the error would keep what the network had made until then.
+        height, width = x.shape[-2:]
+        raise InputError(
+            f"not enough memory for a picture of {width} x {height} px; give a tile, from {self.min_tile} px on, "
+            "or a smaller one"
+        )
 
     @own_settings()
     @torch.no_grad()  # not inference_mode, whose tensors a caller may neither train with nor write to
@@ -260,6 +284,28 @@ class Stylizer:
             self._forward(reduced, code, strength, None, generator)
             _set_recording(recorders, False)
         return generator
+
+
+def _symmetric(images: Tensor) -> Tensor:
+    """[0, 1] to [-1, 1], in float32 or better: a half would lose a bit of what it has near 1.
+
+    Raises:
+        ValueError: values beyond that range, as of pictures in [0, 255], or NaN.
+    """
+    precise = images if images.dtype == torch.float64 else images.float()
+    if precise.numel():
+        low, high = (float(value) for value in precise.aminmax())
+        # A filter overshoots by less than half of the range.
+        if not (low >= -0.5 and high <= 1.5):
+            raise ValueError(f"a tensor's values must be in [0, 1], got {low:g} to {high:g}")
+    return precise * 2 - 1
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether it is of an allocation that failed; on a CPU, torch's error is a plain RuntimeError."""
+    message = str(error)
+    allocation = "allocate memory" in message or "not enough memory" in message
+    return allocation or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def _set_recording(recorders: list[MomentRecorder], on: bool) -> None:

@@ -9,29 +9,10 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.losses import ContentLoss, StyleLoss
+from fastgan.metrics.base import ImageMetric
 
 
-class _Mean:
-    """One value an image; ``compute`` is their mean."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def reset(self) -> None:
-        """Forget every image."""
-        self.values = []
-
-    def compute(self) -> Tensor:
-        """Mean over the images seen, a float64 scalar. Raises ValueError before the first ``update``."""
-        if not self.values:
-            raise ValueError(f"{type(self).__name__}.compute() before any update()")
-        return torch.tensor(self.values, dtype=torch.float64).mean()
-
-    def _add(self, values: Tensor) -> None:
-        self.values.extend(values.detach().double().reshape(-1).tolist())
-
-
-class SSIM(_Mean):
+class SSIM(ImageMetric):
     """Structural similarity of images in [0, data_range]; options as ``fastgan.ops.ssim``.
 
     Example:
@@ -55,7 +36,7 @@ class SSIM(_Mean):
         self._add(ops.ssim(x, y, reduction="none", **self._options))  # type: ignore[arg-type]
 
 
-class PSNR(_Mean):
+class PSNR(ImageMetric):
     """Peak signal-to-noise ratio in dB of images in [0, data_range]; infinite for equal images.
 
     Example:
@@ -77,7 +58,7 @@ class PSNR(_Mean):
         self._add(ops.psnr(x, y, data_range=self._data_range, reduction="none"))
 
 
-class StyleDistance(_Mean):
+class StyleDistance(ImageMetric):
     """Distance of features from a style's Gram matrices (``StyleLoss``): 0 is the style itself.
 
     Args:
@@ -103,7 +84,7 @@ class StyleDistance(_Mean):
         self._add(self.loss(features, reduction="none"))
 
 
-class ContentDistance(_Mean):
+class ContentDistance(ImageMetric):
     """Relative squared distance of features of result and content (``ContentLoss``): 0 is the content itself.
 
     Example:

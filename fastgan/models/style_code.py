@@ -12,6 +12,9 @@ from fastgan.models.vgg import VGGEncoder
 SHORT_SIDE = 384
 #: Short side, in pixels, that VGG-19 needs to two cells at its deepest layer; smaller pictures are enlarged.
 MIN_FEATURES_SIDE = 32
+#: Bytes that a picture's features take a pixel of it: 64 channels of four bytes going into a layer of VGG-19 and as
+#: many coming out, and as much again for what is kept of both and of the layers below.
+FEATURES_BYTES_PER_PIXEL = 1024
 
 
 @torch.no_grad()

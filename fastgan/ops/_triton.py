@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops._registry import Backend
+from fastgan.utils.files import make_folder, write_text
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -192,11 +193,9 @@ def read_cache(path: Path) -> dict[str, Config]:
 def write_cache(path: Path, choices: dict[str, Config], about: dict[str, Any]) -> None:
     """Merge choices into the file, which is replaced atomically."""
     merged = {**read_cache(path), **choices}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
+    make_folder(path.parent)
     rows = {name: config.options() for name, config in sorted(merged.items())}
-    part.write_text(json.dumps({**about, "choices": rows}, indent=1) + "\n")
-    part.replace(path)
+    write_text(path, json.dumps({**about, "choices": rows}, indent=1) + "\n")
     _cache.cache_clear()
 
 

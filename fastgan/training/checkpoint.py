@@ -38,18 +38,17 @@ def save_checkpoint(folder: Path, step: int, values: dict[str, Any], keep: int) 
     return path
 
 
-def restore(state: TrainState, folder: Path, log: Callable[[str], None]) -> bool:
-    """Load the newest checkpoint that can be read into ``state``; ``log`` takes a line for each that cannot.
+def restore(state: TrainState, newest: tuple[Path, dict[str, Any]], differences: Callable[[], list[str]]) -> None:
+    """Load what ``load_newest`` gave into ``state``.
 
-    Returns:
-        False where there is none.
+    Args:
+        state: of the networks and optimizers of the config.
+        newest: the checkpoint's file and content.
+        differences: names the fields of the networks in which the config differs from the run's; called on failure.
 
     Raises:
         InputError: it is of other networks than those of the config.
     """
-    newest = load_newest(folder, lambda path, reason: log(f"{path}: damaged, not used ({reason})"))
-    if newest is None:
-        return False
     path, values = newest
     if "global_step" not in values and "step" in values:
         raise InputError(
@@ -58,8 +57,8 @@ def restore(state: TrainState, folder: Path, log: Callable[[str], None]) -> bool
     try:
         state.load_state_dict(values)
     except (RuntimeError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: does not fit the networks of this config ({first_line(error)})") from None
-    return True
+        reason = ", ".join(differences()) or " ".join(str(error).split())
+        raise InputError(f"{path}: does not fit the networks of this config ({reason})") from None
 
 
 def load_newest(folder: Path, on_bad: Callable[[Path, str], None]) -> tuple[Path, dict[str, Any]] | None:

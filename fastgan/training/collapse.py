@@ -90,13 +90,13 @@ class CollapseAlarm:
             warnings.append(
                 f"the generator makes nearly the same image whatever it is given (spread {self._spread.running:.2g} of "
                 f"the photographs', for {self._spread.below} steps): lower optim.discriminator.lr, raise loss.r1, "
-                f"or add --set loss.augment=[color,translation]"
+                f"or set loss.augment to [color,translation]"
             )
         if loss_d is not None and self._loss_d.update(loss_d, self.patience, counting):
             warnings.append(
                 f"the discriminator has won and the generator learns nothing from it (its loss "
                 f"{self._loss_d.running:.2g}, for {self._loss_d.below} steps): lower optim.discriminator.lr, raise "
-                f"loss.r1 or loss.temperature, or add --set loss.augment=[color,translation]"
+                f"loss.r1 or loss.temperature, or set loss.augment to [color,translation]"
             )
         return "; ".join(warnings) or None
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fastgan.evaluation import EvalResult
+from fastgan.metrics import lpips_unavailable_reason
 from fastgan.training.callbacks import Run
 from fastgan.utils.format import dtype_name
 from fastgan.utils.system import machine_name
@@ -19,6 +20,7 @@ def run_record(
     """The content of ``report.json``."""
     config, state, photographs = run.config, run.state, run.photographs
     rates = [line["time/img_per_s"] for line in lines[3:]] or [line["time/img_per_s"] for line in lines]
+    reason = lpips_unavailable_reason()
     target = {"ssim": config.quality.target_ssim, "psnr": config.quality.target_psnr}
     return {
         "fastgan": __version__,
@@ -47,9 +49,11 @@ def run_record(
         "rollbacks": state.rollbacks,
         "best": None if state.best is None else {"step": state.best.step, "score": state.best.score},
         "decisions": state.decisions,
+        "changes": [{"step": step, "text": text} for step, text in state.changes],
         "alarms": [{"step": step, "text": text} for step, text in state.alarms],
         "baseline": _measured(run.baseline),
         "result": _measured(result),
+        "not_measured": {} if config.data.style is None or reason is None else {"lpips": reason},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,24 +19,25 @@ from fastgan.data import (
     Split,
     default_workers,
     demo_content,
-    demo_style,
     demo_val,
-    enlarge_to,
+    failure_reason,
+    is_demo,
     is_readable,
     list_images,
+    list_styles,
     prefetch,
-    read_image,
+    read_for_features,
     split_train_val,
 )
 from fastgan.errors import InputError
 from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
-from fastgan.models.registry import options_of
-from fastgan.models.style_code import MIN_FEATURES_SIDE, SHORT_SIDE
+from fastgan.models.registry import get_field, options_of
 from fastgan.precision import to_device
 from fastgan.training.activation_checkpointing import recompute_stages
 from fastgan.training.collapse import CollapseAlarm
 from fastgan.training.controller import Controller
 from fastgan.training.optimizer import FlatOptimizer
+from fastgan.training.run_inputs import split_as_before
 from fastgan.training.state import TrainState, check_ownership
 from fastgan.utils.host_settings import building
 
@@ -69,6 +70,11 @@ class Photographs:
     val_paths: list[ImagePath]
     shared: bool
 
+    @property
+    def split(self) -> Split:
+        """The paths of both."""
+        return Split(self.batches.folder.paths, self.val_paths, self.shared)
+
 
 def noise_short_side(size: int) -> int:
     """The short side of photographs for images of ``size`` pixels a side from noise: a little larger, for crops.
@@ -78,20 +84,32 @@ def noise_short_side(size: int) -> int:
     return round(1.125 * size)
 
 
-def open_photographs(config: Config, on_broken: Callable[[ImagePath, str], None]) -> Photographs:
+def open_photographs(
+    config: Config, on_broken: Callable[[ImagePath, str], None], before: Mapping[str, Any] | None = None
+) -> Photographs:
     """The photographs of ``data.content``.
+
+    Args:
+        config: of the run.
+        on_broken: takes path and reason for each image that cannot be read.
+        before: of a run that is resumed, what it was made from (``run_inputs.describe``): it holds out what it held
+            out then.
 
     Raises:
         InputError: the folder is missing or empty, or too many of its images are broken.
     """
     data = config.data
     if GENERATORS[config.model.name].takes == "noise":  # evaluated on sets of images: none is held out as content
-        split = Split(demo_content() if data.content == "demo" else list_images(data.content), [], False)
-    elif data.content == "demo":
-        split = Split(demo_content(), demo_val(), False)
+        split = Split(demo_content() if is_demo(data.content) else list_images(data.content), [], False)
     else:
-        paths = list_images(data.content)
-        split = split_train_val(paths, seed=config.train.seed, at_most=data.val_images, usable=is_readable)
+        if is_demo(data.content):
+            split = Split(demo_content(), demo_val(), False)
+            paths: Sequence[ImagePath] = [*split.train, *split.val]
+        else:
+            paths = list_images(data.content)
+            split = split_train_val(paths, seed=config.train.seed, at_most=data.val_images, usable=is_readable)
+        if before is not None:
+            split = split_as_before(paths, split, data.content, data.val_images, before)
     folder = ImageFolder(
         split.train,
         size=data.size,
@@ -104,8 +122,8 @@ def open_photographs(config: Config, on_broken: Callable[[ImagePath, str], None]
     held = []
     for path in split.val:
         try:
-            held.append((path, enlarge_to(read_image(path, reduce_to=SHORT_SIDE), MIN_FEATURES_SIDE)))
-        except InputError:
+            held.append((path, read_for_features(path)))
+        except Exception:
             continue  # shared with the training set, which has reported it
     return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
 
@@ -122,28 +140,30 @@ def read_ahead(
 
 def check_out_not_inside_content(out: Path, content: str) -> None:
     """Raise InputError for a run folder inside the photographs: its pictures would be trained on."""
-    if content != "demo" and out.resolve().is_relative_to(Path(content).resolve()):
-        raise InputError(f"--out {out}: lies inside --content, and its pictures would be trained on; give another")
+    if not is_demo(content) and out.resolve().is_relative_to(Path(content).resolve()):
+        raise InputError(f"out {out}: lies inside the photographs, and its pictures would be trained on; give another")
 
 
-def open_styles(style: str | None, on_broken: Callable[[ImagePath, str], None]) -> list[np.ndarray]:
-    """The style images, (H, W, 3) uint8 at a short side of at most 384; none for None. In a folder, broken ones are
-    skipped.
+def open_styles(
+    style: str | None, on_broken: Callable[[ImagePath, str], None], *, crop_size: int = 1
+) -> list[np.ndarray]:
+    """The style images, (H, W, 3) uint8 at a short side of 32 to 384; none for None. In a folder, broken ones are
+    skipped, and those too long and thin for crops of ``crop_size`` pixels a side.
 
     Raises:
-        InputError: missing, not an image, or a folder without one that can be read.
+        InputError: missing, not an image, too long and thin, or a folder without one that can be read.
     """
     if style is None:
         return []
-    paths = [demo_style()] if style == "demo" else list_images(style)
+    paths = list_styles(style)
     if len(paths) == 1:
-        return [read_image(paths[0], reduce_to=SHORT_SIDE)]
+        return [read_for_features(paths[0], crop_size=crop_size)]
     styles = []
     for path in paths:
         try:
-            styles.append(read_image(path, reduce_to=SHORT_SIDE))
-        except InputError as error:
-            on_broken(path, str(error))
+            styles.append(read_for_features(path, crop_size=crop_size))
+        except Exception as error:  # whatever its decoding raises
+            on_broken(path, failure_reason(path, error))
     if not styles:
         raise InputError(f"{style}: none of its {len(paths)} images can be read")
     return styles
@@ -177,6 +197,28 @@ def build_networks(config: Config) -> tuple[nn.Module, nn.Module]:
             f"data.size: {size} px is too small for a discriminator of depth {net.depth}, which needs {min_side}"
         )
     return generator, discriminator
+
+
+def differences_of_networks(config: Config, file: Path) -> list[str]:
+    """The fields of networks and optimizers in which ``config`` differs from ``file``, the ``config.yaml`` of a run."""
+    try:
+        other = as_config(file)
+    except InputError:  # of another version, or edited
+        return []
+    differences = []
+    for field in _fields_of_networks(config) | _fields_of_networks(other):
+        mine, its = get_field(config, field), get_field(other, field)
+        if mine != its:
+            differences.append(f"{field} is {mine}, the run has {its}")
+    return sorted(differences)
+
+
+def _fields_of_networks(config: Config) -> set[str]:
+    specs = GENERATORS[config.model.name], DISCRIMINATORS[config.model.discriminator.name]
+    own = {field for spec in specs for field in spec.options.values()}
+    networks = {f"model.{network}.{size}" for network in ("generator", "discriminator") for size in ("width", "depth")}
+    names = {"model.name", "model.discriminator.name", "optim.generator.name", "optim.discriminator.name"}
+    return own | networks | names | {"model.discriminator.spectral_norm"}
 
 
 def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> TrainState:

@@ -28,7 +28,8 @@ class Best:
 @dataclass
 class TrainState:
     """Networks, EMA, optimizers, scalers, controller, alarm, random state, steps and seconds trained; the number of
-    threads of the run (nothing here sets torch's); the decisions by timing.
+    threads of the run (nothing here sets torch's); the decisions by timing; what the run is made from (``run_inputs``),
+    and the step and text of each change of it.
 
     A training step is a function of this and a batch.
     """
@@ -51,6 +52,8 @@ class TrainState:
     alarms: list[tuple[int, str]] = field(default_factory=list)
     threads: int = field(default_factory=torch.get_num_threads)
     decisions: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    changes: list[tuple[int, str]] = field(default_factory=list)
     best_generator: Any = field(default=None, repr=False)
     _parts: tuple[str, ...] = field(
         default=("generator", "discriminator", "ema", "optimizer_g", "optimizer_d", "scaler_g", "scaler_d"), repr=False
@@ -70,6 +73,8 @@ class TrainState:
         values["best"] = None if self.best is None else dict(vars(self.best))
         values["threads"] = self.threads
         values["decisions"] = copy.deepcopy(self.decisions)
+        values["inputs"] = copy.deepcopy(self.inputs)
+        values["changes"] = list(self.changes)
         return values
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
@@ -97,6 +102,8 @@ class TrainState:
         self.best = None if values.get("best") is None else Best(**values["best"])
         self.threads = int(values["threads"])
         self.decisions = copy.deepcopy(values.get("decisions", {}))
+        self.inputs = copy.deepcopy(values.get("inputs", {}))
+        self.changes = [(int(step), str(text)) for step, text in values.get("changes", ())]
 
     def is_finite(self) -> bool:
         """True while every parameter of both networks is finite."""

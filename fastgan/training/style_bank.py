@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fastgan.data import enlarge_to
 from fastgan.data.tensors import image_to_tensor
+from fastgan.evaluation.evaluator import StyleReference
 from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS, FusionGenerator, VGGEncoder
 from fastgan.models.style_code import MIN_FEATURES_SIDE, style_code
@@ -57,6 +58,15 @@ class Styles:
         if self._mean is None:
             self._mean = style_grams(self._encoder, [self._tensor(index) for index in range(len(self))])
         return self._mean
+
+    @property
+    def mean_reference(self) -> StyleReference:
+        """The style that a network for one style is measured against: all images together."""
+        return StyleReference(self.mean_targets, [self._tensor(index) for index in range(len(self))])
+
+    def reference(self, index: int) -> StyleReference:
+        """The style that pictures in it are measured against."""
+        return StyleReference(self.grams(index), [self._tensor(index)])
 
     def grams(self, index: int) -> dict[str, Tensor]:
         """The Gram targets of one style, layer -> (C, C)."""

@@ -16,6 +16,7 @@ from fastgan.losses import AdversarialLoss, r1_penalty
 from fastgan.metrics import batch_diversity
 from fastgan.precision import autocast
 from fastgan.training import schedules
+from fastgan.training.batch_source import check_batch
 from fastgan.training.cuda_graphs import CudaGraphRunner
 from fastgan.training.state import TrainState
 from fastgan.training.tasks.base import Inputs, StepScalars, Task
@@ -68,7 +69,8 @@ class TrainStep:
             Losses and quality of the batch, named as in ``metrics.jsonl``; NaN for what this run does not have.
 
         Raises:
-            ValueError: a batch of another dtype or shape, smaller than the networks take or larger than the style.
+            ValueError: a batch of another type, dtype or shape or with other values, smaller than the networks take or
+                larger than the style.
         """
         with self.phases("data"):
             images = self.to_images(batch, state)  # refused before anything is changed
@@ -128,18 +130,19 @@ class TrainStep:
         """Whether this step takes the gradient penalty."""
         return bool(self.config.loss.r1) and state.global_step % self.config.loss.r1_interval == 0
 
+    def lr_factor(self, state: TrainState, progress: float) -> float:
+        """The factor of both learning rates at a share of the run that is done."""
+        optim = self.config.optim
+        return schedules.lr_factor(progress, warmup=optim.warmup, min_ratio=optim.min_lr_ratio) * state.lr_scale
+
     def finite_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that must be finite."""
         return ("loss/g", "loss/d", "loss/g_adversarial") if self.config.loss.adversarial else ("loss/g",)
 
     def to_images(self, batch: Tensor, state: TrainState) -> Tensor:
         """A batch as float images in [-1, 1]. Raises ValueError as a step does."""
+        check_batch(batch)
         is_uint8 = batch.dtype == torch.uint8
-        if not (is_uint8 or batch.is_floating_point()) or batch.ndim != 4 or batch.shape[-1 if is_uint8 else 1] != 3:
-            raise ValueError(
-                f"a batch is uint8 (N, H, W, 3) or floating (N, 3, H, W) in [-1, 1], "
-                f"got {batch.dtype} {tuple(batch.shape)}"
-            )
         sides = batch.shape[1:3] if is_uint8 else batch.shape[2:]
         min_side = max(MIN_SIDE, state.discriminator.min_side)
         limits = [
@@ -150,12 +153,12 @@ class TrainStep:
             raise ValueError(f"a batch has 1 image or more, {upper} px a side, got {tuple(batch.shape)}")
         if is_uint8:
             return ops.from_pixels(batch.to(self.device, non_blocking=True))
-        images = batch.to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
+        images = batch.detach().to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
         return images.clone() if images.is_inference() else images  # autograd keeps none that inference_mode made
 
     def _set_schedules(self, state: TrainState, progress: float) -> None:
         optim, loss = self.config.optim, self.config.loss
-        factor = schedules.lr_factor(progress, warmup=optim.warmup, min_ratio=optim.min_lr_ratio) * state.lr_scale
+        factor = self.lr_factor(state, progress)
         for optimizer, rate in ((state.optimizer_g, optim.generator.lr), (state.optimizer_d, optim.discriminator.lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor

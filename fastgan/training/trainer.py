@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from fastgan.data import ImagePath
-from fastgan.errors import InputError
+from fastgan.errors import InputError, first_line
 from fastgan.evaluation.evaluator import EvalResult
 from fastgan.evaluation.metrics_log import read_metrics
 from fastgan.evaluation.report import write_report
 from fastgan.precision import select_device, select_dtype
-from fastgan.training import setup
+from fastgan.training import run_inputs, setup
+from fastgan.training.batch_source import looks_unsigned, repeat_batches
 from fastgan.training.callbacks import (
     Callback,
     Checkpoints,
@@ -34,7 +36,7 @@ from fastgan.training.callbacks import (
     TensorBoard,
     tracks_best,
 )
-from fastgan.training.checkpoint import restore
+from fastgan.training.checkpoint import load_newest, restore
 from fastgan.training.compilation import Compiler
 from fastgan.training.cuda_graphs import make_graph_runner
 from fastgan.training.record import run_record
@@ -48,6 +50,8 @@ from fastgan.utils.system import peak_memory_bytes
 if TYPE_CHECKING:
     from fastgan.config import Config
 
+_log = logging.getLogger(__name__)
+
 
 class Trainer:
     """One training run. Two of them in one process do not disturb each other; one belongs to one thread.
@@ -59,15 +63,16 @@ class Trainer:
             that the run began with: ``out/config.yaml``.
         out: the run folder; None writes nothing.
         data: batches, any iterable of tensors: uint8 (N, H, W, 3), or floating (N, 3, H, W) in [-1, 1]. None takes
-            random crops of the photographs of ``data.content``. An iterable that ends ends the run. On resume, give
-            one that goes on where the last left off.
+            random crops of the photographs of ``data.content``. A list or a loader is taken over and over; an iterator
+            that ends before the run ends it, which is told. On resume, give one that goes on where the last left off.
         callbacks: see ``fastgan.training.callbacks``.
-        resume: go on from the newest checkpoint in ``out``; start afresh if there is none.
+        resume: go on from the newest checkpoint in ``out``; start afresh if there is none. What has changed since,
+            of photographs, styles, weights of VGG-19, length and version, is told and goes into the report.
         started: ``time.monotonic()`` of the moment from which ``train.minutes`` counts; by default now.
 
     Raises:
-        InputError: a bad config, missing or unreadable photographs, style or weights, or an ``out`` that exists
-            (without ``resume``). Nothing has been written then.
+        InputError: a bad config, missing or unreadable photographs, style or weights, an ``out`` that exists
+            (without ``resume``) or that another trainer has. Nothing has been written then.
     """
 
     @own_settings()
@@ -85,24 +90,35 @@ class Trainer:
         self.config = setup.as_config(config)
         self.callbacks = list(callbacks)
         self.folder = None if out is None else RunFolder(Path(out), resume=resume)
-        self.device = select_device(self.config.train.device)
-        self.dtype = select_dtype(self.config.train.precision, self.device)
-        task = task_of(self.config)
-        self.state = setup.build_state(self.config, self.device, self.dtype)
+        with ExitStack() as failing:
+            if self.folder is not None:
+                failing.callback(self.folder.unlock)
+            self._build(data)
+            failing.pop_all()
+
+    def _build(self, data: Iterable[Tensor] | None) -> None:
+        config = self.config
+        self.device = select_device(config.train.device)
+        self.dtype = select_dtype(config.train.precision, self.device)
+        task = task_of(config)
+        self.state = setup.build_state(config, self.device, self.dtype)
         self.broken: dict[ImagePath, str] = {}
-        self._messages: deque[str] = deque()
-        self._source: Iterator[Tensor] | None = None if data is None else iter(data)
-        self.photographs = None if data is not None else setup.open_photographs(self.config, self._note_broken)
-        styles = setup.open_styles(self.config.data.style, self._note_broken)
-        self.task = task(self.config, self.photographs, styles, self.state.generator, self.device, self.dtype)
-        self.stepper = TrainStep(self.config, self.task, self.device, self.dtype)
+        self._messages: deque[tuple[str, int]] = deque()
+        newest = None if self.folder is None else load_newest(self.folder.checkpoints, self._note_damaged)
+        before = None if newest is None else newest[1].get("inputs", {})
+        self._source: Iterator[Tensor] | None = None if data is None else repeat_batches(data)
+        self._source_ended = False
+        self.photographs = None if data is not None else setup.open_photographs(config, self._note_broken, before)
+        styles = setup.open_styles(config.data.style, self._note_broken, crop_size=config.data.size)
+        self.task = task(config, self.photographs, styles, self.state.generator, self.device, self.dtype)
+        self.stepper = TrainStep(config, self.task, self.device, self.dtype)
         self.stepper.graph_runner = make_graph_runner(
-            self.config, self.state.generator, self.stepper.update, self.device, self._messages.append
+            config, self.state.generator, self.stepper.update, self.device, partial(self._note, level=logging.INFO)
         )
         batches = None if self.photographs is None else self.photographs.batches
-        self.run_length = RunLength.from_config(self.config.train, None if batches is None else batches.steps_per_epoch)
+        self.run_length = RunLength.from_config(config.train, None if batches is None else batches.steps_per_epoch)
         self.stop_requested = False
-        if tracks_best(self.config) and self.photographs is None:
+        if tracks_best(config) and self.photographs is None:
             raise InputError(
                 "quality.keep_best, patience and rollback need photographs held out; give data.content and no data"
             )
@@ -111,11 +127,16 @@ class Trainer:
         self._collapse, self._evaluation = CollapseMonitor(), Evaluation(self._rollback)
         self._samples, self._checkpoints = Samples(), Checkpoints()
         self._writers: tuple[Callback, ...] = ()
+        self._in_step = False
         if self.folder is not None:
-            setup.check_out_not_inside_content(self.folder.path, self.config.data.content)
-            if resume and restore(self.state, self.folder.checkpoints, self._messages.append):
+            setup.check_out_not_inside_content(self.folder.path, config.data.content)
+            if newest is not None:
+                restore(self.state, newest, partial(setup.differences_of_networks, config, self.folder.config))
                 self._checkpoints.saved_step = self.state.global_step
-            self.folder.create(self.config.to_yaml())
+            self._note_inputs(before)
+            self.folder.create(config.to_yaml())
+            if not self.folder.has_lock:
+                self._note(f"{self.folder.path}: this file system has no locks; let no other trainer write there")
 
     @own_settings()
     def train_step(self, batch: Tensor) -> dict[str, float]:
@@ -155,6 +176,8 @@ class Trainer:
                 closing.callback(callback.close)
             self._writers = ()
             if self.folder is not None:
+                self.folder.lock()
+                closing.callback(self.folder.unlock)
                 self._writers = (MetricsFile(self.folder.metrics, self.state.global_step),)
                 closing.callback(self._writers[0].close)
                 if self.config.log.tensorboard:
@@ -175,8 +198,9 @@ class Trainer:
         """Write a checkpoint and the model to the run folder; None without one."""
         return self._checkpoints.save(self)
 
-    def log(self, text: str) -> None:
-        """Hand one line to ``on_message`` of the callbacks."""
+    def log(self, text: str, level: int = logging.WARNING) -> None:
+        """Hand one line to ``on_message`` of the callbacks, and to the logger ``fastgan.training``."""
+        _log.log(level, "%s", text)
         self.notify(Callback.on_message, MessageEvent(text))
 
     def notify(self, hook: Callable[..., None], event: Any = None) -> None:
@@ -192,15 +216,34 @@ class Trainer:
     def _fit(self) -> dict[str, Any]:
         self._flush_messages()
         networks = partial(self.task.networks, self.state)
-        compiler = Compiler(self.config.train.compile, self.state, networks, self.device, self.dtype, self.log)
+        log = partial(self.log, level=logging.INFO)
+        compiler = Compiler(self.config.train.compile, self.state, networks, self.device, self.dtype, log)
         compiler.start()
         begin = time.monotonic()
         self.baseline = self.task.evaluate_baseline()
         self._reserve_eval_time(time.monotonic() - begin)
         self.notify(Callback.on_start)
-        self._rollback.start(self.state)
         state = self.state
-        start = time.monotonic() - state.train_seconds
+        self._rollback.start(state)
+        try:
+            self._train(compiler)
+            if not state.is_finite():
+                self._rollback.restore(self, "a parameter was not finite")
+            if not self._is_stopped():
+                compiler.finish()
+                self._evaluation.use_best(self)
+            # The best generator may have taken the place of the one that was saved at the last step.
+            if self._checkpoints.saved_step != state.global_step or state.best_generator is not None:
+                self.save()
+        except BaseException:
+            self._save_after_error()
+            raise
+        return self._finish()
+
+    def _train(self, compiler: Compiler) -> None:
+        """Take steps until the run is done, stopped or out of data."""
+        state = self.state
+        start, first = time.monotonic() - state.train_seconds, state.global_step
         batches = self._batches()
         try:
             while not self.stop_requested:
@@ -212,8 +255,14 @@ class Trainer:
                     self.stepper.graph_runner.paused = not compiler.decided
                 batch, seconds = next(batches, (None, 0.0))
                 if batch is None:
+                    self._note_end_of_data()
                     break
+                self._in_step = True
                 metrics = self.train_step(batch)
+                if state.global_step == first + 1 and self._source is not None and looks_unsigned(batch):
+                    self.log(
+                        "data: no value of the first batch is below 0; images in [0, 1] have to be scaled to [-1, 1]"
+                    )
                 metrics["time/data"] = seconds
                 if not self.stop_requested:  # compiling could not be interrupted
                     clock = time.monotonic() - start
@@ -224,34 +273,43 @@ class Trainer:
                         callback.after_step(self, metrics)
                 except RollbackRequest as request:
                     self._rollback.restore(self, str(request))
+                    self._in_step = False
                     batches.close()
                     batches = self._batches()  # from the step that was restored
                     continue
+                self._evaluation.accept(self)
+                self._in_step = False
                 progress = self.run_length.progress(state.global_step, state.train_seconds)
                 self.notify(Callback.on_step, StepEvent(state.global_step, metrics, progress))
         finally:
             batches.close()
-        if not state.is_finite():
-            self._rollback.restore(self, "a parameter was not finite")
-        if not self._is_stopped():
-            compiler.finish()
-            self._evaluation.use_best(self)
-        # The best generator may have taken the place of the one that was saved at the last step.
-        if self._checkpoints.saved_step != state.global_step or state.best_generator is not None:
-            self.save()
-        return self._finish()
+
+    def _save_after_error(self) -> None:
+        """Save what was learnt: the state as it is, or, in the middle of a step, the last good one."""
+        if self.folder is None:
+            return
+        state = self.state
+        try:
+            if (self._in_step or not state.is_finite()) and not self._rollback.restore_last_good(state):
+                return
+            if state.global_step > (self._checkpoints.saved_step or 0):
+                self.save()
+                self.log(f"saved step {state.global_step}, to be resumed from there")
+        except Exception as error:  # the one that ends the run is told, too
+            self.log(f"what was learnt since the last checkpoint could not be saved: {first_line(error)}")
 
     def _finish(self) -> dict[str, Any]:
-        complete = not self._is_stopped()
-        result = self.task.evaluate(self.state) if complete else None
-        if complete:
-            self._samples.write(self, "final")
+        stopped = self._is_stopped()
+        complete = not stopped and not self._source_ended
+        result = None if stopped else self.task.evaluate(self.state)
+        if not stopped:
+            self._samples.write(self, "final", result)
         lines = [] if self.folder is None else read_metrics(self.folder.metrics)
         report = run_record(self, result, time.monotonic() - self._started, lines, complete=complete)
         if self.folder is not None:
             labels = {"caption": self.task.sample_caption, "baseline": self.task.baseline_label}
             write_report(self.folder.path, report, lines, **labels)
-        self.notify(Callback.on_end, EndEvent(report, not complete))
+        self.notify(Callback.on_end, EndEvent(report, stopped))
         return report
 
     def _is_done(self) -> bool:
@@ -291,8 +349,41 @@ class Trainer:
 
     def _flush_messages(self) -> None:
         while self._messages:  # the loader's thread may be adding to them
-            self.log(self._messages.popleft())
+            self.log(*self._messages.popleft())
+
+    def _note(self, text: str, level: int = logging.WARNING) -> None:
+        """Log a line once callbacks can be called: at the start, or before the next step."""
+        self._messages.append((text, level))
 
     def _note_broken(self, path: ImagePath, reason: str) -> None:
         self.broken[path] = reason
-        self._messages.append(f"skipped: {reason}")
+        self._note(f"skipped: {reason}")
+
+    def _note_damaged(self, path: Path, reason: str) -> None:
+        self._note(f"{path}: damaged, not used ({reason})")
+
+    def _note_inputs(self, before: dict[str, Any] | None) -> None:
+        """Remember in the state what the run is made from, and tell what has changed since it was saved."""
+        state, length = self.state, self.run_length
+        split = None if self.photographs is None else self.photographs.split
+        state.inputs = run_inputs.describe(self.config, split, length)
+        if before is None:
+            return
+        changes = run_inputs.changes(before, state.inputs)
+        if before.get("length") not in (None, state.inputs["length"]) and not self._is_done():
+            rate = self.config.optim.generator.lr
+            rate *= self.stepper.lr_factor(state, length.schedule(state.global_step, state.train_seconds))
+            changes.append(
+                f"the run has {run_inputs.length_text(state.inputs)}, before {run_inputs.length_text(before)}: the "
+                f"learning rates follow the new length, and go on at {rate:.2g} for the generator, after "
+                f"{state.optimizer_g.param_groups[0]['lr']:.2g}"
+            )
+        for text in changes:
+            self._note(text)
+        state.changes += [(state.global_step, text) for text in changes]
+
+    def _note_end_of_data(self) -> None:
+        self._source_ended = True
+        steps = self.run_length.steps
+        wanted = "its time was over" if steps is None else f"the {steps} steps asked for"
+        self.log(f"data ended at step {self.state.global_step}, before {wanted}; the run is not complete")

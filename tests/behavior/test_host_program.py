@@ -13,9 +13,8 @@ from helpers.tiny_runs import batch, differences, floats, picture
 import fastgan
 from fastgan.config import Config
 from fastgan.evaluation import NoiseEvaluator
-from fastgan.evaluation.evaluator import Evaluator
+from fastgan.evaluation.evaluator import Evaluator, StyleReference
 from fastgan.inference import Sampler
-from fastgan.losses import style_grams
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.training import Trainer
 
@@ -116,12 +115,12 @@ def test_fit_computes_the_same_bits(tiny: Make, setting: str) -> None:
 def test_measures_are_the_same_bits(setting: str) -> None:
     """By an encoder of the caller's own."""
     encoder = VGGEncoder((*STYLE_LAYERS, "relu4_1"), "random")
-    targets = style_grams(encoder, [floats(3, 1, 40)])
-    content, photographs, images = [picture(40, 44, 0), picture(44, 40, 1)], batch(4, 8), floats(5, 8)
+    style = floats(3, 1, 100)
+    content, photographs, images = [picture(100, 104, 0)], batch(4, 8), floats(5, 8)
 
     def measured() -> list[Any]:
         return [
-            Evaluator(encoder, targets).measure(content, None).values,
+            Evaluator(encoder, StyleReference.from_images(encoder, [style])).measure(content, None).values,
             NoiseEvaluator(encoder, photographs).measure(images).values,
         ]
 

@@ -33,6 +33,11 @@ class StopAt(Callback):
             trainer.request_stop()
 
 
+def last_saved_is_lost(run: Path, step: int) -> None:
+    """As after a crash that left no time to save."""
+    (run / "checkpoints" / f"step-{step:08d}.pt").unlink()
+
+
 def newest(run: Path) -> dict[str, Any]:
     path = max((run / "checkpoints").glob("step-*.pt"))
     return torch.load(path, weights_only=True)
@@ -74,6 +79,7 @@ def test_crashed_runs_go_on_from_the_last_checkpoint(tiny: Make, tmp_path: Path,
     run = tmp_path / "run"
     with pytest.raises(OSError, match="gone"):
         Trainer(tiny(FIELDS), out=run, callbacks=[StopAt(8, OSError("gone"))]).fit()
+    last_saved_is_lost(run, 8)
     assert newest(run)["global_step"] == 6 and len(read_lines(run)) == 8
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "loss/g": 0.')  # a crash in the middle of a line
@@ -144,6 +150,53 @@ sys.exit(start())
     assert_same_run(run, whole)
 
 
+@pytest.mark.parametrize("where", ["data", "step", "callback"])
+def test_what_was_learnt_is_saved_when_an_error_ends_the_run(
+    tiny: Make, tmp_path: Path, whole: Path, where: str
+) -> None:
+    """Between steps that is all of it; in the middle of one, the state of the last evaluation; then the same bits."""
+    run = tmp_path / "run"
+    watch = Recorder()
+    callbacks: list[Callback] = [watch, StopAt(5, OSError("gone"))] if where == "callback" else [watch]
+    trainer = Trainer(tiny({**FIELDS, "checkpoint.every": 1000}), out=run, callbacks=callbacks)
+    assert trainer.photographs is not None
+
+    def failing(call: Callable[..., Any], due: Callable[..., bool]) -> Callable[..., Any]:
+        def instead(*arguments: Any, **options: Any) -> Any:
+            if due(*arguments):
+                raise OSError("gone")
+            return call(*arguments, **options)
+
+        return instead
+
+    batches, stepper = trainer.photographs.batches, trainer.stepper
+    if where == "step":  # D is updated, G is not
+        generator = failing(stepper._update_generator, lambda state, *_: state.global_step == 5)
+        stepper._update_generator = generator  # type: ignore[method-assign]
+    elif where == "data":
+        batches.batch_at = failing(batches.batch_at, lambda step: step == 5)  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="gone"):
+        trainer.fit()
+    saved = 4 if where == "step" else 5
+    assert newest(run)["global_step"] == saved and (run / "model" / "generator.safetensors").is_file()
+    assert f"saved step {saved}" in watch.of("on_message")[-1].text
+    Trainer(tiny(FIELDS), out=run, resume=True).fit()
+    assert_same_run(run, whole)
+
+
+def test_an_error_that_cannot_be_followed_by_saving_is_the_one_raised(tiny: Make, tmp_path: Path) -> None:
+    watch = Recorder()
+    trainer = Trainer(tiny(FIELDS), out=tmp_path / "run", callbacks=[StopAt(2, KeyError("mine")), watch])
+
+    def full() -> None:
+        raise InputError("no space left on device")
+
+    trainer.save = full  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyError, match="mine"):
+        trainer.fit()
+    assert "could not be saved: no space left on device" in watch.of("on_message")[-1].text
+
+
 def test_a_truncated_checkpoint_is_named_and_the_one_before_used(tiny: Make, tmp_path: Path, whole: Path) -> None:
     run = tmp_path / "run"
     Trainer(tiny(FIELDS), out=run, callbacks=[StopAt(8)]).fit()
@@ -162,6 +215,7 @@ def test_resume_without_a_checkpoint_starts_afresh(tiny: Make, tmp_path: Path, w
     run = tmp_path / "run"
     with pytest.raises(OSError, match="gone"):
         Trainer(tiny(FIELDS), out=run, callbacks=[StopAt(2, OSError("gone"))], resume=True).fit()
+    last_saved_is_lost(run, 2)
     assert not list(run.glob("checkpoints/*")) and len(read_lines(run)) == 2
     trainer = Trainer(tiny(FIELDS), out=run, resume=True)
     assert trainer.state.global_step == 0
@@ -185,16 +239,21 @@ def test_a_longer_run_goes_on(tiny: Make, whole: Path) -> None:
 
 def test_other_networks_do_not_resume(tiny: Make, whole: Path) -> None:
     before = fingerprint(whole)
-    with pytest.raises(InputError, match=r"step-00000010\.pt: does not fit the networks of this config"):
+    fields = {"model.generator.width": 6, "model.discriminator.depth": 1, "optim.generator.name": "sgd"}
+    with pytest.raises(InputError, match=r"step-00000010\.pt: does not fit the networks of this config") as caught:
+        Trainer(tiny({**FIELDS, **fields}), out=whole, resume=True)
+    for text in ("generator.width is 6, the run has 4", "depth is 1, the run has 2", "name is sgd, the run has adam"):
+        assert text in str(caught.value)
+    (whole / "config.yaml").write_text("of another version: true")
+    before = fingerprint(whole)
+    with pytest.raises(InputError, match=r"does not fit.*size mismatch"):
         Trainer(tiny({**FIELDS, "model.generator.width": 6}), out=whole, resume=True)
-    with pytest.raises(InputError, match="does not fit"):
-        Trainer(tiny({**FIELDS, "model.generator.depth": 2}), out=whole, resume=True)
     assert fingerprint(whole) == before
 
 
 def test_an_existing_run_is_not_touched(tiny: Make, whole: Path, tmp_path: Path) -> None:
     before = fingerprint(whole)
-    with pytest.raises(InputError, match="already exists; add --resume"):
+    with pytest.raises(InputError, match="already exists; add resume=True"):
         Trainer(tiny(FIELDS), out=whole)
     other = tmp_path / "other"
     other.mkdir()
@@ -232,6 +291,7 @@ def test_tensorboard_shows_each_step_once(tiny: Make, tmp_path: Path, no_plots: 
     fields, run = {**FIELDS, "log.tensorboard": True}, tmp_path / "run"
     with pytest.raises(OSError, match="gone"):
         Trainer(tiny(fields), out=run, callbacks=[StopAt(8, OSError("gone"))]).fit()
+    last_saved_is_lost(run, 8)
     Trainer(tiny(fields), out=run, resume=True).fit()
     events = accumulator.EventAccumulator(str(run / "tb"))
     events.Reload()

@@ -1,6 +1,8 @@
 """Bad input: one clear line that names it, exit code 2, and nothing made or changed."""
 
+import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 from helpers.command_line import Command
 from helpers.tiny_runs import fingerprint, picture, save_picture
+
+from fastgan.utils import registry
 
 
 def huge_png() -> bytes:
@@ -121,7 +125,10 @@ STYLIZE = {
     "device": (["{run}", "{p}/good.png", "--device", "tpu"], ["--device tpu", "cpu"]),
     "unknown option": (["{run}", "{p}/good.png", "--strenght", "1"], ["--strenght"]),
     "out under a file": (["{run}", "{p}/good.png", "--out", "{p}/text.jpg/x"], ["--out {p}/text.jpg/x"]),
-    "out is a file": (["{run}", "{p}/good.png", "--out", "{p}/text.jpg"], ["--out {p}/text.jpg"]),
+    "out is a file": (["{run}", "{p}/good.png", "--out", "{p}/list.yaml"], ["--out {p}/list.yaml", "is a file"]),
+    "a name for many": (["{run}", "{p}/good.png", "{p}/text.jpg", "--out", "{p}/x.jpg"], ["x.jpg", "one picture"]),
+    "a name for a folder": (["{run}", "{p}/pixels", "--out", "{p}/x.jpg"], ["--out {p}/x.jpg", "one picture"]),
+    "a name that is the input": (["{run}", "{p}/good.png", "--out", "{p}/good.png"], ["{p}/good.png", "replace"]),
     "out not writable": (["{run}", "{p}/good.png", "--out", "/proc/fastgan-out"], ["--out /proc/fastgan-out"]),
 }
 
@@ -182,14 +189,99 @@ def test_a_wrong_backend_in_the_environment(value: str, command: str) -> None:
 def test_a_folder_is_not_trained_on_its_own_results(fastgan: Command, photos: Path, style_file: Path) -> None:
     out = photos / "run"
     complaint = fastgan("train", "--content", photos, "--style", style_file, "--out", out).complaint
-    assert "lies inside --content" in complaint and not out.exists()
+    assert "--out" in complaint and "lies inside the photographs" in complaint and not out.exists()
     complaint = fastgan("stylize", photos, photos, "--out", out).complaint
     assert "lies inside the input" in complaint and not out.exists()
 
 
-def test_out_of_memory_is_one_line(fastgan: Command, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("command", "advice"), [("evaluate", "not enough memory"), ("stylize", "give --tile")])
+def test_out_of_memory_is_one_line(
+    command: str, advice: str, fastgan: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
     monkeypatch.setattr("fastgan.data.list_images", refuse)
-    assert "not enough memory" in fastgan("evaluate", photos, "--content", photos).complaint
+    monkeypatch.setattr("fastgan.data.list_photographs", refuse)
+    option = "--content" if command == "evaluate" else "--out"
+    complaint = fastgan(command, photos, *([photos] if command == "stylize" else []), option, photos).complaint
+    assert complaint.startswith("fastgan: not enough memory") and advice in complaint and "--count" not in complaint
+
+
+@pytest.mark.parametrize("command", ["train", "stylize", "generate", "evaluate", "bench", "profile", "info"])
+def test_control_codes_and_line_breaks_are_not_printed(command: str, fastgan: Command, tmp_path: Path) -> None:
+    """In a complaint a name is one line of printable text, whichever command complains."""
+    name = tmp_path / "new\nline\x1b[31m\udce9"
+    arguments: dict[str, list[object]] = {
+        "train": ["--out", tmp_path / "run", "--config", name],
+        "stylize": [tmp_path, name, "--out", tmp_path / "out"],
+        "generate": [name, "--out", tmp_path / "out"],
+        "evaluate": [tmp_path, "--content", name],
+        "bench": ["--compare", name],
+        "profile": ["--out", tmp_path / "run", "--config", name],
+        "info": ["--json", name / "x.json"],
+    }
+    complaint = fastgan(command, *arguments[command]).complaint
+    assert r"new\nline\x1b[31m\udce9" in complaint and complaint.isprintable()
+
+
+def test_a_command_that_is_hung_up_on_or_ended_says_so(fastgan: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+
+        def gather(number: signal.Signals = number) -> None:
+            os.kill(os.getpid(), number)
+            signal.pause()
+
+        monkeypatch.setattr("fastgan.cli.info.gather", gather)
+        done = fastgan("info")
+        assert (done.code, done.out, done.err) == (128 + number, "", "fastgan: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("device", "code", "says"),
+    [("/dev/full", 1, "fastgan: standard output: cannot be written (No space left on device)\n"), ("pipe", 141, "")],
+)
+def test_standard_output_that_takes_nothing(device: str, code: int, says: str) -> None:
+    if device == "pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open(device, os.O_WRONLY)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastgan", "--version"], stdout=writing, stderr=subprocess.PIPE, text=True, cwd="/"
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (code, says)
+
+
+@pytest.fixture
+def broken_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plugin:
+        name, value = "broken", "no_such_module"
+
+        def load(self) -> None:
+            raise ModuleNotFoundError("No module named 'no_such_module'")
+
+    monkeypatch.setattr(registry, "_loaded", False)
+    monkeypatch.setattr(registry, "_failure", "")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Plugin()])
+
+
+@pytest.mark.usefixtures("broken_plugin")
+def test_a_broken_plugin(fastgan: Command, tmp_path: Path) -> None:
+    """It is told, and in the way of what needs it alone."""
+    done = fastgan("--version")
+    assert done.code == 0 and done.out.startswith("fastgan ") and done.err == ""
+    for command in ("--help", "info"):
+        done = fastgan(command)
+        assert done.code == 0 and done.out and done.err.startswith("fastgan: the plugin broken (no_such_module) cannot")
+    for arguments in (["of-the-plugin"], ["train", "--out", tmp_path / "run"]):
+        assert "the plugin broken" in fastgan(*arguments).complaint
+    assert "--stile" in fastgan("train", "--stile", "x").complaint
+
+
+def test_json_without_a_file_is_standard_output(fastgan: Command) -> None:
+    printed = [json.loads(fastgan("info", *options).out) for options in (["--json"], ["--json", "-"])]
+    assert printed[0] == printed[1] and printed[0]["fastgan"]

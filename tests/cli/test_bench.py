@@ -36,6 +36,14 @@ def test_bench(fastgan: Command, tmp_path: Path, older: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["bench.html", "bench.json"]
 
 
+def test_what_report_made_is_compared_with(fastgan: Command, tmp_path: Path, older: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "bench.json").write_bytes(older.read_bytes())
+    done = fastgan("bench", "ops", "--quick", "--only", "to_pixels", "--compare", tmp_path / "report", "--json")
+    assert done.code == 0
+    assert {row["case"].partition("-")[0] for row in json.loads(done.out)["rows"]} == {"to_pixels"}
+
+
 def test_without_files(fastgan: Command) -> None:
     done = fastgan("bench", "--quick", "--only", "to_pixels, from_pixels")
     assert done.code == 0 and "--json FILE" in done.out.splitlines()[-1]
@@ -76,7 +84,7 @@ BAD = {
     "json is a folder": (["--json", "{p}"], ["--json {p}", "cannot be written"]),
     "report under a file": (["--report", "{p}/text.json/report"], ["{p}/text.json/report", "cannot be created"]),
     "compare missing": (["--compare", "{p}/none.json"], ["--compare {p}/none.json", "no such file"]),
-    "compare is a folder": (["--compare", "{p}"], ["--compare {p}", "cannot be read"]),
+    "compare is a folder": (["--compare", "{p}"], ["--compare {p}/bench.json", "no such file"]),
     "compare with text": (["--compare", "{p}/text.json"], ["{p}/text.json", "JSON", "fastgan bench --json"]),
     "compare with a list": (["--compare", "{p}/list.json"], ["{p}/list.json", "no result of a benchmark"]),
     "compare with other rows": (["--compare", "{p}/rows.json"], ["{p}/rows.json", "no result of a benchmark"]),

@@ -2,7 +2,10 @@
 
 import importlib
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +13,12 @@ import torch
 from helpers.bounds import approx
 from helpers.command_line import Command
 from helpers.quality_bounds import psnr_error, ssim_error
-from helpers.tiny_runs import fingerprint, picture, save_picture
+from helpers.tiny_runs import MEASURES, MEASURES_OF_ONE, fingerprint, picture, save_picture
 from PIL import Image
 
 import fastgan as package
+import fastgan.data as fastgan_data
 
-NAMES = ("ssim", "psnr", "style_distance", "content_distance")
 #: Two measures of the same pictures: features of ten layers in each, of 512 * 9 products at most.
 TWICE: dict[str, int] = {"terms": 512 * 9, "steps": 2 * 10}
 
@@ -33,7 +36,7 @@ def test_json(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None
     done = fastgan("evaluate", run, "--content", folder, "--json", file, "--precision", "fp32")
     assert done.code == 0 and done.err == "" and fingerprint(run) == before
     result = json.loads(file.read_text())
-    assert set(result) == {"n", *NAMES} and result["n"] == 3
+    assert set(result) == {"n", *MEASURES} and result["n"] == 3
     model = package.load(run, device="cpu", precision="fp32")
     for index, path in enumerate(sorted(folder.iterdir())):
         photo = np.array(Image.open(path))
@@ -51,7 +54,7 @@ def test_json(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None
         assert result["ssim"]["values"][index] == pytest.approx(ssim, rel=0, abs=ssim_error(x, y))
         psnr = metrics.peak_signal_noise_ratio(photo, made, data_range=255)
         assert result["psnr"]["values"][index] == pytest.approx(psnr, rel=0, abs=psnr_error(x))
-    for name in NAMES:
+    for name in MEASURES:
         values = result[name]["values"]
         assert len(values) == 3 and result[name]["mean"] == pytest.approx(np.mean(values))
         assert result[name]["std"] == pytest.approx(np.std(values))
@@ -64,7 +67,8 @@ def test_it_agrees_with_the_report_of_the_run(fastgan: Command, run: Path, photo
     (held,) = [path for path in photos.rglob("*") if path.name == report["content"]["val_images"][0]]
     fastgan("evaluate", run, "--content", held, "--json", tmp_path / "r.json", "--precision", "fp32")
     result = json.loads((tmp_path / "r.json").read_text())
-    for name in NAMES:
+    assert set(result) == {"n", *MEASURES_OF_ONE} == set(report["result"])
+    for name in MEASURES_OF_ONE:
         assert result[name]["mean"] == approx(report["result"][name]["mean"], **TWICE)
 
 
@@ -82,7 +86,7 @@ def test_another_style(fastgan: Command, run: Path, folder: Path, style_file: Pa
 def test_broken_among_good(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "bad.png").write_text("no picture")
     done = fastgan("evaluate", run, "--content", folder, "--json", tmp_path / "r.json")
-    assert done.code == 0 and json.loads((tmp_path / "r.json").read_text())["n"] == 3
+    assert done.code == 3 and json.loads((tmp_path / "r.json").read_text())["n"] == 3
     assert done.err.count("bad.png") == 1 and "1 broken images were skipped" in done.out
 
 
@@ -96,6 +100,76 @@ def test_an_unchanged_picture_has_infinite_psnr(
     result = json.loads((tmp_path / "r.json").read_text())
     assert done.code == 0 and result["psnr"] == {"mean": None, "std": None, "values": [None] * 3}
     assert result["ssim"]["mean"] == approx(1, terms=11, steps=7) and "inf" in done.out
+
+
+def test_whatever_one_photograph_raises(
+    fastgan: Command, run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named, counted and passed over: in reading and in the model."""
+    read = fastgan_data.read_for_features
+    errors = {"0.png": MemoryError(), "2.png": ZeroDivisionError("whatever")}
+
+    def fail(path: Path, **options: Any) -> np.ndarray:
+        if path.name in errors:
+            raise errors[path.name]
+        return read(path, **options)
+
+    monkeypatch.setattr("fastgan.data.read_for_features", fail)
+    done = fastgan("evaluate", run, "--content", folder, "--json")
+    assert done.code == 3 and json.loads(done.out)["n"] == 1
+    lines = done.err.splitlines()
+    assert len(lines) == 2 and "0.png: not enough memory" in lines[0] and "2.png" in lines[1] and "whatever" in lines[1]
+    errors["1.png"] = OSError(5, "Input/output error")
+    assert "none of the 3 images" in fastgan("evaluate", run, "--content", folder).complaint
+
+
+def test_json_on_standard_output_stands_alone(fastgan: Command, run: Path, folder: Path) -> None:
+    for options in (["--json", "-"], ["--json"]):
+        done = fastgan("evaluate", run, "--content", folder / "0.png", *options)
+        assert done.code == 0 and json.loads(done.out)["n"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_says_what_is_done(
+    fastgan: Command, run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    read = fastgan_data.read_for_features
+
+    def interrupted(path: Path, **options: Any) -> np.ndarray:
+        if path.name == "2.png":
+            os.kill(os.getpid(), number)
+        return read(path, **options)
+
+    monkeypatch.setattr("fastgan.data.read_for_features", interrupted)
+    done = fastgan("evaluate", run, "--content", folder, "--json", tmp_path / "r.json")
+    assert done.code == 128 + number and done.out == "" and not (tmp_path / "r.json").exists()
+    assert done.err == "fastgan: interrupted; 2 of 3 photographs were measured, nothing is written\n"
+
+
+def test_a_style_folder_is_read_as_in_training(fastgan: Command, run: Path, folder: Path, style_file: Path) -> None:
+    styles = folder.parent / "styles"
+    styles.mkdir()
+    (styles / "good.png").write_bytes(style_file.read_bytes())
+    given = ["evaluate", run, "--content", folder / "0.png", "--json", "-", "--precision", "fp32", "--style"]
+    alone = json.loads(fastgan(*given, style_file).out)
+    (styles / "bad.png").write_text("no picture")
+    done = fastgan(*given, styles)
+    assert done.code == 3 and "bad.png" in done.err
+    assert json.loads(done.out)["style_distance"] == alone["style_distance"]
+
+
+def test_the_word_demo_is_no_folder(
+    fastgan: Command, run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands in the working folder; ./demo is that."""
+    monkeypatch.chdir(tmp_path)
+    folder.rename(tmp_path / "demo")
+    counts = []
+    for content in ("demo", "./demo"):
+        done = fastgan("evaluate", run, "--content", content, "--style", "demo", "--json", "-")
+        assert done.code == 0
+        counts.append(json.loads(done.out)["n"])
+    assert counts == [len(fastgan_data.demo_val()), 3]
 
 
 def test_refusals(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None:

@@ -1,14 +1,22 @@
 """``fastgan stylize``: names, sizes, folders, orientation, transparency, and what it refuses."""
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers.command_line import Command
+from helpers.command_line import Command, Result
+from helpers.picture_files import rgb_profile, save
 from helpers.tiny_runs import fingerprint, picture, save_picture
 from PIL import Image
+from torch import Tensor
 
 import fastgan as package
+import fastgan.data as fastgan_data
+from fastgan.errors import InputError
+from fastgan.models import FastGenerator
 
 
 def names(folder: Path) -> list[str]:
@@ -50,6 +58,18 @@ def test_files_and_folders_together(fastgan: Command, run: Path, tmp_path: Path)
         out = tmp_path / f"out{model.name}"
         assert fastgan("stylize", model, one, tmp_path / "y", "--out", out).code == 0
         assert names(out) == ["one.png", "sub/two.png"]
+
+
+def test_profile_and_resolution_are_kept(fastgan: Command, run: Path, tmp_path: Path) -> None:
+    for kind in ("png", "jpg", "tif"):
+        save(picture(24, 40, 0), tmp_path / "in" / f"a.{kind}", icc_profile=rgb_profile(), dpi=(300, 300))
+    save(picture(24, 40, 0), tmp_path / "in" / "b.gif", save_all=True, append_images=[Image.new("RGB", (40, 24))])
+    done = fastgan("stylize", run, tmp_path / "in", "--out", tmp_path / "out", "--strength", 0)
+    assert done.code == 0 and "b.gif: holds several frames or pages; the first is used" in done.err
+    for kind in ("png", "jpg", "tif"):
+        with Image.open(tmp_path / "out" / f"a.{kind}") as image:
+            assert image.info["icc_profile"] == rgb_profile()
+            assert [round(float(value)) for value in image.info["dpi"]] == [300, 300]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -116,7 +136,7 @@ def test_broken_among_good(fastgan: Command, run: Path, tmp_path: Path) -> None:
     for number, inputs in enumerate(([folder], [good[0], bad, good[1]])):
         out = tmp_path / f"out{number}"
         done = fastgan("stylize", run, *inputs, "--out", out)
-        assert done.code == 0 and names(out) == ["0.png", "1.png"]
+        assert done.code == 3 and names(out) == ["0.png", "1.png"]
         assert done.err.count("bad.jpg") == 1 and len(done.err.splitlines()) == 1
         assert "2 pictures" in done.out and "1 skipped" in done.out
 
@@ -129,6 +149,18 @@ def test_nothing_readable(fastgan: Command, run: Path, tmp_path: Path) -> None:
     for inputs in ([folder], [folder / "0.jpg"], [folder / "0.jpg", folder / "1.jpg"]):
         complaint = fastgan("stylize", run, *inputs, "--out", tmp_path / "out").complaint
         assert ".jpg" in complaint and not (tmp_path / "out").exists()
+
+
+def test_a_picture_given_twice_is_taken_once(fastgan: Command, run: Path, tmp_path: Path) -> None:
+    """As itself, by another spelling, by its folder, and by a link to that; a second name in a folder is an output."""
+    one = save_picture(picture(20, 20, 0), tmp_path / "in" / "one.png")
+    (tmp_path / "in" / "two.png").hardlink_to(one)
+    (tmp_path / "linked").symlink_to("in")
+    spelled = tmp_path / "in" / ".." / "in" / "one.png"
+    done = fastgan("stylize", run, one, one, spelled, tmp_path / "in", tmp_path / "linked", "--out", tmp_path / "out")
+    assert done.code == 0 and "2 pictures" in done.out
+    assert done.err == f"fastgan: given more than once, taken once: 5 (first {one})\n"
+    assert names(tmp_path / "out") == ["one.png", "two.png"]
 
 
 def test_two_inputs_of_one_name(fastgan: Command, run: Path, tmp_path: Path) -> None:
@@ -172,3 +204,104 @@ def test_an_earlier_result_is_replaced(fastgan: Command, run: Path, tmp_path: Pa
         assert fastgan("stylize", run, source, "--out", tmp_path / "out", "--strength", strength).code == 0
     assert not np.array_equal(pixels(tmp_path / "out" / "a.png"), pixels(source))
     assert names(tmp_path / "out") == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        OSError(5, "Input/output error"),
+        ZeroDivisionError("whatever"),
+        InputError("1.png: cannot be written"),
+    ],
+)
+@pytest.mark.parametrize("place", ["read_picture", "write_image", "run"])
+def test_whatever_one_picture_raises(
+    place: str, error: Exception, fastgan: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named, counted and passed over, and the exit code says so."""
+    pictures = [
+        save_picture(picture(20, 20 + number, number), tmp_path / "in" / f"{number}.png") for number in range(3)
+    ]
+    if place == "run":
+        forward = FastGenerator.forward
+
+        def fail_at_one(self: FastGenerator, x: Tensor) -> Tensor:
+            if x.shape[-1] == 21:
+                raise error
+            return forward(self, x)
+
+        monkeypatch.setattr(FastGenerator, "forward", fail_at_one)
+    else:
+        call = getattr(fastgan_data, place)
+
+        def fail_with_one(*arguments: Any, **options: Any) -> Any:
+            if any(isinstance(argument, Path) and argument.name == "1.png" for argument in arguments):
+                raise error
+            return call(*arguments, **options)
+
+        monkeypatch.setattr(f"fastgan.data.{place}", fail_with_one)
+    done = stylized(fastgan, run, tmp_path)
+    assert done.code == 3 and names(tmp_path / "out") == ["0.png", "2.png"]
+    assert done.err.count("1.png") == 1 and len(done.err.splitlines()) == 1 and "Traceback" not in done.err
+    assert done.out == f"2 pictures in {tmp_path / 'out'}, 1 skipped\n"
+    assert "1.png" in fastgan("stylize", run, pictures[1], "--out", tmp_path / "alone").complaint
+
+
+def test_a_full_disk_ends_it(fastgan: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails for one result fails for all that follow: they are not computed for nothing."""
+    for number in range(4):
+        save_picture(picture(20, 20, number), tmp_path / "in" / f"{number}.png")
+    write, full = fastgan_data.write_image, {"1.png", "2.png", "3.png"}
+    asked: list[str] = []
+
+    def refuse(image: np.ndarray, path: Path, **options: Any) -> None:
+        asked.append(path.name)
+        if path.name in full:
+            raise InputError(f"{path}: cannot be written") from OSError(28, "No space left on device")
+        write(image, path, **options)
+
+    monkeypatch.setattr("fastgan.data.write_image", refuse)
+    done = stylized(fastgan, run, tmp_path)
+    assert done.code == 1 and names(tmp_path / "out") == ["0.png"] and asked == ["0.png", "1.png"]
+    assert done.err.count("\n") == 1 and "1.png" in done.err and "1 of 4 pictures are in" in done.err
+    full.add("0.png")
+    assert stylized(fastgan, run, tmp_path).code == 2  # nothing is done
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_says_what_is_done(
+    fastgan: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    for index in range(3):
+        save_picture(picture(20, 20, index), tmp_path / "in" / f"{index}.png")
+    (tmp_path / "in" / "0.png").write_text("no picture")
+    read = fastgan_data.read_picture
+
+    def interrupted(path: Path) -> Any:
+        if path.name == "2.png":
+            os.kill(os.getpid(), number)
+        return read(path)
+
+    monkeypatch.setattr("fastgan.data.read_picture", interrupted)
+    done = stylized(fastgan, run, tmp_path)
+    assert done.code == 128 + number and names(tmp_path / "out") == ["1.png"] and done.out == ""
+    assert done.err.splitlines()[1:] == [f"fastgan: interrupted; 1 of 3 pictures are in {tmp_path / 'out'}"]
+    assert "0.png" in done.err.splitlines()[0]
+
+
+def test_out_names_the_one_picture(fastgan: Command, run: Path, tmp_path: Path) -> None:
+    source = save_picture(picture(20, 24, 0), tmp_path / "a.png")
+    for given in ([source], [source, tmp_path / "." / "a.png"]):
+        done = fastgan("stylize", run, *given, "--out", tmp_path / "new" / "x.JPG")
+        assert done.code == 0 and done.out == f"1 picture in {tmp_path / 'new' / 'x.JPG'}\n"
+    with Image.open(tmp_path / "new" / "x.JPG") as made:
+        assert made.format == "JPEG" and made.size == (24, 20)
+    (tmp_path / "folder.jpg").mkdir()
+    assert fastgan("stylize", run, source, "--out", tmp_path / "folder.jpg").code == 0
+    assert names(tmp_path / "folder.jpg") == ["a.png"]
+
+
+def stylized(fastgan: Command, run: Path, place: Path) -> Result:
+    return fastgan("stylize", run, place / "in", "--out", place / "out")

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -200,8 +202,8 @@ def test_names_that_are_no_text(fastgan: Command, given: list[object], tmp_path:
     assert made == [b"[bold]\xe9.png", b"a\nb\xe9.png", b"caf\xe8.png", b"caf\xe9.png"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_0(
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_saves_and_is_the_exit_code(
     fastgan: Command, given: list[object], tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "run"
@@ -212,7 +214,7 @@ def test_a_signal_saves_and_exits_0(
         )
         process.send_signal(number)
         _, err = process.communicate(timeout=HANG)
-    assert process.returncode == 0, err
+    assert process.returncode == 128 + number, err
     assert "saved. Go on with fastgan train --out" in err and "Traceback" not in err
     steps = len(read_lines(out))
     assert (out / "checkpoints" / f"step-{steps:08d}.pt").is_file()
@@ -221,6 +223,18 @@ def test_a_signal_saves_and_exits_0(
     assert done.code == 0 and f"resumed at step {steps}" in done.err
     assert [line["step"] for line in untimed(read_lines(out))] == list(range(1, steps + 3))
     assert json.loads((out / "report.json").read_text())["complete"] is True
+
+
+def test_a_terminal_that_is_gone_ends_nothing(given: list[object], tmp_path: Path) -> None:
+    """What it prints can no longer be written: the run goes on, saves, and has the exit code of its end."""
+    code = (
+        "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 2); "
+        "from fastgan.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", code, *map(str, given), "--out", str(out)]
+    assert subprocess.run(command, timeout=HANG, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 0
+    assert json.loads((out / "report.json").read_text())["complete"]
 
 
 def test_a_full_disk_is_told_in_a_line_and_damages_nothing(given: list[object], tmp_path: Path) -> None:
@@ -235,7 +249,7 @@ def test_a_full_disk_is_told_in_a_line_and_damages_nothing(given: list[object], 
         _, err = process.communicate(timeout=HANG)
     assert process.returncode == 2 and "Traceback" not in err, err
     last = err.splitlines()[-1]
-    assert last.startswith("fastgan: ") and "cannot be written" in last and "metrics.jsonl" in last
+    assert last.startswith("fastgan: ") and "cannot be written (File too large)" in last and "metrics.jsonl" in last
     assert len((out / "metrics.jsonl").read_bytes()) <= 9000 and not list(out.rglob("*.tmp"))
 
 

@@ -235,7 +235,7 @@ def test_wgan_without_an_adversarial_part_needs_no_bound() -> None:
 def test_a_file_at_fault_is_named(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("model: {name: dcgan}\nquality: {target_ssim: 0.5}\n")
-    with pytest.raises(InputError, match=re.escape(f"{file}: quality.target_ssim: the model dcgan")):
+    with pytest.raises(InputError, match=re.escape(f"{file}: line 2: quality.target_ssim: the model dcgan")):
         load_config(file)
     with pytest.raises(InputError, match=re.escape("config: quality.target_ssim: the model dcgan")):
         load_config(base=yaml.safe_load(file.read_text()))

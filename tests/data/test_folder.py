@@ -11,7 +11,8 @@ import pytest
 import torch
 from helpers.picture_files import coordinates, noise, save, smooth
 
-from fastgan.data import CropBatches, ImageFolder
+from fastgan.data import CropBatches, ImageFolder, LoaderError, resize
+from fastgan.data import folder as folder_module
 from fastgan.errors import InputError
 
 SIZE = 16
@@ -229,3 +230,88 @@ def test_vanished_and_tiny_files_are_broken_files(folder: Path) -> None:
     images.paths[0].unlink()
     assert len(list(images.readable())) == COUNT - 1
     assert ["no such file" in reason or "too small" in reason for reason in images.broken.values()] == [True, True]
+
+
+@pytest.mark.parametrize("problem", [MemoryError(), RuntimeError("two\nlines"), RecursionError(), KeyError("mode")])
+def test_whatever_a_picture_raises_it_is_a_broken_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    """Enlarging is one of the things that can fail after the file was read."""
+    enlarge = resize.enlarge_to
+
+    def fail(image: np.ndarray, side: int) -> np.ndarray:
+        if image[0, 0, 2] == 3:
+            raise problem
+        return enlarge(image, side)
+
+    monkeypatch.setattr(resize, "enlarge_to", fail)
+    images = ImageFolder(folder, size=SIZE, on_broken=lambda *_: None)
+    seen = {number for step in range(4) for number in numbers(CropBatches(images, batch=4, seed=0).batch_at(step))}
+    assert seen == set(range(COUNT)) - {3}
+    ((path, reason),) = images.broken.items()
+    assert path.name == f"{3:012}.png" and reason.startswith(f"{path}: ") and reason.isprintable()
+
+
+def test_a_thin_picture_is_counted_and_passed_over(tmp_path: Path) -> None:
+    """It is small as it is; enlarged for crops it would be 0.98 GB, and is over the memory budget."""
+    for number in range(3):
+        save(noise(300, 280, number), tmp_path / f"{number}.png")
+    save(np.full((12, 60_000, 3), 128, np.uint8), tmp_path / "strip.png")
+    reasons: list[str] = []
+    images = ImageFolder(tmp_path, size=256, short_side=256, on_broken=lambda _, reason: reasons.append(reason))
+    assert len(list(images.readable())) == 3
+    assert [path.name for path in images.broken] == ["strip.png"]
+    assert "60000 x 12 px; enlarged to 1280000 x 256 px it takes 2.4 GiB" in reasons[0]
+
+
+def test_crops_over_the_budget_are_refused_at_once(tmp_path: Path) -> None:
+    save(noise(), tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a crop of 50000 x 50000 px takes 18\.6 GiB"):
+        ImageFolder(tmp_path, size=50_000)
+
+
+# --- photographs that go away
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    slept: list[float] = []
+    monkeypatch.setattr(folder_module.time, "sleep", slept.append)
+    return slept
+
+
+def test_photographs_that_go_away_stop_at_once(folder: Path, waits: list[float]) -> None:
+    """No picture stands in for one that is gone with all others: when they are back, the batches are the same."""
+    images = ImageFolder(folder, size=SIZE, on_broken=lambda path, _: pytest.fail(f"{path} is not broken"))
+    source = CropBatches(images, batch=2, seed=0)
+    wanted = CropBatches(ImageFolder(folder, size=SIZE), batch=2, seed=0).batch_at(1)
+    source.batch_at(0)
+    (folder / "train2017").rename(folder / "away")
+    with pytest.raises(LoaderError, match=r"^the photographs are gone: 7 of 7 looked for[^\n]*resume the run$"):
+        source.batch_at(1)
+    assert waits == list(folder_module.GONE_DELAYS) and images.broken == {}
+    (folder / "away").rename(folder / "train2017")
+    assert torch.equal(source.batch_at(1), wanted)
+
+
+def test_photographs_that_are_back_in_a_moment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = ImageFolder(folder, size=SIZE, on_broken=lambda path, _: pytest.fail(f"{path} is not broken"))
+    assert images.get(0) is not None
+    (folder / "train2017").rename(folder / "away")
+    monkeypatch.setattr(folder_module.time, "sleep", lambda _: (folder / "away").rename(folder / "train2017"))
+    assert images.get(1) is not None
+
+
+def test_some_photographs_that_go_away_are_broken_ones(folder: Path, waits: list[float]) -> None:
+    images = ImageFolder(folder, size=SIZE, cache_bytes=0, on_broken=lambda *_: None)
+    assert images.get(0) is not None
+    for path in images.paths[:3]:
+        path.unlink()
+    assert len(list(images.readable())) == COUNT - 3
+    assert list(images.broken) == images.paths[:3] and waits == []
+
+
+def test_photographs_that_never_were_are_no_such_files(tmp_path: Path, waits: list[float]) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        CropBatches(ImageFolder([tmp_path / "a.png"], size=SIZE), batch=1, seed=0).batch_at(0)
+    assert waits == []

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.picture_files import coordinates, noise, save
@@ -211,6 +212,51 @@ def test_nothing_but_broken_files_stops_processes(tmp_path: Path) -> None:
     images = ImageFolder(sorted(with_broken(tmp_path).iterdir()), size=SIZE, on_broken=lambda *_: None)
     with pytest.raises(InputError, match=r"of 4 images cannot be read"):
         next(prefetch(CropBatches(images, batch=2, seed=0), workers=2))
+    wait_for_no_children()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_photographs_that_go_away_are_told_as_such(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr("fastgan.data.folder.GONE_DELAYS", (0.0,))
+    images = ImageFolder(folder, size=SIZE, cache_bytes=0, on_broken=lambda path, _: pytest.fail(f"{path} broken"))
+    with contextlib.closing(prefetch(CropBatches(images, batch=1, seed=5), workers=workers)) as stream:
+        next(stream)
+        for file in images.paths:
+            file.rename(file.with_suffix(".away"))
+        with pytest.raises(LoaderError, match=r"^the photographs are gone: 7 of 7[^\n]*$"):
+            for _ in stream:
+                pass
+    wait_for_no_children()
+
+
+@pytest.mark.parametrize("problem", [MemoryError(), RuntimeError("two\nlines")])
+def test_whatever_a_picture_raises_in_a_worker_it_is_a_broken_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def fail(image: np.ndarray, side: int) -> np.ndarray:
+        if image[0, 0, 2] == 3:
+            raise problem
+        return image
+
+    monkeypatch.setattr("fastgan.data.folder.enlarge_to", fail)
+    told: list[Path] = []
+    images = ImageFolder(folder, size=SIZE, on_broken=lambda path, _: told.append(path))
+    with contextlib.closing(prefetch(CropBatches(images, batch=3, seed=5), workers=2)) as stream:
+        seen = {int(value) for batch in islice(stream, 8) for value in batch[:, 0, 0, 2]}
+    assert seen == set(range(COUNT)) - {3} and told == [folder / f"{3:012}.png"]
+    wait_for_no_children()
+
+
+def test_whatever_a_batch_raises_in_a_worker_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise MemoryError("no room\nat all")
+
+    source = batches(folder)
+    monkeypatch.setattr(source, "batch_at", fail)
+    with pytest.raises(LoaderError, match=r"^a process that reads photographs failed \(no room\)[^\n]*$"):
+        next(prefetch(source, workers=1))
     wait_for_no_children()
 
 

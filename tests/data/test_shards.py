@@ -151,7 +151,57 @@ def test_members_that_count(tmp_path: Path, layout: int) -> None:
         assert np.array_equal(images[name], noise(seed=seed)), name
 
 
-def test_sparse_members_are_left_out(tmp_path: Path) -> None:
+def add_links(shard: Path, links: dict[str, tuple[bytes, str]]) -> Path:
+    with tarfile.open(shard, "a") as tar:
+        for name, (kind, target) in links.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+    return shard
+
+
+def test_links_within_a_shard_are_followed(tmp_path: Path) -> None:
+    """To what has no name of a picture itself: a store of contents, and names that link into it."""
+    shard = pack(tmp_path / "a.tar", {"store/0": png(0), "store/1": png(1), "store/2": png(2)})
+    links = {
+        "class/soft.png": (tarfile.SYMTYPE, "../store/0"),
+        "hard.png": (tarfile.LNKTYPE, "./store/1"),
+        "chain.png": (tarfile.SYMTYPE, "middle"),
+        "middle": (tarfile.SYMTYPE, "store/2"),
+    }
+    images = {image.member: read_image(image) for image in list_images(add_links(shard, links))}
+    assert list(images) == ["chain.png", "class/soft.png", "hard.png"]
+    for name, seed in {"chain.png": 2, "class/soft.png": 0, "hard.png": 1}.items():
+        assert np.array_equal(images[name], noise(seed=seed)), name
+
+
+def test_what_is_left_out_of_a_shard_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shard = pack(tmp_path / "a.tar", {"a.png": png(0), "b.png": png(1), "./a.png": png(2)})
+    links = {
+        "again.png": (tarfile.SYMTYPE, "a.png"),
+        "twice.png": (tarfile.LNKTYPE, "b.png"),
+        "out.png": (tarfile.SYMTYPE, "/etc/hostname"),
+        "up.png": (tarfile.SYMTYPE, "../../b.png"),
+        "gone.png": (tarfile.LNKTYPE, "nothing.png"),
+        "x.png": (tarfile.SYMTYPE, "y.png"),
+        "y.png": (tarfile.SYMTYPE, "x.png"),
+        "pipe.png": (tarfile.FIFOTYPE, ""),
+        "folder.png": (tarfile.DIRTYPE, ""),
+        "notes.txt": (tarfile.SYMTYPE, "nowhere"),
+    }
+    images = list_images(add_links(shard, links))
+    assert [image.name for image in images] == ["a.png", "b.png"]
+    assert np.array_equal(read_image(images[0]), noise(seed=2))  # the later one of that name
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{shard}: passed over: members replaced by a later one of the same name: 1 (first {shard}/a.png); "
+        f"pipes, devices and sockets: 1 (first {shard}/pipe.png); "
+        f"further names of files that are listed already: 2 (first {shard}/again.png); "
+        f"links that lead nowhere in their shard: 3 (first {shard}/out.png); "
+        f"links in a loop: 2 (first {shard}/x.png)"
+    ]
+
+
+def test_sparse_members_are_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As GNU tar -S writes them: its oldest header lists where data is, 512 bytes at 512 KiB, and the real size."""
     header = bytearray(tarfile.TarInfo("holes.png").tobuf(tarfile.GNU_FORMAT))
     header[124:136] = b"%011o\0" % 512
@@ -170,6 +220,7 @@ def test_sparse_members_are_left_out(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar") as tar:
         assert [member.size for member in tar.getmembers() if member.issparse()] == [1 << 20]
     assert [image.name for image in list_images(tmp_path / "a.tar")] == ["a.png"]
+    assert f"sparse members: 1 (first {tmp_path}/a.tar/holes.png)" in caplog.text
 
 
 def still_open(folder: Path) -> list[str]:

@@ -4,21 +4,19 @@ import importlib
 import json
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.bounds import approx, assert_close, rounding
-from helpers.networks import sums
-from helpers.quality_bounds import psnr_error, ssim_error
-from helpers.tiny_runs import picture, stylizer_of
+from helpers.bounds import assert_close, rounding
+from helpers.quality_bounds import approx_style_distance, feature_steps, psnr_error, ssim_error
+from helpers.tiny_runs import MEASURES, MEASURES_OF_ONE, picture, stylizer_of
 from torch import Tensor
 
 from fastgan.config import Config
 from fastgan.evaluation import EvalResult, Evaluator
-from fastgan.evaluation.evaluator import as_uint8_model
-from fastgan.losses import style_grams
+from fastgan.evaluation.evaluator import TITLES, StyleReference, as_uint8_model
+from fastgan.metrics import covered_windows, style_window_median, window_style_distances
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
 from fastgan.training import Trainer
@@ -42,27 +40,18 @@ def darker(x: Tensor) -> Tensor:
     return ((x * 0.7 - 0.1 + 1) * 127.5).round() / 127.5 - 1
 
 
+def reference(encoder: VGGEncoder) -> StyleReference:
+    return StyleReference.from_images(encoder, [tensor(STYLE)])
+
+
 def grams(encoder: VGGEncoder, image: np.ndarray) -> list[np.ndarray]:
     features = [f[0].flatten(1).double().numpy() for f in encoder(tensor(image)).values()]
     return [f @ f.T / f.shape[1] for f in features]
 
 
-def off(encoder: VGGEncoder) -> int:
-    """Steps of features in float32 and of their sums over up to 56 x 40 pixels."""
-    return 2 * (sums(encoder) + 48)
-
-
-def approx_distance(want: float, encoder: VGGEncoder) -> Any:
-    """A squared relative difference, of what is off by rounding each."""
-    difference = math.sqrt(want)
-    return approx(want, steps=off(encoder), scale=2 * difference * (1 + difference))
-
-
 def test_values_by_outsiders(encoder: VGGEncoder) -> None:
     metrics = importlib.import_module("skimage.metrics")
-    measures = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure(
-        IMAGES, lambda content, number: darker(content)
-    )
+    measures = Evaluator(encoder, reference(encoder)).measure(IMAGES, lambda content, number: darker(content))
     style = grams(encoder, STYLE)
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
     for index, image in enumerate(IMAGES):
@@ -77,20 +66,20 @@ def test_values_by_outsiders(encoder: VGGEncoder) -> None:
         pair = [(tensor(each) + 1) / 2 for each in (made, image)]
         assert got["ssim"] == pytest.approx(ssim, abs=ssim_error(*pair))
         assert got["psnr"] == pytest.approx(psnr, abs=psnr_error(pair[0]))
-        assert got["style_distance"] == approx_distance(np.mean(ratios), encoder)
-        assert got["content_distance"] == approx_distance(content, encoder)
+        assert got["style_distance"] == approx_style_distance(np.mean(ratios), encoder)
+        assert got["content_distance"] == approx_style_distance(content, encoder)
 
 
 def test_the_photographs_themselves(encoder: VGGEncoder) -> None:
-    measures = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure(IMAGES, None)
+    measures = Evaluator(encoder, reference(encoder)).measure(IMAGES, None)
     for value, image in zip(measures.values["ssim"], IMAGES, strict=True):
         unit = (tensor(image) + 1) / 2
         assert value == pytest.approx(1, abs=ssim_error(unit, unit))
     assert all(math.isinf(value) for value in measures.values["psnr"])
     assert measures.values["content_distance"] == [0, 0, 0]
     assert min(measures.values["style_distance"]) > 0.01
-    itself = Evaluator(encoder, style_grams(encoder, [tensor(STYLE)])).measure([STYLE], None)
-    assert itself.values["style_distance"] == pytest.approx([0], abs=rounding(1, off(encoder)) ** 2)
+    itself = Evaluator(encoder, reference(encoder)).measure([STYLE], None)
+    assert itself.values["style_distance"] == pytest.approx([0], abs=rounding(1, feature_steps(encoder)) ** 2)
 
 
 def test_json_form() -> None:
@@ -120,3 +109,42 @@ def test_results_are_rounded_as_in_a_file(tiny: Callable[..., Config]) -> None:
     assert_close(levels, levels.round(), steps=4, scale=255.0)  # there and back
     assert np.array_equal(levels.round().byte().numpy(), stylizer(image))
     assert SHORT_SIDE == 384
+
+
+def test_windows(encoder: VGGEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the functions of the metrics; every second row and column are part of all; photographs are encoded once."""
+    photograph, style = picture(200, 250, 4), reference(encoder)
+    result = tensor(picture(200, 250, 5, busy=True))
+    content = tensor(photograph)
+    distances = [window_style_distances(encoder, image, style.targets) for image in (result, content)]
+    covered = covered_windows(*distances, style_window_median(encoder, style.images, style.targets))
+    encoded: list[int] = []
+    forward = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda x, *rest: encoded.append(len(x)) or forward(x, *rest))
+    evaluator = Evaluator(encoder, style)
+    own = evaluator.measure([photograph], None)
+    assert own.values["coverage"] == [0.0]
+    assert own.values["window_style_distance"] == pytest.approx([distances[1].double().mean().item()])
+    encoded.clear()
+    all_windows = evaluator.measure([photograph], lambda x, number: result)
+    assert all_windows.values["coverage"] == [covered.double().mean().item()]
+    assert all_windows.values["window_style_distance"] == pytest.approx([distances[0].double().mean().item()])
+    assert np.array_equal(all_windows.covered[0], covered)
+    assert sum(encoded) == 2 + covered.numel()  # result and photograph, and the result's windows
+    encoded.clear()
+    fourth = evaluator.measure([photograph], lambda x, number: result, with_content=False, window_stride=2)
+    assert np.array_equal(fourth.covered[0], covered[::2, ::2])
+    assert sum(encoded) == 1 + covered[::2, ::2].numel()
+    fresh = Evaluator(encoder, style).measure([photograph], lambda x, number: result, window_stride=2)
+    assert fresh.values["coverage"] == fourth.values["coverage"]
+    without = evaluator.measure([photograph], None, window_stride=0)
+    assert without.covered == [] and not {"coverage", "window_style_distance"} & set(without.values)
+
+
+def test_names(encoder: VGGEncoder) -> None:
+    """A fixed pattern is between pictures: one alone has none."""
+    evaluator = Evaluator(encoder, reference(encoder))
+    assert set(evaluator.measure(IMAGES[:1], None).values) == MEASURES_OF_ONE
+    both = evaluator.measure(IMAGES, None)
+    assert set(both.values) == MEASURES and {len(values) for values in both.values.values()} == {3}
+    assert set(TITLES) >= MEASURES

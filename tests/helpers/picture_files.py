@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
@@ -24,6 +24,37 @@ def png_16_bit(pixels: np.ndarray) -> bytes:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     header = png_header(width, height, 16, 0 if pixels.ndim == 2 else 2)
     return header + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+
+
+def png_gray(pixels: np.ndarray, depth: int, transparent: int) -> bytes:
+    """A gray PNG of (H, W) values of ``depth`` bits (2, 4, 8 or 16), of which one stands for transparent."""
+    height, width = pixels.shape
+    bits = (pixels.astype(np.int64)[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits.reshape(height, -1))
+    key = png_chunk(b"tRNS", struct.pack(">H", transparent))
+    content = png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    return png_header(width, height, depth, 0) + key + content
+
+
+def tiff_with(content: bytes, changes: dict[int, tuple[int, int]]) -> bytes:
+    """A TIFF of one page in which each old tag has become a new tag of one short number: ``{old: (new, value)}``."""
+    (start,) = struct.unpack_from("<I", content, 4)
+    changed = bytearray(content)
+    for place in range(start + 2, start + 2 + 12 * struct.unpack_from("<H", content, start)[0], 12):
+        tag = struct.unpack_from("<H", content, place)[0]
+        if tag in changes:
+            new, value = changes.pop(tag)
+            rest = content[place + 2 : place + 12] if value < 0 else struct.pack("<HIHH", 3, 1, value, 0)
+            changed[place : place + 12] = struct.pack("<H", new) + rest
+    assert not changes
+    return bytes(changed)
+
+
+def rgb_profile() -> bytes:
+    """An ICC profile of RGB."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = struct.pack(">6H", 2026, 1, 1, 0, 0, 0)  # the date, which would tell two of them apart
+    return bytes(profile)
 
 
 def noise(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:

@@ -1,11 +1,15 @@
 """How far SSIM and PSNR may be off by rounding alone, from the images themselves."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from helpers.bounds import rounding
+from helpers.bounds import approx, rounding
+from helpers.networks import sums
 from torch import Tensor
+
+from fastgan.models import VGGEncoder
 
 
 def ssim_error(
@@ -28,3 +32,14 @@ def ssim_error(
 def psnr_error(x: Tensor, dtype: torch.dtype = torch.float32) -> float:
     """In dB: of the logarithm of a mean of C * H * W squares of differences."""
     return 10 / math.log(10) * rounding(x[0].numel(), 3, dtype)
+
+
+def feature_steps(encoder: VGGEncoder, pixels: int = 56 * 40) -> int:
+    """Steps of features in float32 and of their sums over up to ``pixels`` pixels, in two computations."""
+    return 2 * (sums(encoder) + math.ceil(math.sqrt(pixels)))
+
+
+def approx_style_distance(want: float, encoder: VGGEncoder, pixels: int = 56 * 40) -> Any:
+    """A squared relative difference, of what is off by rounding each."""
+    difference = math.sqrt(want)
+    return approx(want, steps=feature_steps(encoder, pixels), scale=2 * difference * (1 + difference))

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from fastgan.inference import Stylizer
+from fastgan.metrics import lpips_unavailable_reason
 from fastgan.training import Callback, Trainer
 from fastgan.training.tasks import StylizeTask
 
@@ -54,6 +55,21 @@ METRICS = {
     "time/img_per_s",
     "memory/peak_bytes",
 }
+
+#: Measures of pictures, of two or more.
+MEASURES = {
+    "ssim",
+    "psnr",
+    "style_distance",
+    "content_distance",
+    "coverage",
+    "window_style_distance",
+    "luminance_correlation",
+    "fixed_pattern",
+    *(() if lpips_unavailable_reason() else ("lpips",)),
+}
+#: What one picture alone has of them.
+MEASURES_OF_ONE = MEASURES - {"fixed_pattern"}
 
 
 def picture(height: int, width: int, seed: int, *, busy: bool = False) -> np.ndarray:

@@ -1,16 +1,21 @@
 """Trained models on pictures: kinds, strength, tiles."""
 
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from helpers.bounds import assert_close, rounding, unit
 from helpers.networks import sums
+from helpers.picture_files import rgb_profile
 from helpers.tiny_runs import picture
 from PIL import Image
 from torch import nn
 
+from fastgan.data import read_picture
+from fastgan.errors import InputError
 from fastgan.inference.stylizer import Stylizer
 from fastgan.models import FastGenerator
 
@@ -72,8 +77,7 @@ def test_the_kind_that_goes_in_comes_out(stylizer: Stylizer, kind: str) -> None:
         assert out.shape == image.shape and out.dtype == image.dtype
     assert values(out).min() >= 0 and values(out).max() <= 1
     same = torch.from_numpy(before).permute(2, 0, 1)[None]
-    way = same.half() * 2 - 1 if kind == "half" else same * 2 - 1  # which a half is rounded on
-    want = values((stylizer.run(way) + 1) / 2)
+    want = values((stylizer.run(same * 2 - 1) + 1) / 2)
     step = {"pil": 1 / 255, "uint8": 1 / 255, "uint16": 1 / 65535, "half": 2 * unit(torch.half)}.get(kind, 0.0)
     assert np.abs(values(out) - want).max() <= step / 2 + rounding(1, 2 * sums(stylizer.generator))
     assert np.array_equal(values(image), before)  # the caller's picture is as it was
@@ -100,7 +104,68 @@ def test_deep_pictures_keep_their_depth(stylizer: Stylizer) -> None:
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1"])
 def test_every_mode_of_pil(stylizer: Stylizer, mode: str) -> None:
     out = stylizer(Image.fromarray(IMAGE).convert(mode))
-    assert out.mode == "RGB" and out.size == (34, 21)
+    assert out.mode == ("RGBA" if mode in ("LA", "RGBA") else "RGB") and out.size == (34, 21)
+
+
+def test_pil_images_are_read_as_files_are(stylizer: Stylizer, tmp_path: Path) -> None:
+    pixels = np.dstack([IMAGE, picture(21, 34, 1)[..., 0]])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif, icc_profile=rgb_profile(), dpi=(300, 150))
+    read = read_picture(tmp_path / "a.png")
+    out = stylizer(Image.open(tmp_path / "a.png"))
+    assert out.size == (21, 34) and out.mode == "RGBA" and out.getexif().get(0x0112) is None
+    assert np.array_equal(np.asarray(out)[..., :3], stylizer(read.pixels))
+    assert np.array_equal(np.asarray(out)[..., 3], read.alpha)
+    assert (out.info["icc_profile"], out.info["dpi"]) == (read.icc_profile, read.dpi)
+    assert read.icc_profile == rgb_profile() and read.dpi == pytest.approx((150, 300), abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["half", "bfloat16", "single", "double"])
+def test_floats_are_computed_with_in_float32(stylizer: Stylizer, kind: str) -> None:
+    dtype = {"half": torch.half, "bfloat16": torch.bfloat16, "single": torch.float32, "double": torch.float64}[kind]
+    image = as_kind("single").to(dtype)
+    precise = image if dtype == torch.float64 else image.float()
+    assert torch.equal(stylizer(image), ((stylizer.run(precise[None] * 2 - 1) + 1) / 2)[0].to(dtype))
+
+
+def test_results_are_ordinary_tensors(stylizer: Stylizer) -> None:
+    """A caller may train with them and write to them."""
+    x = as_kind("tensor")
+    for out in (stylizer.run(x * 2 - 1), stylizer(x), stylizer.run(x, strength=0)):
+        assert not out.is_inference() and not out.requires_grad
+        weight = torch.ones((), requires_grad=True)
+        (out * weight).sum().backward()
+        out += 1
+
+
+@pytest.mark.parametrize("bad", [255.0, -1.0, float("nan"), float("inf")])
+def test_tensors_of_another_range_are_refused(stylizer: Stylizer, bad: float) -> None:
+    image = as_kind("tensor").clone()
+    image[1, 2, 3, 4] = bad
+    with pytest.raises(ValueError, match=r"values must be in \[0, 1\], got"):
+        stylizer(image)
+
+
+def test_a_thin_style_is_refused_before_its_features_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stylizer, "takes_any_style", True)
+    encoder = Mock(side_effect=AssertionError)
+    stylizer = Stylizer(network(), CPU, torch.float32, encoder=encoder)
+    for style in (np.zeros((12, 60_000, 3), np.uint8), torch.zeros(3, 32, 160_000)):
+        with pytest.raises(InputError, match=r"a style of 160000 x 32 px takes 4\.9 GiB"):
+            stylizer.code(style)
+
+
+def test_torch_that_gets_no_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stylizer = Stylizer(network(), CPU, torch.float32)
+    message = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"
+    for error in (RuntimeError(message), torch.OutOfMemoryError("CUDA out of memory.")):
+        monkeypatch.setattr(stylizer, "_forward", Mock(side_effect=error))
+        with pytest.raises(InputError, match=r"not enough memory for a picture of 34 x 21 px; give a tile"):
+            stylizer(Image.fromarray(IMAGE))
+    monkeypatch.setattr(stylizer, "_forward", Mock(side_effect=RuntimeError("a fault")))
+    with pytest.raises(RuntimeError, match="a fault"):
+        stylizer(IMAGE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -204,7 +269,7 @@ def test_norms_are_released_after_an_error(monkeypatch: pytest.MonkeyPatch) -> N
         return forward(x, *others)
 
     monkeypatch.setattr(made, "_forward", failing)
-    with pytest.raises(MemoryError):
+    with pytest.raises(InputError, match="not enough memory for a picture of 120 x 120 px"):
         made(image, tile=made.min_tile)
     assert np.array_equal(made(image), want)
 

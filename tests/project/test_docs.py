@@ -32,29 +32,38 @@ def rows_of(page: str) -> list[str]:
         return script("quality.py")["table"](RESULTS).splitlines()
     if page == "docs/article.md":
         return [row for table in script("article.py")["tables"](RESULTS) for row in table.splitlines()]
-    if page == "docs/performance.md":
-        measured = script("tables/ops.py")["table"](read("ops-cpu.json"))
-        compiled = json.loads((RESULTS.parent / "triton-kernels.json").read_text(encoding="utf-8"))
-        loader = script("tables/loader.py")["table"](read("loader.json"))
-        kernels = script("tables/triton_kernels.py")["table"](compiled)
-        quality = script("time_to_quality.py")["table"](read("time-to-quality.json"))
-        tables = measured, kernels, loader, quality
-        return [line for table in tables for line in table.splitlines()] + whole_networks()
-    return script("stability.py")["table"](read("stability.json")).splitlines()
+    if page == "docs/performance/ops.md":
+        return table_of("tables/ops.py", RESULTS / "ops-cpu.json")
+    if page == "docs/performance/triton.md":
+        return table_of("tables/triton_kernels.py", RESULTS.parent / "triton-kernels.json")
+    if page == "docs/performance/loader.md":
+        return table_of("tables/loader.py", RESULTS / "loader.json")
+    if page == "docs/performance/time-to-quality.md":
+        return table_of("time_to_quality.py", RESULTS / "time-to-quality.json")
+    if page == "docs/performance/training-step.md":
+        tables = (table_of("tables/networks.py", RESULTS / f"{name}-cpu.json") for name in ("train", "infer"))
+        return [row for table in tables for row in table]
+    return table_of("stability.py", RESULTS / "stability.json")
 
 
-def whole_networks() -> list[str]:
-    """The training step and the picture."""
-    table = script("tables/networks.py")["table"]
-    return [line for name in ("train", "infer") for line in table(read(f"{name}-cpu.json")).splitlines()]
-
-
-def read(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+def table_of(name: str, result: Path) -> list[str]:
+    """The table that a benchmark script makes of a result file."""
+    return script(name)["table"](json.loads(result.read_text(encoding="utf-8"))).splitlines()
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/article.md", "docs/performance.md", "docs/results.md", "docs/stability.md"]
+    "page",
+    [
+        "README.md",
+        "docs/article.md",
+        "docs/performance/loader.md",
+        "docs/performance/ops.md",
+        "docs/performance/time-to-quality.md",
+        "docs/performance/training-step.md",
+        "docs/performance/triton.md",
+        "docs/results.md",
+        "docs/stability.md",
+    ],
 )
 def test_figures_are_those_of_the_result_files(page: str) -> None:
     rows, text = rows_of(page), (ROOT / page).read_text(encoding="utf-8")
@@ -70,7 +79,7 @@ def test_no_other_figures_stand_in_the_table(page: str, heading: str) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))],
+    [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_links_lead_somewhere(page: Path) -> None:

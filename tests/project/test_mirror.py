@@ -36,12 +36,12 @@ HELD_BY = {
     "config/schema.py": ("config/test_load.py", "config/test_validation.py"),
     "config/sections.py": ("config/test_load.py", "config/test_validation.py"),
     "data/demo.py": ("cli/test_train.py",),
-    "data/jpeg.py": ("data/test_decode.py",),
-    "data/resize.py": ("data/test_decode.py",),
+    "data/formats.py": ("data/test_encode.py", "data/test_listing.py"),
     "data/tensors.py": ("inference/test_stylizer.py", "behavior/test_fusion.py"),
     "errors.py": ("cli/test_app.py",),
     "evaluation/image_grid.py": ("training/test_trainer.py", "behavior/test_fusion.py"),
     "evaluation/metrics_log.py": ("evaluation/test_report.py",),
+    "metrics/base.py": ("metrics/test_image.py",),
     "models/registry.py": ("behavior/test_extending.py", "utils/test_registry.py"),
     "models/style_code.py": ("behavior/test_fusion.py", "training/test_style_bank.py"),
     "ops/_library.py": ("ops/test_backends.py",),
@@ -67,7 +67,6 @@ HELD_BY = {
 #: Test files beside those of modules.
 FREE = {
     "cli/test_models.py": "every command with each model",
-    "data/test_decode.py": "jpeg.py and resize.py beside Pillow",
     "interpreted/test_triton_tiles.py": "ops/_triton_tiles.py needs the process that Triton's interpreter has",
     "interpreted/test_tune.py": "bench/triton/tune.py needs the process that Triton's interpreter has",
     "ops/test_backends.py": "all ops by one table",

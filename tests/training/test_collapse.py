@@ -76,7 +76,7 @@ def test_fires_once_on_collapse_and_names_what_was_seen() -> None:
     line = told[0][1]
     assert SPREAD in line and LOSS_D not in line and "\n" not in line
     assert "0.034" in line and "for 5 steps" in line
-    for remedy in ("optim.discriminator.lr", "loss.r1", "--set loss.augment=[color,translation]"):
+    for remedy in ("optim.discriminator.lr", "loss.r1", "set loss.augment to [color,translation]"):
         assert remedy in line
 
 
@@ -86,7 +86,7 @@ def test_fires_when_the_discriminator_has_won() -> None:
     line = told[0][1]
     assert LOSS_D in line and SPREAD not in line and "\n" not in line
     assert "0.0012" in line and "for 4 steps" in line
-    for remedy in ("optim.discriminator.lr", "loss.r1", "--set loss.augment=[color,translation]"):
+    for remedy in ("optim.discriminator.lr", "loss.r1", "set loss.augment to [color,translation]"):
         assert remedy in line
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from helpers.quality_bounds import psnr_error, ssim_error
 from helpers.tiny_runs import (
+    MEASURES_OF_ONE,
     METRICS,
     Recorder,
     batch,
@@ -117,14 +118,42 @@ def batches(count: int) -> Iterator[torch.Tensor]:
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.parametrize("make", [batches, lambda count: list(batches(count))], ids=["generator", "list"])
-def test_any_iterable_of_tensors(tiny: Make, make: Callable[[int], Any]) -> None:
+def test_any_iterable_of_tensors(tiny: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """A generator that ends too early ends the run, which is told and is not complete."""
     watch = Recorder()
-    trainer = Trainer(tiny({"train.steps": 50}), data=make(3), callbacks=[watch])
+    trainer = Trainer(tiny({"train.steps": 50}), data=batches(3), callbacks=[watch])
     report = trainer.fit()
-    assert trainer.state.global_step == report["steps"] == 3 and report["complete"]  # the data ended before the budget
+    assert trainer.state.global_step == report["steps"] == 3 and not report["complete"]
     assert [event.step for event in watch.of("on_step")] == [1, 2, 3]
     assert report["content"]["source"] == "an iterable" and report["result"] is None
+    told = "data ended at step 3, before the 50 steps asked for; the run is not complete"
+    assert [event.text for event in watch.of("on_message")] == [told] and told in caplog.messages
+    assert not watch.of("on_end")[0].stopped
+
+
+def test_a_list_is_taken_over_and_over(tiny: Make) -> None:
+    trainer = Trainer(tiny({"train.steps": 7}), data=list(batches(3)))
+    report = trainer.fit()
+    assert report["steps"] == 7 and report["complete"]
+
+
+@pytest.mark.parametrize("bad", ["pair", "nan", "bytes"])
+def test_what_is_no_batch_is_told_before_anything_is_learnt(tiny: Make, tmp_path: Path, bad: str) -> None:
+    given = {"pair": (floats(0), 1), "nan": floats(0) * math.nan, "bytes": 255 * floats(0)}[bad]
+    trainer = Trainer(tiny(), out=tmp_path / "run", data=[given])
+    with pytest.raises(InputError, match=r"^data: "):
+        trainer.fit()
+    assert trainer.state.global_step == 0 and trainer.state.rollbacks == 0
+    # Nothing was learnt, so nothing is in the way of the next try.
+    assert Trainer(tiny({"train.steps": 1}), out=tmp_path / "run", data=[floats(0)]).state.global_step == 0
+
+
+def test_images_that_look_like_another_range_are_told(tiny: Make) -> None:
+    for scale, told in ((0.5, 1), (1.0, 0)):
+        watch = Recorder()
+        images = [(floats(number) + 1) / 2 if scale == 0.5 else floats(number) for number in range(2)]
+        Trainer(tiny({"train.steps": 3}), data=images, callbacks=[watch]).fit()
+        assert sum("[0, 1]" in event.text for event in watch.of("on_message")) == told
 
 
 def test_an_iterable_is_cut_by_the_budget(tiny: Make) -> None:
@@ -159,7 +188,8 @@ def test_events_in_order(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     watch = Recorder()
     Trainer(tiny(fields), out=tmp_path / "run", callbacks=[watch]).fit()
     step, quality, saved = "on_step", "on_evaluation", "on_checkpoint"
-    want = ["on_start", step, quality, step, step, saved, quality, step, step, saved, "on_samples", "on_end", "close"]
+    want = ["on_start", step, quality, step, step, saved, quality, step, step, saved]
+    want += ["on_samples", "on_samples", "on_end", "close"]  # pictures, and the map of where they carry the style
     assert watch.names() == want
     assert [event.step for event in watch.of(step)] == [1, 2, 3, 4, 5]
     assert [event.progress for event in watch.of(step)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
@@ -168,7 +198,7 @@ def test_events_in_order(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     assert not watch.of("on_end")[0].stopped
     assert [event.step for event in watch.of(quality)] == [2, 4]
     for event in watch.of(quality):
-        assert set(event.values) == {"val/ssim", "val/psnr", "val/style_distance"}
+        assert set(event.values) == {f"val/{name}" for name in MEASURES_OF_ONE - {"content_distance"}}
         assert 0 < event.values["val/ssim"] < 1 and all(map(math.isfinite, event.values.values()))
         line = watch.of(step)[event.step - 1].metrics
         assert {name: value for name, value in line.items() if name.startswith("val/")} == event.values
@@ -200,6 +230,8 @@ def test_close_also_after_an_error(tiny: Make, tmp_path: Path, where: str) -> No
         trainer.fit()
     assert watch.names()[-1] == "close" and watch.names().count("close") == 1 and "on_end" not in watch.names()
     assert [line["step"] for line in read_lines(tmp_path / "run")] == [1, 2]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002.pt"]
+    assert (tmp_path / "run" / "model" / "generator.safetensors").is_file()
     assert caught.value is not None  # the loader's thread ends also while somebody keeps the error and its frames
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fastgan")]
 

@@ -1,12 +1,29 @@
 """Files written whole or not at all."""
 
+import errno
+import io
+import os
+import socket
+import stat
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+import torch
 
 from fastgan.errors import InputError
-from fastgan.utils.files import atomic_write, remove_temp_files, write_text
+from fastgan.utils.files import (
+    atomic_write,
+    make_folder,
+    open_regular,
+    read_bytes,
+    read_json,
+    remove_temp_files,
+    write_text,
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -71,3 +88,136 @@ def test_leftovers_of_a_kill_are_removed(tmp_path: Path) -> None:
     (tmp_path / "model" / "mine.tmp").write_text("mine")
     remove_temp_files(tmp_path)
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["mine.tmp"]
+
+
+# --- what is no regular file
+
+
+def read_in_background(path: Path) -> Future[bytes]:
+    return ThreadPoolExecutor(1).submit(path.read_bytes)
+
+
+def test_links_stay_and_lead_to_the_new_content(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "old.json").write_text("old")
+    for name in ("old.json", "new.json"):
+        link = tmp_path / name
+        link.symlink_to(Path("store", name))
+        (tmp_path / "links").mkdir(exist_ok=True)
+        (tmp_path / "links" / name).symlink_to(Path("..", name))
+        write_text(tmp_path / "links" / name, f"content of {name}")
+        assert link.is_symlink() and (tmp_path / "links" / name).is_symlink()
+    assert contents(tmp_path / "store") == {name: f"content of {name}".encode() for name in ("old.json", "new.json")}
+
+
+def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        got = read_in_background(tmp_path / name)
+        write_text(tmp_path / name, "x" * 200_000)
+        assert got.result() == b"x" * 200_000
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and not contents(tmp_path).keys() - {"pipe", "link"}
+
+
+def test_a_device_is_written_into(tmp_path: Path) -> None:
+    """A terminal, since its folder is one where no file can be put in its place, whoever runs the test."""
+    ours, terminal = os.openpty()
+    name = Path(os.ttyname(terminal))
+    (tmp_path / "link").symlink_to(name)
+    for path in (name, tmp_path / "link"):
+        write_text(path, "line\n")
+        assert os.read(ours, 100) == b"line\r\n"
+    assert stat.S_ISCHR(name.stat().st_mode) and (tmp_path / "link").is_symlink()
+    for descriptor in (ours, terminal):
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_standard_output_by_name(tmp_path: Path, kind: str) -> None:
+    """After what was printed before and before what is printed after, though it be a file."""
+    link = tmp_path / "stdout"
+    link.symlink_to("/proc/self/fd/1")
+    lines = ["import sys", "from pathlib import Path", "from fastgan.utils.files import write_text", "print('one')"]
+    lines += ["for name in sys.argv[1:]: write_text(Path(name), 'two\\n')", "print('three')"]
+    command = [sys.executable, "-c", "\n".join(lines), "/dev/stdout", "/dev/fd/1", str(link)]
+    with (tmp_path / "file").open("wb") as file:
+        output = file if kind == "file" else subprocess.PIPE
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=True, timeout=300)
+    text = (tmp_path / "file").read_bytes() if kind == "file" else done.stdout
+    assert text == b"one\ntwo\ntwo\ntwo\nthree\n" and link.is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "stdout"}
+
+
+def test_what_can_only_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("socket")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, reason in (("socket", "it is a socket"), ("loop", "Too many levels of symbolic links")):
+        with pytest.raises(InputError) as caught:
+            write_text(Path(name), "x")
+        assert str(caught.value) == f"{name}: cannot be written ({reason})"
+    assert stat.S_ISSOCK(Path("socket").stat().st_mode) and Path("loop").is_symlink()
+
+
+def test_the_operating_system_is_heard_through_torch(tmp_path: Path) -> None:
+    """torch's zip writer tells a full disk as "unexpected pos"."""
+
+    class FullDisk(io.BytesIO):
+        def write(self, content: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write(file: BinaryIO) -> None:
+        torch.save({"x": torch.ones(10)}, FullDisk())
+
+    with pytest.raises(InputError, match=r"model\.pt: cannot be written \(No space left on device\)"):
+        atomic_write(tmp_path / "model.pt", write)
+    assert contents(tmp_path) == {}
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("mine")
+    for name in ("file", "file/below"):
+        with pytest.raises(InputError) as caught:
+            make_folder(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name}: cannot be created (")
+
+
+# --- reading
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    """A pipe would be waited for, and /dev/zero has no end."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    says = {"pipe": "is a pipe, not", "zero": "is a device, not", "folder": "is a folder, not", "none": "no such file"}
+    says["nul\0"] = "null byte"
+    for name, reason in says.items():
+        for read in (open_regular, lambda path: read_bytes(path, 10), read_json):
+            with pytest.raises(InputError) as caught:
+                read(tmp_path / name)
+            assert str(caught.value).startswith(f"{tmp_path / name}: ") and reason in str(caught.value)
+    assert read_bytes(tmp_path / "link", 7) == b"content"
+    with pytest.raises(InputError, match="file: too large; at most 6 bytes are read"):
+        read_bytes(tmp_path / "file", 6)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 100_000, b'{"a":' * 100_000, b"NaN", b"[-Infinity]", b"\xff", b"", b"{", b"1" * 5000],
+    ids=["lists", "objects", "nan", "infinity", "no text", "empty", "cut", "digits"],
+)
+def test_json_that_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_json(tmp_path / "a.json")
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'a.json'}: not readable as JSON (") and "\n" not in message
+    (tmp_path / "a.json").write_text('{"a": [1, 2.5, null]}')
+    assert read_json(tmp_path / "a.json") == {"a": [1, 2.5, None]}

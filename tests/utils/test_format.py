@@ -1,9 +1,13 @@
 """Short texts and numbers for output."""
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 
-from fastgan.utils.format import dtype_name, round_significant
+from fastgan.utils.format import dtype_name, printable, round_significant, shell_quoted
 
 
 def test_dtype_name() -> None:
@@ -20,3 +24,44 @@ def test_dtype_name() -> None:
 )
 def test_round_significant(value: float, digits: int, rounded: float) -> None:
     assert round_significant(value, digits) == rounded
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a b é日本", "a b é日本"),
+        ("new\nline\ttab\r", r"new\nline\ttab\r"),
+        ("\x1b[31mred\x07\x9b", r"\x1b[31mred\x07\x9b"),
+        ("caf\udce9", r"caf\udce9"),
+        ("a\u202eb\u2028", r"a\u202eb\u2028"),
+        (Path("x/y.png"), "x/y.png"),
+        ("", ""),
+    ],
+)
+def test_printable(text: object, shown: str) -> None:
+    assert printable(text) == shown and shown.isprintable()
+
+
+NAMES = (
+    "a b",
+    "-dash",
+    "semi;$(x)",
+    "q'u\"o",
+    "new\nline",
+    "\x1b[31m\\'x",
+    "caf\udce9 é",
+    "a\u202e1",
+    "é日本",
+    "~",
+    "*",
+    "",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shell_quoted(name: str) -> None:
+    """What is pasted into a shell is the name again, byte by byte, and nothing that acts on a terminal."""
+    quoted = shell_quoted(name)
+    assert quoted.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True)
+    assert done.stdout == os.fsencode(name if not name.startswith("-") else f"./{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,8 @@ class Run(Protocol):
     def notify(self, hook: Callable[..., None], event: Any = None) -> None:
         """Call a hook of all callbacks, in order."""
 
-    def log(self, text: str) -> None:
-        """Hand one line to ``on_message``."""
+    def log(self, text: str, level: int = logging.WARNING) -> None:
+        """Hand one line to ``on_message`` and to ``logging``."""
 
     def save(self) -> Path | None:
         """Write a checkpoint and the model."""
@@ -92,6 +93,11 @@ class RollbackEvent:
     restored_step: int
     lr_scale: float
     fault: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.fault} at step {self.step}: back to step {self.restored_step}, learning rates x {self.lr_scale:g}"
+        )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from fastgan.inference.model_files import save_model
 from fastgan.training import checkpoint
 from fastgan.training.callbacks.base import Callback, CheckpointEvent, Run, StepEvent
+from fastgan.utils.reserved import FEATURES_WORDS, absolute_text
 
 
 class Checkpoints(Callback):
@@ -32,7 +33,8 @@ class Checkpoints(Callback):
         path = checkpoint.save_checkpoint(
             run.folder.checkpoints, state.global_step, state.state_dict(), config.checkpoint.keep
         )
-        extra = {"size": config.data.size, "steps": state.global_step, "features": config.model.features}
+        features = absolute_text(config.model.features, FEATURES_WORDS)  # the model is used from other folders
+        extra = {"size": config.data.size, "steps": state.global_step, "features": features}
         save_model(run.folder.model, state.export_generator, extra)
         if not self._has_task_files:
             run.task.save_files(run.folder.model)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fastgan.training.callbacks.base import Callback, EvaluationEvent, RollbackRequest, Run, StepEvent
+from fastgan.training.callbacks.base import Callback, EvaluationEvent, RollbackRequest, Run
 from fastgan.training.callbacks.rollback import Rollback
 from fastgan.training.state import TrainState
 
@@ -34,11 +35,6 @@ class Evaluation(Callback):
         if run.state.global_step % run.config.eval.every == 0:
             metrics |= self.evaluate(run)
 
-    def on_step(self, run: Run, event: StepEvent) -> None:
-        # Only now: another callback may have refused the step.
-        if event.step % run.config.eval.every == 0:
-            self._accept(run.state)
-
     def evaluate(self, run: Run) -> dict[str, float]:
         """Measure, where something depends on it: ``val/...`` names. Raises RollbackRequest where quality fell."""
         controller, quality, state = run.state.controller, run.config.quality, run.state
@@ -59,6 +55,11 @@ class Evaluation(Callback):
             self._score = score
         return measured
 
+    def accept(self, run: Run) -> None:
+        """Of a step that no callback has refused: track the best, and keep the state, where it was measured."""
+        if run.state.global_step % run.config.eval.every == 0:
+            self._accept(run.state)
+
     def _accept(self, state: TrainState) -> None:
         if self._score is not None:
             state.update_best(self._score)
@@ -71,7 +72,8 @@ class Evaluation(Callback):
             return False
         run.log(
             f"no better than at step {best.step} in {best.evals_without_gain} evaluations: "
-            f"ended at step {run.state.global_step}"
+            f"ended at step {run.state.global_step}",
+            logging.INFO,
         )
         return True
 
@@ -85,4 +87,4 @@ class Evaluation(Callback):
                 self._accept(run.state)
         run.state.use_best()
         if run.state.best_generator is not None and run.state.best is not None:
-            run.log(f"the model is that of step {run.state.best.step}, the best of those evaluated")
+            run.log(f"the model is that of step {run.state.best.step}, the best of those evaluated", logging.INFO)

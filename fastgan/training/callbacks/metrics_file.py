@@ -8,10 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from fastgan.errors import InputError
 from fastgan.evaluation.metrics_log import read_metrics
 from fastgan.training.callbacks.base import Callback, RollbackEvent, Run, StepEvent
-from fastgan.utils.files import write_text
+from fastgan.utils.files import write_error, write_text
 
 
 class MetricsFile(Callback):
@@ -29,7 +28,7 @@ class MetricsFile(Callback):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
         except OSError as error:
-            raise InputError(f"{self._file.name}: cannot be written ({error.strerror})") from error
+            raise write_error(self._file.name, error) from error
 
     def on_rollback(self, run: Run, event: RollbackEvent) -> None:
         # The steps that were rolled back would otherwise be there twice.

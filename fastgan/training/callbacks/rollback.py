@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from fastgan.errors import FastganError
 from fastgan.training.callbacks.base import Callback, RollbackEvent, RollbackRequest, Run
 from fastgan.training.state import TrainState
+
+_log = logging.getLogger(__name__)
 
 _MAX_ROLLBACKS = 3
 
@@ -57,11 +60,20 @@ class Rollback(Callback):
         if self._last_good is None or rollbacks >= _MAX_ROLLBACKS:
             raise DivergenceError(
                 f"{fault} at step {step}, after {rollbacks} rollbacks; lower optim.generator.lr "
-                f"(now {run.config.optim.generator.lr:g}) or use --precision fp32"
+                f"(now {run.config.optim.generator.lr:g}) or use train.precision=fp32"
             )
         state.load_state_dict(self._last_good)
         state.rollbacks = rollbacks + 1
         state.decisions = decisions
         state.lr_scale *= 0.5
         self._last_good = state.snapshot()
-        run.notify(Callback.on_rollback, RollbackEvent(step, state.global_step, state.lr_scale, fault))
+        event = RollbackEvent(step, state.global_step, state.lr_scale, fault)
+        _log.warning("%s", event)
+        run.notify(Callback.on_rollback, event)
+
+    def restore_last_good(self, state: TrainState) -> bool:
+        """Take up the last good state as it was; False where there is none."""
+        if self._last_good is None:
+            return False
+        state.load_state_dict(self._last_good)
+        return True

@@ -153,8 +153,11 @@ class Task:
         """One number from what ``evaluate_quick`` gave, lower is better (SPEC S10)."""
         raise NotImplementedError
 
-    def samples(self, state: TrainState) -> dict[str, np.ndarray]:
-        """Sample pictures (H, W, 3) uint8 by the suffix of their file's name, "" for the main one."""
+    def samples(self, state: TrainState, result: EvalResult | None = None) -> dict[str, np.ndarray]:
+        """Sample pictures (H, W, 3) uint8 by the suffix of their file's name, "" for the main one.
+
+        ``result`` is what ``evaluate`` gave, at the end of a complete run.
+        """
         raise NotImplementedError
 
     def save_files(self, folder: Path) -> None:
@@ -194,6 +197,6 @@ def task_of(config: Config) -> type[Task]:
         names = ", ".join(fit.name for fit in fitting)
         raise InputError(
             f"task: {task.name} trains generators that take {task.takes}, and the model {spec.name} takes "
-            f"{spec.takes}; use --task {names}"
+            f"{spec.takes}; use task={names}"
         )
     return task

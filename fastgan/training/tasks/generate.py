@@ -122,7 +122,7 @@ class GenerateTask(Task):
         """See ``Task``: KID on VGG features."""
         return measured["val/kid_vgg"]
 
-    def samples(self, state: TrainState) -> dict[str, np.ndarray]:
+    def samples(self, state: TrainState, result: EvalResult | None = None) -> dict[str, np.ndarray]:
         """See ``Task``: images of fixed noise, and interpolations from one image to another."""
         sampler = self.model(state)
         rows = [sampler.interpolate(_INTERPOLATION_STEPS, seed=seed) for seed in range(_NUM_INTERPOLATIONS)]

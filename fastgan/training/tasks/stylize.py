@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from fastgan import ops
 from fastgan.evaluation.evaluator import CONTENT_LAYER, EvalResult, Evaluator, as_uint8_model
 from fastgan.evaluation.image_grid import comparison_sheet, strength_sheet
+from fastgan.evaluation.score import picture_score
+from fastgan.evaluation.style_map import style_map_sheet
 from fastgan.inference.model_files import save_styles
 from fastgan.inference.stylizer import Stylizer
 from fastgan.losses import (
@@ -39,8 +42,11 @@ if TYPE_CHECKING:
 
 #: Validation images measured during the run; at its end all are measured.
 _NUM_QUICK_EVAL_IMAGES = 4
-#: In the score that selects the best model, the gap to a target weighs so many times what structure does in the loss.
-_TARGET_GAP_WEIGHT = 10.0
+#: Every how many rows and columns of windows are measured during the run: a fourth of them costs as much as the whole
+#: picture does.
+_QUICK_WINDOW_STRIDE = 2
+#: Photographs on the map of where the style is.
+_NUM_MAPPED_IMAGES = 3
 #: Extra weight of structure in an image of strength 0, in units of its weight at strength 1.
 _IDENTITY_WEIGHT = 3.0
 
@@ -216,32 +222,30 @@ class StylizeTask(Task):
 
     def evaluate_baseline(self) -> EvalResult:
         """See ``Task``."""
-        return self._evaluator().measure(self.val_images, None)
+        return self._evaluator.measure(self.val_images, None)
 
     def evaluate(self, state: TrainState) -> EvalResult:
         """See ``Task``."""
-        return self._evaluator().measure(self.val_images, self._as_uint8_model(state))
+        return self._evaluator.measure(self.val_images, self._as_uint8_model(state))
 
     def evaluate_quick(self, state: TrainState) -> dict[str, float]:
-        """See ``Task``: SSIM, PSNR and style distance of up to 4 images."""
+        """See ``Task``: up to 4 images, without content distance, and a fourth of the windows."""
         images = self.val_images[:_NUM_QUICK_EVAL_IMAGES]
         if not images:
             return {}
-        measures = self._evaluator().measure(images, self._as_uint8_model(state), with_content=False)
+        run = self._as_uint8_model(state)
+        measures = self._evaluator.measure(images, run, with_content=False, window_stride=_QUICK_WINDOW_STRIDE)
         return {f"val/{name}": float(np.mean(values)) for name, values in measures.values.items()}
 
     def score(self, measured: dict[str, float]) -> float:
-        """See ``Task``: style and SSIM as the loss weighs them; with a target, style and the gap to it."""
-        loss, quality = self.config.loss, self.config.quality
-        style = loss.style * measured["val/style_distance"]
-        if quality.target_ssim is not None:
-            return style + _TARGET_GAP_WEIGHT * loss.ssim * max(0.0, quality.target_ssim - measured["val/ssim"])
-        if quality.target_psnr is not None:
-            return style + _TARGET_GAP_WEIGHT * loss.psnr * max(0.0, quality.target_psnr - measured["val/psnr"]) / 20
-        return style + loss.ssim * (1 - measured["val/ssim"])
+        """See ``Task``: ``fastgan.evaluation.score.picture_score``."""
+        values = {name.removeprefix("val/"): value for name, value in measured.items()}
+        quality = self.config.quality
+        return picture_score(values, target_ssim=quality.target_ssim, target_psnr=quality.target_psnr)
 
-    def samples(self, state: TrainState) -> dict[str, np.ndarray]:
-        """See ``Task``: content, style and result; with arbitrary styles also the strengths from 0 to 1."""
+    def samples(self, state: TrainState, result: EvalResult | None = None) -> dict[str, np.ndarray]:
+        """See ``Task``: content, style and result; with arbitrary styles also the strengths from 0 to 1; at the end, a
+        map of where the results carry the style."""
         if not self.val_images:
             return {}
         stylizer, styles = self.model(state), self.styles.images
@@ -252,6 +256,11 @@ class StylizeTask(Task):
         sheets = {"": comparison_sheet(rows, stylizer)}
         if self.arbitrary_style:
             sheets["-strength"] = strength_sheet(rows, stylizer)
+        if result is not None:
+            covered = result.covered[:_NUM_MAPPED_IMAGES]
+            mapped = rows[: len(covered)]
+            styled = [stylizer(content, style=style if self.arbitrary_style else None) for content, style in mapped]
+            sheets["-coverage"] = style_map_sheet(styled, covered)
         return sheets
 
     def save_files(self, folder: Path) -> None:
@@ -269,11 +278,12 @@ class StylizeTask(Task):
             losses[name] = value
         return losses
 
+    @cached_property
     def _evaluator(self) -> Evaluator:
         if not self.arbitrary_style:
-            return Evaluator(self.encoder, self.styles.mean_targets)
-        count = max(1, len(self.val_images))
-        return Evaluator(self.encoder, [self.styles.grams(index % len(self.styles)) for index in range(count)])
+            return Evaluator(self.encoder, self.styles.mean_reference)
+        count = min(len(self.styles), max(1, len(self.val_images)))
+        return Evaluator(self.encoder, [self.styles.reference(index) for index in range(count)])
 
     def _as_uint8_model(self, state: TrainState) -> Callable[[Tensor, int], Tensor]:
         def code(index: int) -> Tensor:

@@ -152,7 +152,9 @@ def test_convolutions_of_the_step() -> None:
     last = [found for found in needed if found.weight == (3, 32, 9, 9)]
     assert sorted(found.kind for found in last) == ["forward", "input", "weight"]
     assert all(found.operations == 2 * 4 * 256 * 256 * 3 * 32 * 81 for found in last)
-    assert total_operations(needed) == pytest.approx(818e9, rel=0, abs=0.5e9)  # as docs/performance.md has it
+    assert total_operations(needed) == pytest.approx(
+        818e9, rel=0, abs=0.5e9
+    )  # as docs/performance/training-step.md has it
     # By area, but for D's last convolutions, which make 31 and 30 pixels of 32 there and 15 and 14 of 16 here.
     assert 1 <= total_operations(needed) / (4 * total_operations(conv_floor.of_step(128, 4))) <= (30 / 28) ** 2
     # No gradient of photographs, nor of VGG-19's weights.

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from fastgan.config import Config
 from fastgan.errors import InputError
+from fastgan.evaluation.score import picture_score
 from fastgan.training import Callback, DivergenceError, Trainer
 from fastgan.training.tasks import GenerateTask, StylizeTask
 
@@ -32,7 +33,7 @@ def scripted(trainer: Trainer, scores: dict[int, float]) -> Trainer:
     """Measurements of these scores, by step: all of it style distance."""
 
     def observe(state: Any) -> dict[str, float]:
-        return {"val/ssim": 1.0, "val/psnr": 20.0, "val/style_distance": scores[state.global_step]}
+        return {"val/ssim": 1.0, "val/coverage": 1.0, "val/style_distance": scores[state.global_step]}
 
     trainer.task.evaluate_quick = observe  # type: ignore[method-assign]
     return trainer
@@ -49,7 +50,7 @@ def test_the_model_is_the_best_and_the_checkpoint_goes_on_from_the_last(
     config = tiny({"train.steps": 7, "quality.keep_best": True})
     trainer = Trainer(config, out=tmp_path / "run", callbacks=[kept, watch])
     report = scripted(trainer, {2: 0.5, 4: 0.2, 6: 0.4, 7: 0.3}).fit()
-    assert report["best"] == {"step": 4, "score": pytest.approx(0.2 * config.loss.style)}
+    assert report["best"] == {"step": 4, "score": pytest.approx(0.2)}
     saved = load_file(tmp_path / "run/model/generator.safetensors")
     assert not differences(saved, kept.weights[4]) and differences(saved, kept.weights[7])
     assert not differences(trainer.state.ema.state_dict(), kept.weights[7])
@@ -107,6 +108,7 @@ def test_rollback_when_quality_falls(tiny: Make) -> None:
     falls = iter([0.5, 1.2, 0.9, 0.8])
     trainer.task.evaluate_quick = lambda state: {  # type: ignore[method-assign]
         "val/ssim": 1.0,
+        "val/coverage": 1.0,
         "val/style_distance": next(falls),
     }
     report = trainer.fit()
@@ -120,6 +122,7 @@ def test_a_quality_that_keeps_falling_ends_the_run(tiny: Make) -> None:
     falls = iter([0.1, *[1.0] * 10])
     trainer.task.evaluate_quick = lambda state: {  # type: ignore[method-assign]
         "val/ssim": 1.0,
+        "val/coverage": 1.0,
         "val/style_distance": next(falls),
     }
     with pytest.raises(DivergenceError, match="quality fell"):
@@ -127,16 +130,17 @@ def test_a_quality_that_keeps_falling_ends_the_run(tiny: Make) -> None:
 
 
 def test_scores(tiny: Make) -> None:
-    """Style and SSIM as the loss weighs them; with a target, style and ten times what is missing to it."""
-    measured = {"val/ssim": 0.4, "val/psnr": 12.0, "val/style_distance": 0.1}
-    for fields, want in (
-        ({}, 10 * 0.1 + 4.5 * 0.6),
-        ({"quality.target_ssim": 0.5}, 10 * 0.1 + 10 * 4.5 * 0.1),
-        ({"quality.target_ssim": 0.3}, 10 * 0.1),
-        ({"quality.target_psnr": 14.0, "loss.psnr": 2.0}, 10 * 0.1 + 10 * 2.0 * 2 / 20),
+    """The same for every recipe; what the user named a target for counts by what is missing to it."""
+    measured = {"val/ssim": 0.4, "val/psnr": 12.0, "val/style_distance": 0.1, "val/coverage": 0.75}
+    for fields, target in (
+        ({}, {}),
+        ({"loss.style": 3, "loss.ssim": 0}, {}),
+        ({"quality.target_ssim": 0.5}, {"target_ssim": 0.5}),
+        ({"quality.target_psnr": 14.0, "loss.psnr": 2.0}, {"target_psnr": 14.0}),
     ):
-        task = Trainer(tiny({"loss.style": 10, "loss.ssim": 4.5, **fields}), data=[]).task
-        assert isinstance(task, StylizeTask) and task.score(measured) == pytest.approx(want)
+        task = Trainer(tiny(fields), data=[]).task
+        want = picture_score({name.removeprefix("val/"): value for name, value in measured.items()}, **target)
+        assert isinstance(task, StylizeTask) and task.score(measured) == want
     assert GenerateTask.score(None, {"val/kid_vgg": 3.0}) == 3.0  # type: ignore[arg-type]
 
 

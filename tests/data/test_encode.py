@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.picture_files import noise, smooth
+from helpers.picture_files import noise, rgb_profile, smooth
 from PIL import Image
 
 from fastgan.data import IMAGE_SUFFIXES, read_image, read_picture, write_image
@@ -46,9 +46,9 @@ def test_alpha_survives(tmp_path: Path, suffix: str) -> None:
     write_image(picture, tmp_path / f"a{suffix}", alpha=alpha)
     stored = np.asarray(Image.open(tmp_path / f"a{suffix}"))
     assert np.array_equal(stored[..., :3], picture) and np.array_equal(stored[..., 3], alpha)
-    rgb, read_alpha = read_picture(tmp_path / f"a{suffix}")
-    assert read_alpha is not None and np.array_equal(read_alpha, alpha)
-    assert np.array_equal(rgb[alpha > 0], picture[alpha > 0])
+    read = read_picture(tmp_path / f"a{suffix}")
+    assert read.alpha is not None and np.array_equal(read.alpha, alpha)
+    assert np.array_equal(read.pixels[alpha > 0], picture[alpha > 0])
 
 
 def test_alpha_without_a_place_is_laid_on_white(tmp_path: Path) -> None:
@@ -56,6 +56,29 @@ def test_alpha_without_a_place_is_laid_on_white(tmp_path: Path) -> None:
     write_image(np.zeros((16, 32, 3), np.uint8), tmp_path / "a.bmp", alpha=alpha)
     stored = np.asarray(Image.open(tmp_path / "a.bmp"))
     assert (stored[:, :16] == 255).all() and (stored[:, 16:] == 0).all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPE", ".jfif", ".png", ".webp", ".tif"])
+def test_the_color_profile_survives(tmp_path: Path, suffix: str) -> None:
+    write_image(noise(), tmp_path / f"a{suffix}", icc_profile=rgb_profile())
+    with Image.open(tmp_path / f"a{suffix}") as stored:
+        assert stored.info["icc_profile"] == rgb_profile()
+    assert read_picture(tmp_path / f"a{suffix}").icc_profile == rgb_profile()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
+def test_the_resolution_survives(tmp_path: Path, suffix: str) -> None:
+    write_image(noise(), tmp_path / f"a{suffix}", dpi=(300, 150))
+    dpi = read_picture(tmp_path / f"a{suffix}").dpi
+    assert dpi == pytest.approx((300, 150), abs=0.02)  # PNG and BMP store whole pixels a meter, 0.0254 dpi
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".ppm", ".webp", ".bmp"])
+def test_what_a_format_cannot_hold_is_dropped(tmp_path: Path, suffix: str) -> None:
+    write_image(smooth(20, 20), tmp_path / f"a{suffix}", icc_profile=rgb_profile(), dpi=(300, 300))
+    read = read_picture(tmp_path / f"a{suffix}")
+    assert (read.icc_profile is None) == (suffix != ".webp")
+    assert (read.dpi is None) == (suffix != ".bmp")
 
 
 def test_any_strides(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""What is told of a failure: of one picture among many, of memory, of standard output."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import sys
+from contextlib import suppress
+
+from fastgan.utils.format import printable
+
+#: Matches the RuntimeErrors of torch's allocators, on CPU and on GPU.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
+#: The exit code of a command that is done, but for some items.
+SOME_FAILED = 3
+#: A place that refuses one file for these refuses the next one, too.
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+#: What helps against too little memory, command by command.
+_MEMORY_ADVICE = {
+    "train": "lower --size or --batch",
+    "profile": "lower --size or --batch",
+    "stylize": "give --tile",
+    "generate": "lower --count",
+}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was missing, in Python or in one of torch's allocators."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
+
+
+def memory_line(command: str) -> str:
+    """The line for a command that ran out of memory."""
+    advice = _MEMORY_ADVICE.get(command)
+    return "not enough memory" + (f"; {advice}" if advice else "")
+
+
+def item_line(item: object, error: Exception, command: str) -> str:
+    """The line for one of many items that failed, whatever was raised; it names the item."""
+    from fastgan.data import failure_reason
+
+    return f"{item}: {memory_line(command)}" if is_out_of_memory(error) else failure_reason(item, error)
+
+
+def has_no_place(error: BaseException | None) -> bool:
+    """Whether a disk is full, or takes no files at all: what failed for one result then fails for all that follow."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_PLACE:
+            return True
+        error = error.__cause__
+    return False
+
+
+def tell_skipped(lines: list[str]) -> None:
+    """Name what was passed over, a line each, on stderr."""
+    for line in lines:
+        print(f"fastgan: skipped: {printable(line)}", file=sys.stderr)
+
+
+def lost_output(error: OSError) -> tuple[str, int]:
+    """The line, and the exit code, for standard output that cannot be written; nothing goes there any more.
+
+    A reader that is gone, as ``head`` is after ten lines, wanted no more: that is no line, and the code of SIGPIPE.
+    """
+    # What is left in Python's buffer would fail once more at exit, and make the exit code 120.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError):
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    if error.errno == errno.EPIPE:
+        return "", 128 + signal.SIGPIPE
+    return f"standard output: cannot be written ({error.strerror})", 1

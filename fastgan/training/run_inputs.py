@@ -1,0 +1,148 @@
+"""What a run is made from besides its config: kept in its state, and compared when the run is resumed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastgan.data import ImagePath, ShardImage, Split, list_styles
+from fastgan.models.vgg import weights_sha256
+from fastgan.training.run_length import RunLength
+from fastgan.version import __version__
+
+if TYPE_CHECKING:
+    from fastgan.config.schema import Config
+
+#: Styles named in messages of one kind at most.
+_NAMED = 5
+
+
+def describe(config: Config, split: Split | None, length: RunLength) -> dict[str, Any]:
+    """What a run is made from, as plain values.
+
+    Args:
+        config: of the run.
+        split: the photographs; None where data comes as an iterable.
+        length: of the run.
+
+    Returns:
+        ``fastgan``, the version; ``photographs``, count and SHA-256 of the names below ``data.content``, or None;
+        ``val``, name -> SHA-256 of each validation photograph, ``val_in_train``, whether these are trained on, and
+        ``val_is_trained_on``, whether they may have been; ``styles``, name -> SHA-256; ``features``, the SHA-256 of
+        the weights of VGG-19; ``length``, steps or minutes.
+    """
+    listed, val, in_train = None, {}, False
+    if split is not None:
+        in_train = not set(split.train).isdisjoint(split.val)
+        names = _names([*split.train, *split.val], config.data.content)
+        unique = sorted(set(names.values()))
+        listed = {"count": len(unique), "sha256": hashlib.sha256("\0".join(unique).encode()).hexdigest()}
+        val = {names[path]: _sha256(path) for path in split.val}
+    style = config.data.style
+    styles: dict[str, str] = {}
+    if style is not None:
+        paths = list_styles(style)
+        styles = {name: _sha256(path) for path, name in _names(paths, style).items()}
+    minutes = config.train.minutes
+    return {
+        "fastgan": __version__,
+        "photographs": listed,
+        "val": val,
+        "val_in_train": in_train,
+        "val_is_trained_on": split is not None and split.shared,
+        "styles": styles,
+        "features": weights_sha256(config.model.features),
+        "length": {"steps": length.steps} if minutes is None else {"minutes": minutes},
+    }
+
+
+def split_as_before(
+    paths: Sequence[ImagePath], split: Split, content: str, at_most: int, before: Mapping[str, Any]
+) -> Split:
+    """The split of ``paths`` that holds out what ``before``, of ``describe``, says was held out.
+
+    One that is gone or has other bytes is left out. Where none is left, or nothing is known, it is ``split``, and
+    counts as trained on.
+    """
+    known: Mapping[str, str] = before.get("val", {})
+    names = _names(paths, content)
+    val = [path for path in paths if names[path] in known and _sha256(path) in (known[names[path]], "")][:at_most]
+    if not val:
+        return split._replace(shared=True)
+    excluded = set() if before["val_in_train"] else set(val)
+    return Split([path for path in paths if path not in excluded], val, before["val_is_trained_on"])
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of the inputs differs, but for the length, a line each."""
+    if not before:
+        return ["the checkpoint does not say which photographs were held out: those measured count as trained on"]
+    lines = []
+    if before["fastgan"] != now["fastgan"]:
+        lines.append(f"fastgan was {before['fastgan']}, and is {now['fastgan']}")
+    lines += _changes_of_photographs(before, now)
+    if before["features"] != now["features"]:
+        lines.append(
+            f"the VGG-19 weights are others: {_short(before['features'])} before, {_short(now['features'])} now"
+        )
+    for verb, names in _compare(before["styles"], now["styles"]).items():
+        lines += [f"style {name}: {verb}" for name in names[:_NAMED]]
+        if len(names) > _NAMED:
+            lines.append(f"{len(names) - _NAMED} more styles: {verb}")
+    return lines
+
+
+def length_text(inputs: Mapping[str, Any]) -> str:
+    """The length of a run, in words."""
+    ((unit, count),) = inputs["length"].items()
+    return f"{count:g} {unit}" if unit == "minutes" else f"{count} {unit}"
+
+
+def _changes_of_photographs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    lines = []
+    listed, known = before["photographs"], now["photographs"]
+    if listed != known:
+        count = [("an iterable" if part is None else f"{part['count']}") for part in (listed, known)]
+        lines.append(f"the photographs are others: {count[0]} before, {count[1]} now")
+    lost = [name for name, digest in before["val"].items() if now["val"].get(name) != digest]
+    if lost and known is not None:
+        left = "the others are" if len(lost) < len(before["val"]) else "others, which count as trained on, are"
+        lines.append(f"of {len(before['val'])} validation photographs {len(lost)} are no longer used: {left} measured")
+    return lines
+
+
+def _compare(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, list[str]]:
+    return {
+        "was replaced since the run was saved": [name for name in now if before.get(name, now[name]) != now[name]],
+        "is new since the run was saved": [name for name in now if name not in before],
+        "is gone since the run was saved": [name for name in before if name not in now],
+    }
+
+
+def _names(paths: Iterable[ImagePath], source: str) -> dict[ImagePath, str]:
+    """The names of images below the folder, shard or file that they are of: the same wherever that lies."""
+    root = str(Path(source))
+    names = {}
+    for path in paths:
+        text = str(path)
+        below = text.removeprefix(root).lstrip("/") if text.startswith(root) else ""
+        # Bytes that are no text come out as escapes, which can be saved and hashed.
+        names[path] = (below or path.name).encode(errors="backslashreplace").decode()
+    return names
+
+
+def _sha256(path: ImagePath) -> str:
+    """The hash of an image's bytes; "" where they cannot be read."""
+    try:
+        if isinstance(path, ShardImage):
+            return hashlib.sha256(path.read()).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, EOFError):
+        return ""
+
+
+def _short(digest: str | None) -> str:
+    return "random" if digest is None else f"sha256 {digest[:12]}..."
