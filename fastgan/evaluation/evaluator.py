@@ -34,6 +34,7 @@ from fastgan.metrics import (
 )
 from fastgan.metrics.coverage import WINDOW_STEP
 from fastgan.models import STYLE_LAYERS, VGGEncoder
+from fastgan.utils.host_settings import own_settings
 
 CONTENT_LAYER = "relu4_1"
 #: Title of each measure, in the order in which they are shown.
@@ -98,6 +99,7 @@ class StyleReference:
     images: Sequence[Tensor]
 
     @classmethod
+    @own_settings()
     def from_images(cls, encoder: VGGEncoder, images: Sequence[Tensor]) -> StyleReference:
         """One style of images (1, 3, H, W) in [-1, 1], as ``encoder`` sees them."""
         return cls(style_grams(encoder, images), images)
@@ -117,6 +119,7 @@ class Evaluator:
         self._medians: dict[int, float] = {}
         self._photographs: dict[tuple[bytes, int], Tensor] = {}
 
+    @own_settings()
     @torch.no_grad()
     def measure(
         self,
@@ -225,6 +228,7 @@ class NoiseEvaluator:
         InputError: they are all the same.
     """
 
+    @own_settings()
     def __init__(self, encoder: VGGEncoder, photographs: Tensor) -> None:
         self.encoder = encoder
         pooled, self.grams = self._features(ops.from_pixels(photographs))
@@ -233,6 +237,7 @@ class NoiseEvaluator:
         except ValueError as error:
             raise InputError(f"content: these photographs cannot be compared with ({error})") from None
 
+    @own_settings()
     def measure(self, images: Tensor) -> EvalResult:
         """Measure images (N, 3, H, W) in [-1, 1], N at least 8: one value a quarter of them."""
         values: dict[str, list[float]] = {"kid_vgg": [], "diversity": [], "style_distance": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fastgan.models import GENERATORS, VGGEncoder
 from fastgan.models.registry import spec_of
 from fastgan.precision import select_device, select_dtype
 from fastgan.utils.files import atomic_write, write_text
+from fastgan.utils.host_settings import building, own_settings
 
 FORMAT = 1
 
@@ -73,6 +75,7 @@ def find_model(path: Path) -> Path:
     raise InputError(f"{path}: has no trained model (model/generator.safetensors); give a run folder that was trained")
 
 
+@own_settings()
 def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Stylizer | Sampler:
     """Open a trained model: a ``Sampler`` for one that takes noise, otherwise a ``Stylizer``.
 
@@ -96,7 +99,7 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
                 f"{config_file}: model {description.get('model')!r} of format {description.get('format')!r}; "
                 f"this fastgan reads {', '.join(GENERATORS)} of format {FORMAT}"
             )
-        with torch.random.fork_rng(devices=[]):  # its weights are thrown away: leave the global random state alone
+        with building():  # its weights are thrown away
             spec = GENERATORS[description["model"]]
             generator: Any = spec.network(**description["generator"])
     except OSError as error:
@@ -118,4 +121,4 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     if not spec.arbitrary_style:
         return Stylizer(generator, target, dtype, features)
     encoder = VGGEncoder(generator.layers, features).to(target).to_compute(dtype, torch.channels_last)
-    return Stylizer(generator, target, dtype, features, encoder=encoder, styles=lambda: load_styles(folder, 1))
+    return Stylizer(generator, target, dtype, features, encoder=encoder, styles=partial(load_styles, folder, 1))

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from fastgan import ops
 from fastgan.precision import autocast, to_device
+from fastgan.utils.host_settings import own_settings
 
 
 class Sampler:
-    """A generator that makes images from noise.
+    """A generator that makes images from noise; threads may share one. The caller's autocast does not reach it.
 
     Args:
         generator: the network.
@@ -28,12 +29,13 @@ class Sampler:
         self.device = device
         self.dtype = dtype
 
+    @own_settings()
     def noise(self, count: int, *, seed: int = 0) -> Tensor:
         """(count, z_dim) of N(0, 1): image i is the same for every ``count``."""
         rng = torch.Generator().manual_seed(seed)
         # torch draws in blocks of 16, and where the last is cut short draws that block anew.
         numbers = count * self.generator.z_dim
-        return torch.randn(-(-numbers // 16) * 16, generator=rng)[:numbers].view(count, -1)
+        return torch.randn(-(-numbers // 16) * 16, generator=rng, dtype=torch.float32)[:numbers].view(count, -1)
 
     def generate(self, count: int, *, seed: int = 0) -> np.ndarray:
         """(count, H, W, 3) uint8. Raises ValueError for a count below 1."""
@@ -41,6 +43,7 @@ class Sampler:
             raise ValueError(f"count must be at least 1, got {count}")
         return ops.to_pixels(self.run(self.noise(count, seed=seed))).cpu().numpy()
 
+    @own_settings()
     def interpolate(self, steps: int, *, seed: int = 0) -> np.ndarray:
         """From one image to another along the great circle between their noises: (steps, H, W, 3) uint8.
 
@@ -50,10 +53,11 @@ class Sampler:
             raise ValueError(f"steps must be at least 2, got {steps}")
         start, end = self.noise(2, seed=seed)
         angle = torch.acos(torch.dot(start / start.norm(), end / end.norm()).clamp(-1, 1)).item()
-        shares = torch.linspace(0, 1, steps)[:, None]
+        shares = torch.linspace(0, 1, steps, dtype=torch.float32)[:, None]
         z = (torch.sin((1 - shares) * angle) * start + torch.sin(shares * angle) * end) / math.sin(angle)
         return ops.to_pixels(self.run(z)).cpu().numpy()
 
+    @own_settings()
     @torch.no_grad()
     def run(self, z: Tensor, *, batch: int = 64) -> Tensor:
         """(N, z_dim) to (N, 3, H, W) in [-1, 1], float32, ``batch`` at a time."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,10 +17,11 @@ from fastgan.data.tensors import image_to_tensor
 from fastgan.errors import InputError
 from fastgan.models import VGGEncoder
 from fastgan.models.fusion import Window
-from fastgan.models.layers import MomentRecorder
+from fastgan.models.layers import MomentRecorder, copy_modules
 from fastgan.models.registry import spec_of
 from fastgan.models.style_code import FEATURES_BYTES_PER_PIXEL, MIN_FEATURES_SIDE, SHORT_SIDE, style_code
 from fastgan.precision import autocast, to_device
+from fastgan.utils.host_settings import own_settings
 from fastgan.utils.memory import check_budget
 
 _ONE_STYLE = "this model holds the one style that it was trained on; train with --model fusion for any"
@@ -30,6 +30,8 @@ _Picture = TypeVar("_Picture", Image.Image, np.ndarray, Tensor)
 
 class Stylizer:
     """A generator ready for pictures of any size from 11 px a side up.
+
+    Threads may share one: a call keeps what it needs to itself, and the caller's autocast does not reach it.
 
     Args:
         generator: the network.
@@ -81,6 +83,7 @@ class Stylizer:
     def _stride(self) -> int:
         return self.generator.stride
 
+    @own_settings()
     def code(self, style: Image.Image | np.ndarray | Tensor) -> Tensor:
         """Encode a style, once for many pictures.
 
@@ -115,6 +118,7 @@ class Stylizer:
         check_budget(height * width * FEATURES_BYTES_PER_PIXEL, f"a style of {width} x {height} px")
         return style_code(image.to(self.device), self.encoder, self.generator)
 
+    @own_settings()
     def __call__(
         self,
         image: _Picture,
@@ -198,6 +202,7 @@ class Stylizer:
             "or a smaller one"
         )
 
+    @own_settings()
     @torch.no_grad()  # not inference_mode, whose tensors a caller may neither train with nor write to
     def run(
         self, x: Tensor, strength: float | Tensor = 1.0, tile: int | None = None, code: Tensor | None = None
@@ -231,51 +236,54 @@ class Stylizer:
             return out
         return torch.lerp(x, out, strengths.view(-1, 1, 1, 1))
 
-    def _forward(self, x: Tensor, code: Tensor | None, strength: Tensor, window: Window | None = None) -> Tensor:
+    def _forward(
+        self,
+        x: Tensor,
+        code: Tensor | None,
+        strength: Tensor,
+        window: Window | None = None,
+        generator: Any = None,
+    ) -> Tensor:
+        generator = self.generator if generator is None else generator
         x = x.contiguous(memory_format=torch.channels_last)
         if code is None or self.encoder is None:
             with autocast(self.device, self.dtype):
-                return self.generator(x)
+                return generator(x)
         # Plain forward: a compiled encoder would compile again for every picture's size.
-        features = self.encoder.forward(x, self.generator.layers)
+        features = self.encoder.forward(x, generator.layers)
         with autocast(self.device, self.dtype):
-            return self.generator(features, code, strength, window=window)
+            return generator(features, code, strength, window=window)
 
     def _tiled(self, x: Tensor, tile: int, code: Tensor | None, strength: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         border, stride = self._border, self._stride
         core = (tile - 2 * border) // stride * stride
         out = torch.empty_like(x)
-        with self._frozen_norms(x, tile, code, strength):
-            for top in range(0, height, core):
-                for left in range(0, width, core):
-                    rows = slice(max(0, top - border), min(height, top + core + border))
-                    columns = slice(max(0, left - border), min(width, left + core + border))
-                    result = self._forward(x[..., rows, columns], code, strength, (rows, columns, height, width))
-                    bottom, right = min(height, top + core), min(width, left + core)
-                    out[..., top:bottom, left:right] = result[
-                        ..., top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
-                    ]
+        generator = self._with_frozen_norms(x, tile, code, strength)
+        for top in range(0, height, core):
+            for left in range(0, width, core):
+                rows = slice(max(0, top - border), min(height, top + core + border))
+                columns = slice(max(0, left - border), min(width, left + core + border))
+                window = rows, columns, height, width
+                result = self._forward(x[..., rows, columns], code, strength, window, generator)
+                bottom, right = min(height, top + core), min(width, left + core)
+                out[..., top:bottom, left:right] = result[
+                    ..., top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
+                ]
         return out
 
-    @contextmanager
-    def _frozen_norms(self, x: Tensor, tile: int, code: Tensor | None, strength: Tensor) -> Iterator[None]:
-        recorders = [module for module in self.generator.modules() if isinstance(module, MomentRecorder)]
-        scale = tile / max(x.shape[-2:])
-        size = [max(self.min_side, round(side * scale)) for side in x.shape[-2:]]
-        try:
-            if not recorders:
-                yield
-                return
-            _set_recording(recorders, True)
+    def _with_frozen_norms(self, x: Tensor, tile: int, code: Tensor | None, strength: Tensor) -> Any:
+        """A copy of the generator for this call, whose norms hold the moments of ``x`` reduced to a tile's size."""
+        generator = copy_modules(self.generator)
+        recorders = [module for module in generator.modules() if isinstance(module, MomentRecorder)]
+        if recorders:
+            scale = tile / max(x.shape[-2:])
+            size = [max(self.min_side, round(side * scale)) for side in x.shape[-2:]]
             reduced = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
-            self._forward(reduced, code, strength)
+            _set_recording(recorders, True)
+            self._forward(reduced, code, strength, None, generator)
             _set_recording(recorders, False)
-            yield
-        finally:
-            _set_recording(recorders, False)
-            for recorder in recorders:
-                recorder.frozen = None
+        return generator
 
 
 def _symmetric(images: Tensor) -> Tensor:

@@ -181,7 +181,7 @@ def batch_diversity(images: Tensor, reference: Tensor) -> Tensor:
             f"got {tuple(images.shape)} and {tuple(reference.shape)}"
         )
     if len(images) < 2 or len(reference) < 2:
-        return torch.full((), math.nan, device=images.device)
+        return torch.full((), math.nan, dtype=torch.float32, device=images.device)
     return _deviation(images) / _deviation(reference)
 
 

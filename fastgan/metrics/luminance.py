@@ -45,7 +45,9 @@ class LuminanceCorrelation(ImageMetric):
 
     def _blurred(self, images: Tensor) -> Tensor:
         """Luminance (N, H, W) in float64."""
-        luminance = torch.tensordot(images.detach().cpu().double(), torch.tensor(_WEIGHTS).double(), ([1], [0]))
+        luminance = torch.tensordot(
+            images.detach().cpu().double(), torch.tensor(_WEIGHTS, dtype=torch.float32).double(), ([1], [0])
+        )
         down, across = (_blur_matrix(length, self._sigma) for length in luminance.shape[1:])
         return down @ luminance @ across.T
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import copy
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -135,6 +136,16 @@ class ConvAct(nn.Conv2d):
         if self._is_native and x.device.type == "cpu":
             return ops.conv2d(x, self.weight, self.bias, activation=self.activation)
         return ops.bias_act(self._conv_forward(x, self.weight.to(x.dtype), None), self.bias, activation=self.activation)
+
+
+def copy_modules(network: nn.Module) -> nn.Module:
+    """A copy of a network that shares its tensors: what is set on its modules stays with the copy."""
+    tensors = (value for module in network.modules() for part in _parts(module) for value in part.values())
+    return copy.deepcopy(network, {id(value): value for value in tensors if isinstance(value, Tensor)})
+
+
+def _parts(module: nn.Module) -> tuple[dict[str, Any], ...]:
+    return vars(module), vars(module)["_parameters"], vars(module)["_buffers"]
 
 
 def pad_to_multiple(x: Tensor, stride: int) -> Tensor:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,11 +61,12 @@ class VGGEncoder(nn.Module):
         for name, (weight, bias) in zip(LAYERS[:depth], weights, strict=True):
             # Not initialized: that would draw from torch's global random state.
             conv = nn.utils.skip_init(ConvAct, weight.shape[1], weight.shape[0], 3, padding=1, activation="relu")
+            conv.float()  # whatever torch's default dtype is
             conv.weight.data.copy_(weight)
             conv.bias.data.copy_(bias)  # type: ignore[union-attr]
             self.convs[name] = conv
-        self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1))
-        self.register_buffer("shift", torch.tensor(shift).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(1, 3, 1, 1))
         self.requires_grad_(False)
         #: The dtype of the convolutions.
         self.dtype = torch.float32
@@ -139,11 +141,12 @@ def _load_weights(features: str | Path, depth: int) -> tuple[list[tuple[Tensor, 
 
 
 def _random_weights(depth: int) -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(0)
-    shapes = _shapes()[:depth]
-    weights = [torch.randn(out, inp, 3, 3, generator=generator) * (2 / (9 * inp)) ** 0.5 for out, inp in shapes]
+    weights = []
+    options: Any = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float32}
+    for out, inp in _shapes()[:depth]:
+        weights.append(torch.randn((out, inp, 3, 3), **options) * (2 / (9 * inp)) ** 0.5)
     weights[0] /= 64  # the input spans some 127 either way; features of order one keep the losses tame
-    return [(weight, torch.zeros(weight.shape[0])) for weight in weights]
+    return [(weight, weight.new_zeros(weight.shape[0])) for weight in weights]
 
 
 def _shapes() -> list[tuple[int, int]]:

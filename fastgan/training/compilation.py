@@ -54,7 +54,7 @@ Network = tuple[nn.Module, Sequence[CallSpec]]
 
 def random_images(count: int, size: int) -> Tensor:
     """Images to verify networks on: (N, 3, size, size) in [-1, 1], channels_last, always the same."""
-    images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = torch.rand((count, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.float32) * 2 - 1
     return images.contiguous(memory_format=torch.channels_last)
 
 
@@ -242,7 +242,7 @@ def _results(network: nn.Module, call: CallSpec, device: torch.device, dtype: to
 
 
 def _cotangent(value: Tensor) -> Tensor:
-    drawn = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+    drawn = torch.randn(value.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
     return torch.empty_like(value).copy_(drawn)
 
 

@@ -86,19 +86,19 @@ class FlatOptimizer(torch.optim.Optimizer):
 
         self._slots, length = _slots(self._parameters)
         device = self._parameters[0].device
-        self.flat = _move(self._parameters, self._slots, torch.zeros(length, device=device))
-        self.flat_grad = torch.zeros(length, device=device)
+        self.flat = _move(self._parameters, self._slots, torch.zeros(length, dtype=torch.float32, device=device))
+        self.flat_grad = torch.zeros(length, dtype=torch.float32, device=device)
         self.flat_ema = None
         if self._averages is not None:
-            self.flat_ema = _move(self._averages, self._slots, torch.zeros(length, device=device))
+            self.flat_ema = _move(self._averages, self._slots, torch.zeros(length, dtype=torch.float32, device=device))
         self._views = [slot.of(self.flat_grad) for slot in self._slots]
         self._names = {
             "adam": ("exp_avg", "exp_avg_sq"),
             "rmsprop": ("square_avg", *(("momentum_buffer",) if config.beta1 > 0 else ())),
             "sgd": ("momentum_buffer",) if config.beta1 > 0 else (),
         }[config.name]
-        self._flat_state = tuple(torch.zeros(length, device=device) for _ in self._names)
-        self._step = torch.zeros((), device=device)
+        self._flat_state = tuple(torch.zeros(length, dtype=torch.float32, device=device) for _ in self._names)
+        self._step = torch.zeros((), dtype=torch.float32, device=device)
         self._show_state()
 
     def step(  # type: ignore[override]
@@ -163,7 +163,7 @@ class FlatOptimizer(torch.optim.Optimizer):
             count = self._step.item()
             for parameter in self._parameters:
                 # One each and on the CPU, as torch has them: it adds to each.
-                self.state[parameter]["step"] = torch.tensor(count)
+                self.state[parameter]["step"] = torch.tensor(count, dtype=torch.float32, device="cpu")
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

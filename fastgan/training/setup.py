@@ -39,6 +39,7 @@ from fastgan.training.controller import Controller
 from fastgan.training.optimizer import FlatOptimizer
 from fastgan.training.run_inputs import split_as_before
 from fastgan.training.state import TrainState, check_ownership
+from fastgan.utils.host_settings import building
 
 if TYPE_CHECKING:
     from fastgan.config.schema import Config
@@ -177,8 +178,7 @@ def build_networks(config: Config) -> tuple[nn.Module, nn.Module]:
     model, size = config.model, config.data.size
     net = model.discriminator
     generator_spec, discriminator_spec = GENERATORS[model.name], DISCRIMINATORS[net.name]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.train.seed)  # torch.manual_seed would reseed every GPU too
+    with building(config.train.seed):
         try:
             options = options_of(generator_spec, config)
             generator = generator_spec.network(model.generator.width, model.generator.depth, **options)

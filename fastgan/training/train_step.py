@@ -114,7 +114,9 @@ class TrainStep:
         for name, scaler in (("grad_scale/g", state.scaler_g), ("grad_scale/d", state.scaler_d)):
             if scaler.is_enabled():
                 scale = scaler._get_scale_async()  # None before its first loss; get_scale() would wait for the GPU
-                values[name] = torch.full((), scaler.get_scale(), device=self.device) if scale is None else scale
+                if scale is None:
+                    scale = torch.full((), scaler.get_scale(), dtype=torch.float32, device=self.device)
+                values[name] = scale
         return {name: value.detach().float() for name, value in values.items()}
 
     def step_scalars(self, state: TrainState) -> Tensor:
@@ -151,7 +153,8 @@ class TrainStep:
             raise ValueError(f"a batch has 1 image or more, {upper} px a side, got {tuple(batch.shape)}")
         if is_uint8:
             return ops.from_pixels(batch.to(self.device, non_blocking=True))
-        return batch.detach().to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
+        images = batch.detach().to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
+        return images.clone() if images.is_inference() else images  # autograd keeps none that inference_mode made
 
     def _set_schedules(self, state: TrainState, progress: float) -> None:
         optim, loss = self.config.optim, self.config.loss
@@ -212,7 +215,7 @@ class TrainStep:
     ) -> dict[str, Tensor]:
         """Update D by (real, fake) images of each micro-batch; its losses. Without an adversarial loss D stays."""
         if not self.config.loss.adversarial:
-            return {"loss/d": torch.full((), math.nan, device=self.device)}
+            return {"loss/d": torch.full((), math.nan, dtype=torch.float32, device=self.device)}
         values: dict[str, Tensor] = {}
         state.optimizer_d.zero_grad()
         for weight, (real, fake) in zip(weights, pairs, strict=True):

@@ -44,6 +44,7 @@ from fastgan.training.run_folder import RunFolder
 from fastgan.training.run_length import RunLength
 from fastgan.training.tasks import task_of
 from fastgan.training.train_step import TrainStep
+from fastgan.utils.host_settings import own_settings
 from fastgan.utils.system import peak_memory_bytes
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ _log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """One training run. Two of them in one process do not disturb each other.
+    """One training run. Two of them in one process do not disturb each other; one belongs to one thread.
+
+    The caller's autocast, ``no_grad``, ``inference_mode``, default device and dtype do not reach it, nor its callbacks.
 
     Args:
         config: a ``fastgan.config.Config``, a mapping of its fields, or the path of a YAML file. On resume, the one
@@ -72,6 +75,7 @@ class Trainer:
             (without ``resume``) or that another trainer has. Nothing has been written then.
     """
 
+    @own_settings()
     def __init__(
         self,
         config: Config | Mapping[str, Any] | str | Path | None = None,
@@ -134,6 +138,7 @@ class Trainer:
             if not self.folder.has_lock:
                 self._note(f"{self.folder.path}: this file system has no locks; let no other trainer write there")
 
+    @own_settings()
     def train_step(self, batch: Tensor) -> dict[str, float]:
         """One alternating update on ``batch``, D first.
 
@@ -156,6 +161,7 @@ class Trainer:
         metrics["memory/peak_bytes"] = float(peak_memory_bytes(self.device))
         return metrics
 
+    @own_settings()
     def fit(self) -> dict[str, Any]:
         """Train to the end of the run, or until ``request_stop``; then evaluate and, with a run folder, report.
 
@@ -187,6 +193,7 @@ class Trainer:
         """The averaged generator as it is now, ready for use: what ``fastgan.load`` gives of a finished run."""
         return self.task.model(self.state)
 
+    @own_settings()
     def save(self) -> Path | None:
         """Write a checkpoint and the model to the run folder; None without one."""
         return self._checkpoints.save(self)

@@ -372,8 +372,9 @@ def test_tiles_meet_without_seams(fusion: Make, mode: str, size: tuple[int, int]
     x = torch.from_numpy(picture(*size, 4)).permute(2, 0, 1)[None].float() / 127.5 - 1
     strength = torch.tensor([0.7])
     tiled = made.run(x, strength, tile, code)
-    with torch.inference_mode(), made._frozen_norms(x, tile, code, strength):
-        at_once = made._forward(x, code, strength)
+    with torch.inference_mode():
+        frozen = made._with_frozen_norms(x, tile, code, strength)
+        at_once = made._forward(x, code, strength, None, frozen)
     steps = 2 * sums(encoder_of(trainer), made.generator)
     assert_close(tiled, at_once, steps=steps, scale=1.0)
     assert all(getattr(module, "frozen", None) is None for module in made.generator.modules())

@@ -234,8 +234,9 @@ def test_tiles_meet_without_seams(stem: str, size: tuple[int, int]) -> None:
     tiled = made.run(x, tile=tile)
     hook.remove()
     assert len(passes) > 3 and max(max(shape) for shape in passes) <= tile
-    with torch.inference_mode(), made._frozen_norms(x, tile, None, torch.ones(1)):
-        at_once = made._forward(x, None, torch.ones(1))
+    with torch.inference_mode():
+        frozen = made._with_frozen_norms(x, tile, None, torch.ones(1))
+        at_once = made._forward(x, None, torch.ones(1), None, frozen)
     assert_close(tiled, at_once, steps=2 * sums(made.generator), scale=1.0)
     assert all(getattr(module, "frozen", None) is None for module in made.generator.modules())
     assert (

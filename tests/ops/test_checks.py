@@ -130,7 +130,7 @@ def test_what_cannot_be_used_is_refused_by_name(op: str, name: str, wrong: str) 
     if wrong == "empty" and (op, name) == ("from_pixels", "x"):
         name = "top"  # no pictures is a batch, of no corners
     names = "state|exp_avg|exp_avg_sq" if name == "state" else name
-    if wrong == "elsewhere" and name == list(_tensors(op))[0]:
+    if wrong == "elsewhere" and name == next(iter(_tensors(op))):
         names = "|".join(list(_tensors(op))[1:]) + "|exp_avg"  # the others are not where the first is
     if wrong == "ndim" and name in ("step", "lr", "ema_decay", "scale", "found_inf"):
         return  # one element of any shape
@@ -222,7 +222,7 @@ def test_every_stride_is_looked_at() -> None:
     _checks.memory("x", base[:0])
     base.untyped_storage().resize_(34 * 4)
     _checks.memory("x", expanded)
-    with pytest.raises(RuntimeError, match="^x: sizes .* requiring a storage size of 140 are out of bounds"):
+    with pytest.raises(RuntimeError, match=r"^x: sizes .* requiring a storage size of 140 are out of bounds"):
         _checks.memory("x", last)
 
 
@@ -270,7 +270,7 @@ def test_numbers_that_are_none(op: str, name: str, wrong: Any) -> None:
 @pytest.mark.parametrize("wrong", ["other", 3, ["relu"], torch.ones(2)], ids=str)
 def test_words_that_are_none(wrong: Any) -> None:
     for op, name in (("bias_act", "activation"), ("ssim", "reduction"), ("fuse", "mode"), ("conv2d", "padding")):
-        with pytest.raises(ValueError, match=f"^{name} must be one of"):
+        with pytest.raises(ValueError, match=rf"^{name} must be one of"):
             getattr(ops, op)(**CALLS[op](), **{name: wrong})
-    with pytest.raises(ValueError, match="^backend: ssim has no backend"):
+    with pytest.raises(ValueError, match=r"^backend: ssim has no backend"):
         ops.ssim(_rand(1, 3, 16, 16), _rand(1, 3, 16, 16), backend=wrong)

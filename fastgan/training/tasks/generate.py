@@ -60,7 +60,7 @@ class GenerateTask(Task):
 
     def sample_inputs(self, state: TrainState, images: Tensor) -> Inputs:
         """See ``Task``: the noise, ``z``."""
-        z = torch.randn(images.shape[0], state.generator.z_dim, generator=state.rng).to(self.device)
+        z = _noise(images.shape[0], state, state.rng).to(self.device)
         return {"images": images, "real": images, "z": z}
 
     def generate(self, state: TrainState, inputs: Inputs) -> Tensor:
@@ -95,7 +95,7 @@ class GenerateTask(Task):
     def networks(self, state: TrainState) -> dict[str, Network]:
         """See ``Task``."""
         count = self.config.data.batch
-        z = torch.randn(count, state.generator.z_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
+        z = _noise(count, state, torch.Generator().manual_seed(0)).to(self.device)
         images = random_images(count, self.config.data.size).to(self.device)
         fake = output_of(state.generator, z, self.device, self.dtype)
         return {
@@ -144,3 +144,7 @@ class GenerateTask(Task):
         first, last = offset // batches.batch, -(-(offset + count) // batches.batch)
         crops = torch.cat([batches.batch_at(step) for step in range(first, last)])
         return crops[offset - first * batches.batch :][:count]
+
+
+def _noise(count: int, state: TrainState, rng: torch.Generator) -> Tensor:
+    return torch.randn((count, state.generator.z_dim), generator=rng, dtype=torch.float32)

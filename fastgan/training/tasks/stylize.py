@@ -198,7 +198,7 @@ class StylizeTask(Task):
             self.dtype,
             features,
             encoder=encoder,
-            styles=lambda: self.styles.images,
+            styles=self.styles.images.copy,
         )
 
     def networks(self, state: TrainState) -> dict[str, Network]:
@@ -292,11 +292,11 @@ class StylizeTask(Task):
         return as_uint8_model(self.model(state), code if self.arbitrary_style else None)
 
     def _strengths(self, state: TrainState, count: int) -> Tensor:
-        random = torch.rand(count, generator=state.rng).tolist()
+        random = torch.rand(count, generator=state.rng, dtype=torch.float32).tolist()
         values = [1.0]
         for index in range(1, count):
             values.append((random[index], 0.0, 1.0)[(index - 1 + state.global_step) % 3])
-        return torch.tensor(values)
+        return torch.tensor(values, dtype=torch.float32)
 
     def _style_crops(self, state: TrainState, like: Tensor) -> tuple[Tensor, list[int]]:
         """Crops of random styles, one an image, of the batch's size; and the indices of the styles."""
