@@ -142,14 +142,17 @@ void bind_cpu(py::module_& m) {
       Unlocked());
   m.def(
       "gram_style_loss_forward",
-      [](Tensor x, Shape shape, Pointer target, Index target_stride, Pointer difference, Pointer out, int threads) {
-        gram_style_loss_forward(x, shape, at(target), target_stride, at(difference), at(out), threads);
+      [](Tensor x, Shape shape, Pointer target, Index target_stride, Index rows, Index cols, double window_weight,
+         Pointer difference, Pointer out, Pointer whole, int threads) {
+        const StyleLoss loss{at(target), target_stride, {rows, cols}, window_weight, at(out), at(whole)};
+        gram_style_loss_forward(x, shape, loss, at(difference), threads);
       },
       Unlocked());
   m.def(
       "gram_style_loss_backward",
-      [](Tensor x, Shape shape, Pointer difference, Pointer grad_out, Tensor grad_x, int threads) {
-        gram_style_loss_backward(x, shape, at(difference), at(grad_out), grad_x, threads);
+      [](Tensor x, Shape shape, Index rows, Index cols, Pointer difference, Pointer grad_out, Tensor grad_x,
+         int threads) {
+        gram_style_loss_backward(x, shape, {rows, cols}, at(difference), at(grad_out), grad_x, threads);
       },
       Unlocked());
   m.def(
@@ -295,7 +298,8 @@ void bind_cuda(py::module_& m) {
           return ssim_workspace(shape, ssim_options(data_range, gaussian, window_size, sigma), backward);
         });
   m.def("psnr_workspace", &psnr_workspace);
-  m.def("gram_workspace", &gram_workspace);
+  m.def("gram_workspace",
+        [](Shape shape, Index rows, Index cols) { return gram_workspace(shape, GramWindows{rows, cols}); });
   m.def("instance_norm_workspace", &instance_norm_workspace);
   m.def("bias_act_workspace", &bias_act_workspace);
   m.def(
@@ -341,17 +345,17 @@ void bind_cuda(py::module_& m) {
       Unlocked());
   m.def(
       "gram_style_loss_forward_cuda",
-      [](Tensor x, Shape shape, Pointer target, Index target_stride, Pointer difference, Pointer out, Pointer workspace,
-         Pointer stream) {
-        gram_style_loss_forward_cuda(x, shape, at(target), target_stride, at(difference), at(out), at<void>(workspace),
-                                     at<void>(stream));
+      [](Tensor x, Shape shape, Pointer target, Index target_stride, Index rows, Index cols, double window_weight,
+         Pointer difference, Pointer out, Pointer whole, Pointer workspace, Pointer stream) {
+        const StyleLoss loss{at(target), target_stride, {rows, cols}, window_weight, at(out), at(whole)};
+        gram_style_loss_forward_cuda(x, shape, loss, at(difference), at<void>(workspace), at<void>(stream));
       },
       Unlocked());
   m.def(
       "gram_style_loss_backward_cuda",
-      [](Tensor x, Shape shape, Pointer difference, Pointer grad_out, Tensor grad_x, Pointer workspace,
-         Pointer stream) {
-        gram_style_loss_backward_cuda(x, shape, at(difference), at(grad_out), grad_x, at<void>(workspace),
+      [](Tensor x, Shape shape, Index rows, Index cols, Pointer difference, Pointer grad_out, Tensor grad_x,
+         Pointer workspace, Pointer stream) {
+        gram_style_loss_backward_cuda(x, shape, {rows, cols}, at(difference), at(grad_out), grad_x, at<void>(workspace),
                                       at<void>(stream));
       },
       Unlocked());

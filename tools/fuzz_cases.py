@@ -87,9 +87,10 @@ def gram_style_loss(case: Case) -> None:
     x = features(case)
     n, c = x.shape[:2]
     target = case.memory.numbers(n, c, c) if case.flag() else case.memory.numbers(c, c)
-    _, difference = case.run(OPS.gram_style_loss, x, target)
+    windows = [case.random.randint(1, min(side, 4)) for side in x.shape[2:]]
+    *_, difference = case.run(OPS.gram_style_loss, x, target, *windows, case.random.random())
     needs = case.flag(), case.flag()
-    case.run(OPS.gram_style_loss_backward, case.memory.numbers(n), x, target, difference, *needs)
+    case.run(OPS.gram_style_loss_backward, case.memory.numbers(n), x, target, difference, *windows, *needs)
 
 
 def instance_norm(case: Case) -> None:
@@ -271,7 +272,10 @@ def wrong_calls(case: Case) -> None:
     must_raise(f"ssim: window_size {size}", OPS.ssim, x, x, 1.0, "gaussian", size, 1.5, case.flag(), case.flag())
     must_raise(f"gram: {description}", OPS.gram, bad)
     must_raise(f"gram_backward: {description}", OPS.gram_backward, memory.numbers(n, c, c), bad)
-    must_raise(f"gram_style_loss: {description}", OPS.gram_style_loss, bad, memory.numbers(c, c))
+    whole = (1, 1, 1.0)
+    must_raise(f"gram_style_loss: {description}", OPS.gram_style_loss, bad, memory.numbers(c, c), *whole)
+    for windows in ((0, 1), (1, -1), (h + 1, 1), (1, w + 1)):
+        must_raise(f"gram_style_loss: windows {windows}", OPS.gram_style_loss, x, memory.numbers(c, c), *windows, 1.0)
     norm = (None, None, memory.numbers(n, c), memory.numbers(n, c), None, 0.2)
     act = (None, None, 0.2, 1.0, None)
     for a, b, which in ((grad, bad, description), (bad, x, description), (other, x, "a gradient of another shape")):
@@ -303,20 +307,22 @@ def wrong_calls(case: Case) -> None:
         )
     )
     must_raise("gram_backward: grad", OPS.gram_backward, matrix, x)
-    must_raise("gram_style_loss: target", OPS.gram_style_loss, x, matrix)
+    must_raise("gram_style_loss: target", OPS.gram_style_loss, x, matrix, *whole)
     must_raise(
         "gram_style_loss_backward: grad",
         OPS.gram_style_loss_backward,
         number,
         x,
         matrix,
-        memory.numbers(n, c, c),
+        memory.numbers(n, 1, c, c),
+        1,
+        1,
         True,
         True,
     )
-    must_raise(
-        "gram_style_loss_backward: difference", OPS.gram_style_loss_backward, per_image, x, matrix, matrix, True, True
-    )
+    for windows in ((1, 1), (h + 1, 1)):
+        tail = matrix, *windows, True, True
+        must_raise("gram_style_loss_backward: difference", OPS.gram_style_loss_backward, per_image, x, matrix, *tail)
     parameter = case.random.choice(
         (memory.numbers(c + 1), memory.numbers(n + 1, c), memory.numbers(c).double(), memory.numbers(2 * c + 2)[::2])
     )

@@ -23,9 +23,34 @@ struct Operand {
   Index image;
   bool depth_is_pixels;
   Index side_size, depth_size;
+  Index origin;  // offset of the first pixel
 
   __device__ Index offset(Index side, Index depth) const {
-    return depth_is_pixels ? view.offset(image, side, depth) : view.offset(image, depth, side);
+    return origin + (depth_is_pixels ? view.offset(image, side, depth) : view.offset(image, depth, side));
+  }
+};
+
+// A walk along one direction of an operand, `advance` elements at a time, over the gaps between rows of a window.
+struct Walk {
+  Index step, gap;         // of one advance; more at the end of a row
+  Index at, width, moved;  // place in the row, its length, and places of one advance beyond whole rows
+
+  __device__ __forceinline__ Walk(const Operand& operand, bool pixels, Index first, Index advance)
+      : step(advance * (pixels ? operand.view.pixel : operand.view.c)), gap(0), at(0), width(1), moved(0) {
+    const PixelView& f = operand.view;
+    if (!pixels || f.width == 0) return;
+    width = f.width;
+    at = first % width;
+    moved = advance % width;
+    gap = f.row - width * f.pixel;
+    step += advance / width * gap;
+  }
+
+  __device__ __forceinline__ Index next() {
+    at += moved;
+    const bool ends = at >= width;
+    at -= ends ? width : 0;
+    return step + (ends ? gap : 0);
   }
 };
 
@@ -34,39 +59,52 @@ template <typename T, int kSteps, bool kDepthContiguous>
 struct TileLoader {
   static constexpr int kPacks = kSteps / 4, kStride = kDepthContiguous ? kTile / kPacks : kThreads / (kTile / 4);
   const T* from;
-  Index pack_stride, step;
+  Walk packs, steps;        // from pack to pack; for sides, from the last depths to the next
   Index sides, depth_left;  // of the operand, from this thread's first element on
   int side, depth;
   Pack<T, 4> pack[kPacks];
 
-  __device__ __forceinline__ TileLoader(const Operand& operand, Index first_side, Index first_depth, Index end) {
-    const int thread = static_cast<int>(threadIdx.x);
-    side = kDepthContiguous ? thread / kPacks : thread % (kTile / 4) * 4;
-    depth = kDepthContiguous ? thread % kPacks * 4 : thread / (kTile / 4);
-    const PixelView& f = operand.view;
-    const Index side_stride = operand.depth_is_pixels ? f.c : f.pixel;
-    const Index depth_stride = operand.depth_is_pixels ? f.pixel : f.c;
-    from = static_cast<const T*>(f.data) + operand.image * f.n + (first_side + side) * side_stride +
-           (first_depth + depth) * depth_stride;
-    pack_stride = kStride * (kDepthContiguous ? side_stride : depth_stride);
-    step = kSteps * depth_stride;
+  __device__ __forceinline__ TileLoader(const Operand& operand, Index first_side, Index first_depth, Index end)
+      : packs(operand, operand.depth_is_pixels != kDepthContiguous,
+              kDepthContiguous ? first_side + side_of_thread() : first_depth + depth_of_thread(), kStride),
+        steps(operand, operand.depth_is_pixels, first_depth + depth_of_thread(), kSteps),
+        side(side_of_thread()),
+        depth(depth_of_thread()) {
+    from = static_cast<const T*>(operand.view.data) + operand.offset(first_side + side, first_depth + depth);
     sides = operand.side_size - first_side - side;
     depth_left = end - first_depth - depth;
   }
 
+  __device__ static __forceinline__ int side_of_thread() {
+    const int thread = static_cast<int>(threadIdx.x);
+    return kDepthContiguous ? thread / kPacks : thread % (kTile / 4) * 4;
+  }
+  __device__ static __forceinline__ int depth_of_thread() {
+    const int thread = static_cast<int>(threadIdx.x);
+    return kDepthContiguous ? thread % kPacks * 4 : thread / (kTile / 4);
+  }
+
   __device__ __forceinline__ void load() {
+    Walk walk = packs;
+    const T* source = from;
 #pragma unroll
     for (int s = 0; s < kPacks; ++s) {
       const bool inside =
           (kDepthContiguous ? s * kStride : 0) < sides && (kDepthContiguous ? 0 : s * kStride) < depth_left;
       if (inside) {
-        pack[s] = *reinterpret_cast<const Pack<T, 4>*>(from + s * pack_stride);
+        pack[s] = *reinterpret_cast<const Pack<T, 4>*>(source);
       } else {
 #pragma unroll
         for (int i = 0; i < 4; ++i) pack[s].value[i] = from_float<T>(0.0f);
       }
+      source += walk.next();
     }
-    from += step;
+    if constexpr (kDepthContiguous) {
+      from += steps.next();
+    } else {  // the packs have walked the depths to the next
+      from = source;
+      packs = walk;
+    }
     depth_left -= kSteps;
   }
 
@@ -87,8 +125,8 @@ struct TileLoader {
 };
 
 // Any strides and type, element by element and straight to shared memory.
-template <int kSteps, bool kDepthContiguous>
-struct TileLoader<Unpacked, kSteps, kDepthContiguous> {
+template <int kSteps, bool kDepthContiguous, bool kWindows>
+struct TileLoader<Unpacked, kSteps, kDepthContiguous, kWindows> {
   const Operand& operand;
   Index side, depth, end;
 
@@ -190,14 +228,16 @@ struct TensorCoreSums {
 };
 
 // sum += a tile of first * second^T over depths from `depth` to `end`. `same`: the operands and sides are one.
-template <typename T, typename First, bool kFirstDepthContiguous, bool kSecondDepthContiguous>
+// kFirstWindows, kSecondWindows: pixels may be those of a window.
+template <typename T, typename First, bool kFirstDepthContiguous, bool kSecondDepthContiguous, bool kFirstWindows,
+          bool kSecondWindows>
 __device__ __forceinline__ void multiply_tiles(const Operand& first, Index first_side, const Operand& second,
                                                Index second_side, bool same, Index depth, Index end, float* shared,
                                                int row, int col, float (&sum)[8][8]) {
   constexpr bool kFitsTf32 = !std::is_same_v<First, float>;
   constexpr int kSteps = kFitsTf32 ? kDepth<T> : 16;  // float32 stages fill the registers sooner
-  TileLoader<First, kSteps, kFirstDepthContiguous> left(first, first_side, depth, end);
-  TileLoader<T, kSteps, kSecondDepthContiguous> right(second, second_side, depth, end);
+  TileLoader<First, kSteps, kFirstDepthContiguous, kFirstWindows> left(first, first_side, depth, end);
+  TileLoader<T, kSteps, kSecondDepthContiguous, kSecondWindows> right(second, second_side, depth, end);
   std::conditional_t<kUsesTensorCores<T>, TensorCoreSums, Unpacked> tensor_core_sums;
   float* const a = shared;
   float* const b = same ? a : shared + kSteps * kPitch;

@@ -141,14 +141,17 @@ class LossConfig(Section):
 
     ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
     losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_interval`` steps; ``augment``
-    names the changes to real and fake images before the discriminator sees them. ``extra`` has weights of further loss
-    terms by name, see ``fastgan.losses.register_loss``.
+    names the changes to real and fake images before the discriminator sees them. ``style_window_weight`` is the share
+    of the style's loss that is the mean over ``style_windows`` x ``style_windows`` windows of the picture; the rest is
+    the whole picture's. ``extra`` has weights of further loss terms by name, see ``fastgan.losses.register_loss``.
     """
 
     kind: Literal["bce", "hinge", "lsgan", "wgan"] = "bce"
     adversarial: Weight = 0.1
     content: Weight = 0.03
     style: Weight = 10.0
+    style_windows: int = Field(2, ge=1, le=64)
+    style_window_weight: float = Field(0.0, ge=0, le=1)
     ssim: Weight = 4.5
     psnr: Weight = 0.0
     tv: Weight = 0.0

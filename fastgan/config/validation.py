@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     )
     from fastgan.models import GeneratorSpec
 
+#: Pixels of a picture beside each of relu4_1, the last of the style's layers.
+_STYLE_STRIDE = 8
 _PERCEPTUAL = ("extra", "content", "style", "ssim", "psnr", "tv")
 
 
@@ -48,6 +50,7 @@ def check_combinations(config: Sections) -> None:
     _batch(config, spec)
     _discriminator(config)
     _inputs(config, spec)
+    _style_windows(config)
     _extra_losses(config)
     _adversarial(config)
     _memory(config, spec)
@@ -101,6 +104,15 @@ def _discriminator(config: Sections) -> None:
         choice = [spec.name for spec in DISCRIMINATORS.values() if spec.default_norm is not None]
         raise ValueError(
             f"model.discriminator.norm: only the discriminator {', '.join(choice)} has a choice, not {net.name}"
+        )
+
+
+def _style_windows(config: Sections) -> None:
+    most = config.data.size // _STYLE_STRIDE
+    if config.loss.style_window_weight and config.loss.style_windows > most:
+        raise ValueError(
+            f"loss.style_windows: the features of crops of {config.data.size} px are {most} x {most} where they are "
+            f"fewest; give at most {most}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -24,23 +25,65 @@ def style_grams(
     return grams
 
 
-def style_distance(features: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, reduction: str = "mean") -> Tensor:
+@overload
+def style_distance(
+    features: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    *,
+    windows: tuple[int, int] | None = None,
+    window_weight: float = 1.0,
+    reduction: str = "mean",
+    return_whole: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def style_distance(
+    features: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    *,
+    windows: tuple[int, int] | None = None,
+    window_weight: float = 1.0,
+    reduction: str = "mean",
+    return_whole: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def style_distance(
+    features: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    *,
+    windows: tuple[int, int] | None = None,
+    window_weight: float = 1.0,
+    reduction: str = "mean",
+    return_whole: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """The distance to a style: per layer ||G - T||^2 / ||T||^2 (Frobenius), averaged over layers.
 
     G is the Gram matrix of an image's features; the ratio does not depend on how it is scaled. It is both a loss and
-    the measure ``train/style_distance``: 0 is the style itself.
+    the measure ``train/style_distance``: 0 is the style itself. With ``windows`` the loss is ``1 - window_weight``
+    times that plus ``window_weight`` times the mean of the windows' own distances: a style painted in a part of the
+    picture alone is then far from its target.
 
     Args:
         features: of the result, layer -> (N, C, H, W).
         targets: layer -> (C, C) Gram matrix, or (N, C, C) for a style of each image; from ``style_grams``.
+        windows: rows and columns that every layer's plane is cut into; None for the whole plane alone.
+        window_weight: 0 to 1, the windows' share; without ``windows`` it has no effect.
         reduction: ``"mean"`` for a scalar, ``"none"`` for (N,).
+        return_whole: whether to return the distance of the whole plane too, as a measure: it carries no gradient.
+
+    Raises:
+        ValueError: ``windows`` that a layer's plane does not have, or a ``window_weight`` outside of 0 to 1.
     """
-    distances = []
+    distances, of_whole = [], []
     for layer, target in targets.items():
-        distance = ops.gram_style_loss(features[layer], target, reduction="none")
-        distances.append(distance / target.float().square().mean((-2, -1)))
-    total = torch.stack(distances).mean(0)
-    return total if reduction == "none" else total.mean()
+        losses = ops.gram_style_loss(
+            features[layer], target, windows=windows, window_weight=window_weight, reduction="none", return_whole=True
+        )
+        size = target.float().square().mean((-2, -1))
+        for values, loss in zip((distances, of_whole), losses, strict=True):
+            values.append(loss / size)
+    distance, whole = (torch.stack(values).mean(0) for values in (distances, of_whole))
+    if reduction == "mean":
+        distance, whole = distance.mean(), whole.mean()
+    return (distance, whole.detach()) if return_whole else distance
 
 
 class StyleLoss(nn.Module):
@@ -48,17 +91,28 @@ class StyleLoss(nn.Module):
 
     Args:
         targets: layer -> (C, C) Gram matrix, from ``style_grams``.
+        windows: as in ``style_distance``.
+        window_weight: likewise.
     """
 
-    def __init__(self, targets: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, targets: Mapping[str, Tensor], windows: tuple[int, int] | None = None, window_weight: float = 1.0
+    ) -> None:
         super().__init__()
         self.layers = tuple(targets)
+        self.windows, self.window_weight = windows, window_weight
         for layer, target in targets.items():
             self.register_buffer(layer, target.detach().float())
 
     def forward(self, features: Mapping[str, Tensor], reduction: str = "mean") -> Tensor:
         """Features of the result, layer -> (N, C, H, W); a scalar, or (N,) for ``reduction="none"``."""
-        return style_distance(features, {layer: getattr(self, layer) for layer in self.layers}, reduction=reduction)
+        return style_distance(
+            features,
+            {layer: getattr(self, layer) for layer in self.layers},
+            windows=self.windows,
+            window_weight=self.window_weight,
+            reduction=reduction,
+        )
 
 
 class ContentLoss(nn.Module):

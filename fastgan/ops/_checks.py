@@ -96,5 +96,11 @@ def finite(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a finite number, got {value!r}")
 
 
+def fraction(name: str, value: float) -> None:
+    _number(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
+
+
 def reduce(per_image: Tensor, reduction: str) -> Tensor:
     return per_image.mean() if reduction == "mean" else per_image

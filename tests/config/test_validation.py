@@ -88,6 +88,12 @@ CASES: list[tuple[str, str, str, list[str]]] = [
         ["", "--set model.discriminator.name=dcgan"],
     ),
     (
+        "--set data.size=32 --set loss.style_window_weight=0.3 --set loss.style_windows=5",
+        "--set loss.style_windows=5",
+        "loss.style_windows",
+        ["", "--set loss.style_windows=4", "--set loss.style_window_weight=0"],
+    ),
+    (
         "--set loss.kind=wgan",
         "--set loss.kind=wgan",
         "loss.kind",

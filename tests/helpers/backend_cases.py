@@ -70,8 +70,8 @@ def pair(op: str, *shape: int, **options: Any) -> Case:
     return Case(op, {"x": shape, "y": shape}, {}, {**options, "reduction": "none"})
 
 
-def features(op: str, *shape: int, **numbers: Shape) -> Case:
-    return Case(op, {"x": shape}, numbers, {} if op == "gram" else {"reduction": "none"})
+def features(op: str, *shape: int, windows: dict[str, Any] | None = None, **numbers: Shape) -> Case:
+    return Case(op, {"x": shape}, numbers, {} if op == "gram" else {"reduction": "none", **(windows or {})})
 
 
 def norm(*shape: int, residual: bool = False, numbers: dict[str, Shape] | None = None, **options: Any) -> Case:
@@ -101,6 +101,9 @@ CASES = [
     features("gram", 1, 130, 1, 3),
     features("gram_style_loss", 2, 5, 7, 3, target=(5, 5)),
     features("gram_style_loss", 2, 33, 6, 31, target=(2, 33, 33)),
+    features("gram_style_loss", 2, 33, 7, 31, target=(2, 33, 33), windows={"windows": (2, 3), "window_weight": 0.3}),
+    features("gram_style_loss", 1, 20, 64, 96, target=(20, 20), windows={"windows": (1, 2), "window_weight": 1.0}),
+    features("gram_style_loss", 2, 3, 4, 5, target=(3, 3), windows={"windows": (4, 5), "window_weight": 0.6}),
     norm(1, 1, 2, 2),
     norm(2, 3, 7, 5, activation="relu", numbers={"weight": (3,), "bias": (3,)}),
     norm(2, 17, 6, 9, activation="leaky_relu", negative_slope=0.3, numbers={"weight": (2, 17), "bias": (2, 17)}),
@@ -116,8 +119,10 @@ CASES = [
     fused("adain", 1, 64, 40, 24, plane=(150, 121)),
     fused("adain", 3, 17, 6, 9, plane=(5, 13)),
 ]
-#: One of each op for what does not depend on sizes.
-FEW = list({case.op: case for case in CASES if 1 not in next(iter(case.images.values()))}.values())
+#: One of each op for what does not depend on sizes, and one with windows.
+FEW = list(
+    {(case.op, "windows" in case.options): case for case in CASES if 1 not in next(iter(case.images.values()))}.values()
+)
 
 
 def value_and_gradients(

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from helpers.bounds import approx, rounding
+from helpers.bounds import approx, assert_close, rounding
 from torch import Tensor
 
-from fastgan.losses import ContentLoss, StyleLoss, style_grams
+from fastgan import ops
+from fastgan.losses import ContentLoss, StyleLoss, style_distance, style_grams
 from fastgan.models import VGGEncoder
 
 LAYERS = ("relu1_1", "relu2_1")
@@ -50,6 +51,43 @@ def test_style_distance_is_designs(encoder: VGGEncoder, rng: torch.Generator) ->
     near = {"rel": 2 * rounding(24 * 28, 4) / min(want) ** 0.5, "abs": 0}
     assert loss(result, reduction="none").tolist() == pytest.approx(want, **near)
     assert loss(result).item() == pytest.approx(np.mean(want), **near)
+
+
+def test_windows_are_each_as_far_as_a_picture_of_their_own(encoder: VGGEncoder, rng: torch.Generator) -> None:
+    targets = style_grams(encoder, [torch.rand(1, 3, 20, 28, generator=rng)], LAYERS)
+    features = encoder(torch.rand(3, 3, 16, 24, generator=rng) * 2 - 1)
+
+    def part(rows: slice, cols: slice) -> Tensor:
+        cut = {name: value[..., *halves(value, rows, cols)] for name, value in features.items()}
+        return style_distance(cut, targets, reduction="none")
+
+    def halves(value: Tensor, *sides: slice) -> list[slice]:
+        sizes = value.shape[2:]
+        return [slice(side.start * size // 2, side.stop * size // 2) for side, size in zip(sides, sizes, strict=True)]
+
+    upper, lower = slice(0, 1), slice(1, 2)
+    want = torch.stack([part(rows, cols) for rows in (upper, lower) for cols in (upper, lower)]).mean(0)
+    whole = style_distance(features, targets, reduction="none")
+    assert not torch.allclose(want, whole, rtol=0.01)
+    near = {"terms": 16 * 24, "steps": 8}
+    assert_close(style_distance(features, targets, windows=(2, 2), reduction="none"), want, **near)
+    assert_close(StyleLoss(targets, (2, 2), 0.3)(features, "none"), 0.7 * whole + 0.3 * want, **near)
+    both = style_distance(features, targets, windows=(2, 2), window_weight=0.3, return_whole=True)
+    for have, expected in zip(both, (0.7 * whole + 0.3 * want, whole), strict=True):
+        assert_close(have, expected.mean(), **near)
+
+
+def test_a_style_in_a_part_of_the_picture_is_far_by_its_windows(rng: torch.Generator) -> None:
+    """As good as another by the whole picture, and not by the windows."""
+    even = torch.randn(1, 4, 16, 16, generator=rng)
+    uneven = even.clone()
+    uneven[..., :8, :] *= 2**0.5 * 0.999
+    uneven[..., 8:, :] *= 0.0447
+    target = {"relu1_1": ops.gram(even)[0]}
+    by_whole, by_windows = (
+        style_distance({"relu1_1": uneven}, target, windows=windows).item() for windows in (None, (2, 1))
+    )
+    assert by_whole < 0.1 < 0.5 < by_windows
 
 
 def test_style_distance_of_the_style_itself_is_zero(encoder: VGGEncoder, rng: torch.Generator) -> None:

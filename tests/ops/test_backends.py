@@ -63,6 +63,7 @@ def test_large_means(case: Case) -> None:
     [
         norm(1, 64, 300, 460, activation="relu", residual=True, numbers={"weight": (64,), "bias": (64,)}),
         features("gram_style_loss", 2, 64, 300, 240, target=(64, 64)),
+        features("gram_style_loss", 2, 64, 300, 224, target=(64, 64), windows={"windows": (2, 2)}),
         Case("bias_act", {"x": (1, 64, 300, 460)}, {"bias": (64,)}, {"activation": "leaky_relu"}),
         fused("convex", 1, 64, 300, 460),
     ],

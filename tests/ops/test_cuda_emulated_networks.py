@@ -1,6 +1,7 @@
 """The CUDA kernels of gram, instance_norm and bias_act, run by the emulator, against references in float64."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -53,20 +54,28 @@ def check_gram(emulated: Emulated, x: Tensor) -> None:
     assert_within(grad_x, (matrix.double() @ wide.flatten(2)).view_as(x), tolerance)
 
 
-def check_style_loss(emulated: Emulated, x: Tensor, target: Tensor) -> None:
+def check_style_loss(
+    emulated: Emulated, x: Tensor, target: Tensor, windows: tuple[int, int] = (1, 1), weight: float = 0.3
+) -> None:
     n, c = x.shape[:2]
     shape = tuple(x.shape)
     wide = x.double().requires_grad_()
-    expected = ops.gram_style_loss(wide, target.double(), reduction="none", backend="reference")
+    options: dict[str, Any] = {"windows": windows, "window_weight": weight, "reduction": "none", "return_whole": True}
+    expected, expected_whole = ops.gram_style_loss(wide, target.double(), **options, backend="reference")
     grad_out = torch.linspace(-1, 2, n)
-    difference, loss, grad_x = torch.full((n, c, c), torch.nan), torch.full((n,), torch.nan), nan(x)
+    difference = torch.full((n, windows[0] * windows[1], c, c), torch.nan)
+    loss, whole, grad_x = torch.full((n,), torch.nan), torch.full((n,), torch.nan), nan(x)
     stride = 0 if target.ndim == 2 else c * c
-    emulated.call("gram_style_loss_forward", CTensor.of(x), shape, target, stride, difference, loss)
-    emulated.call("gram_style_loss_backward", CTensor.of(x), shape, difference, grad_out, CTensor.of(grad_x))
+    forward = (target, stride, *windows, weight, difference, loss, whole)
+    emulated.call("gram_style_loss_forward", CTensor.of(x), shape, *forward)
+    backward = (*windows, difference, grad_out, CTensor.of(grad_x))
+    emulated.call("gram_style_loss_backward", CTensor.of(x), shape, *backward)
     pixels = x[0, 0].numel()
-    assert_within(loss, expected, rounding(max(pixels, c * c), 5))
-    assert_within(difference, ops.gram(wide) - target, rounding(pixels, 3))
-    assert_within(grad_x, torch.autograd.grad(expected, wide, grad_out.double())[0], rounding(max(pixels, c), 6))
+    assert_within(loss, expected, rounding(max(pixels, c * c), 7))
+    assert_within(whole, expected_whole, rounding(max(pixels, c * c), 5))
+    if windows == (1, 1):
+        assert_within(difference[:, 0], ops.gram(wide) - target, rounding(pixels, 3))
+    assert_within(grad_x, torch.autograd.grad(expected, wide, grad_out.double())[0], rounding(max(pixels, c), 8))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,6 +105,41 @@ def test_style_loss(
     # Not symmetric: both triangles of the difference count.
     target = torch.randn((n, c, c) if per_image else (c, c), generator=rng)
     check_style_loss(emulated, x, target)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout_name", LAYOUTS)
+def test_windows_layouts(emulated: Emulated, dtype: torch.dtype, layout_name: str, rng: torch.Generator) -> None:
+    x = LAYOUTS[layout_name](torch.randn(2, 16, 6, 24, generator=rng).to(dtype))
+    check_style_loss(emulated, x, torch.randn(2, 16, 16, generator=rng), (2, 2))
+
+
+# In packs: rows of four, of two steps and more, several splits of pixels, several tiles of channels. Not in packs: rows
+# that begin between them, windows that differ in size, of one pixel.
+@pytest.mark.parametrize(
+    ("shape", "windows"),
+    [
+        ((1, 72, 6, 8), (2, 2)),
+        ((1, 8, 5, 80), (1, 1)),
+        ((1, 8, 5, 80), (2, 1)),
+        ((1, 8, 48, 56), (1, 2)),
+        ((1, 136, 4, 8), (4, 1)),
+        ((2, 8, 7, 18), (3, 2)),
+        ((1, 3, 4, 5), (4, 5)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout_name", ["nchw", "channels_last"])
+def test_windows_sizes(
+    emulated: Emulated,
+    shape: tuple[int, ...],
+    windows: tuple[int, int],
+    dtype: torch.dtype,
+    layout_name: str,
+    rng: torch.Generator,
+) -> None:
+    x = LAYOUTS[layout_name](torch.randn(shape, generator=rng).to(dtype) + 0.5)
+    check_style_loss(emulated, x, torch.randn(shape[1], shape[1], generator=rng), windows)
 
 
 def check_instance_norm(

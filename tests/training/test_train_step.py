@@ -174,6 +174,27 @@ def test_without_an_adversarial_part_d_is_not_trained(tiny: Make) -> None:
     assert not equal(weights(trainer.state.generator), weights(seen.g_before))
 
 
+def test_windows_are_in_the_loss_and_not_in_the_measure(tiny: Make) -> None:
+    """The first step of three trainings that differ in the windows' share alone, so from the same result."""
+    seen = {
+        weight: Trainer(
+            tiny({"loss.style": 10, "loss.style_windows": 4, "loss.style_window_weight": weight})
+        ).train_step(batch(0))
+        for weight in (0.0, 0.25, 1.0)
+    }
+    whole, mixed, windows = (seen[weight] for weight in (0.0, 0.25, 1.0))
+    assert whole["loss/style"] == whole["train/style_distance"]
+    assert windows["loss/style"] > 1.01 * whole["loss/style"]
+    # Gram matrices of 32 x 32 pixels, and what is made of them.
+    near = {"terms": 32 * 32, "steps": 8}
+    for metrics in (mixed, windows):
+        assert metrics["train/style_distance"] == approx(whole["train/style_distance"], **near)
+    want = 0.75 * whole["loss/style"] + 0.25 * windows["loss/style"]
+    assert mixed["loss/style"] == approx(want, **near)
+    more = 10 * (mixed["loss/style"] - whole["loss/style"])
+    assert mixed["loss/g"] - whole["loss/g"] == approx(more, **near, scale=whole["loss/g"])
+
+
 @pytest.mark.parametrize("lambda_d", [0.0, 1.0, 0.3])
 def test_total_is_the_articles(tiny: Make, lambda_d: float) -> None:
     """L = L_G + lambda L_D with L_G the adversarial term alone (S3), whatever that term weighs in training."""

@@ -41,6 +41,13 @@ def gram_style_loss(x: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(matrices, target.expand_as(matrices))
 
 
+def gram_style_loss_windows(x: Tensor, target: Tensor, window_weight: float) -> Tensor:
+    """The whole plane and its four quarters, each by itself."""
+    quarters = [quarter for half in x.chunk(2, 2) for quarter in half.chunk(2, 3)]
+    windows = torch.stack([gram_style_loss(quarter, target) for quarter in quarters]).mean()
+    return (1 - window_weight) * gram_style_loss(x, target) + window_weight * windows
+
+
 def instance_norm(
     x: Tensor,
     weight: Tensor | None = None,

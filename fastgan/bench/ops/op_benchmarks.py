@@ -182,6 +182,16 @@ OP_BENCHMARKS = [
         quick_sizes=((2, 5, 7, 11),),
     ),
     OpBenchmark(
+        "gram_style_loss",
+        ((8, 512, 32, 32), (8, 64, 256, 256)),
+        _style_loss_inputs,
+        lambda t, case, backend: ops.gram_style_loss(*t, windows=(2, 2), window_weight=0.3, backend=backend),
+        lambda t, case: eager_ops.gram_style_loss_windows(*t, 0.3),
+        _gram_cost,
+        variant="windows",
+        quick_sizes=((2, 5, 8, 10),),
+    ),
+    OpBenchmark(
         "instance_norm",
         ((8, 64, 128, 128), (4, 128, 64, 64)),
         _norm_inputs,

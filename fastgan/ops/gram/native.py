@@ -17,7 +17,7 @@ def gram(x: Tensor) -> Tensor:
         tuple(x.shape),
         1 / (c * h * w),
         _native.float32_ptr(out),
-        workspace=lambda module: module.gram_workspace(tuple(x.shape)),
+        workspace=lambda module: module.gram_workspace(tuple(x.shape), 1, 1),
     )
     return out
 
@@ -40,14 +40,17 @@ def gram_backward(grad: Tensor, x: Tensor) -> Tensor:
     return grad_x
 
 
-def gram_style_loss(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of each image, and Gram matrices less the target, which the gradient needs."""
+def gram_style_loss(
+    x: Tensor, target: Tensor, rows: int, cols: int, window_weight: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of each image, the whole plane's part of it, and what the gradient needs: (N, windows, C, C)."""
     _native.check(x)
+    _check_windows(x, rows, cols)
     n, c = x.shape[:2]
     target = target.float().contiguous()
     _native.check_numbers("target", target, x, (c, c), (n, c, c))
-    out = x.new_empty(n, dtype=torch.float32)
-    difference = x.new_empty((n, c, c), dtype=torch.float32)
+    out, whole = (x.new_empty(n, dtype=torch.float32) for _ in range(2))
+    difference = _native.empty(x, (n, rows * cols, c, c), torch.float32)
     _native.call(
         "gram_style_loss_forward",
         x.device,
@@ -55,25 +58,33 @@ def gram_style_loss(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         tuple(x.shape),
         _native.float32_ptr(target),
         c * c if target.dim() == 3 else 0,
+        rows,
+        cols,
+        window_weight,
         _native.float32_ptr(difference),
         _native.float32_ptr(out),
-        workspace=lambda module: module.gram_workspace(tuple(x.shape)),
+        _native.float32_ptr(whole),
+        workspace=lambda module: module.gram_workspace(tuple(x.shape), rows, cols),
     )
-    return out, difference
+    return out, whole, difference
 
 
 def gram_style_loss_backward(
-    grad: Tensor, x: Tensor, target: Tensor, difference: Tensor, needs_x: bool, needs_target: bool
+    grad: Tensor, x: Tensor, target: Tensor, difference: Tensor, rows: int, cols: int, needs_x: bool, needs_target: bool
 ) -> tuple[Tensor, Tensor]:
     """Gradients of x and target; empty where not needed."""
     _native.check(x)
+    _check_windows(x, rows, cols)
     n, c = x.shape[:2]
     grad = grad.float().contiguous()
     _native.check_numbers("grad", grad, x, (n,))
-    _native.check_numbers("difference", difference, x, (n, c, c))
+    _native.check_numbers("difference", difference, x, (n, rows * cols, c, c))
     grad_target = target.new_empty(0)
     if needs_target:
-        scaled = difference * (grad.view(-1, 1, 1) * (-2 / c**2))
+        areas = [high * wide for high in _sides(x.shape[2], rows) for wide in _sides(x.shape[3], cols)]
+        parts = [matrix * (area / x[0, 0].numel()) for matrix, area in zip(difference.unbind(1), areas, strict=True)]
+        total = torch.stack(parts).sum(0)
+        scaled = total * (grad.view(-1, 1, 1) * (-2 / c**2))
         grad_target = (scaled.sum(0) if target.dim() == 2 else scaled).to(target.dtype)
     if not needs_x:
         return x.new_empty(0), grad_target
@@ -83,9 +94,20 @@ def gram_style_loss_backward(
         x.device,
         _native.tensor_arg(x),
         tuple(x.shape),
+        rows,
+        cols,
         _native.float32_ptr(difference.contiguous()),
         _native.float32_ptr(grad),
         _native.tensor_arg(grad_x),
-        workspace=lambda module: 4 * n * c * c,
+        workspace=lambda module: 4 * difference.numel(),
     )
     return grad_x, grad_target
+
+
+def _sides(size: int, count: int) -> list[int]:
+    return [(i + 1) * size // count - i * size // count for i in range(count)]
+
+
+def _check_windows(x: Tensor, rows: int, cols: int) -> None:
+    if not (1 <= rows <= x.shape[2] and 1 <= cols <= x.shape[3]):
+        raise ValueError(f"windows must be 1 to {x.shape[2]} by 1 to {x.shape[3]}, got {rows} by {cols}")

@@ -153,7 +153,7 @@ class StylizeTask(Task):
             if weights.content:
                 layer = weights.content_layer
                 content_loss = self._content_loss(features[layer], inputs[f"feature/{layer}"])
-            style = style_distance(features, targets, reduction="none")
+            style, whole_style = self._style_distance(features, targets)
             ssim_loss = self._ssim_loss(fake, content, reduction="none")
             psnr_loss = self._psnr_loss(fake, content) if weights.psnr else zero
             tv = self._total_variation(fake) if weights.tv else zero
@@ -175,18 +175,25 @@ class StylizeTask(Task):
         with torch.no_grad():
             pair = _at_full_strength(fake.detach(), inputs), _at_full_strength(content, inputs)
             psnr = ops.psnr((pair[0] + 1) / 2, (pair[1] + 1) / 2)
-        style = _at_full_strength(style.detach(), inputs).mean()
         return {
             "loss/g": loss,
             "loss/g_adversarial": g_adversarial,
             "loss/content": content_loss,
-            "loss/style": style,
+            "loss/style": _at_full_strength(style.detach(), inputs).mean(),
             "loss/tv": tv,
             **{f"loss/{name}": value for name, value in extra.items()},
             "train/ssim": 1 - _at_full_strength(ssim_loss.detach(), inputs).mean(),
             "train/psnr": psnr,
-            "train/style_distance": style,
+            "train/style_distance": _at_full_strength(whole_style, inputs).mean(),
         }
+
+    def _style_distance(self, features: Inputs, targets: Inputs) -> tuple[Tensor, Tensor]:
+        """Each image's loss and, without a gradient, the whole picture's distance."""
+        count, weight = self.config.loss.style_windows, self.config.loss.style_window_weight
+        windows = (count, count) if weight else None
+        return style_distance(
+            features, targets, windows=windows, window_weight=weight, reduction="none", return_whole=True
+        )
 
     def model(self, state: TrainState) -> Stylizer:
         """See ``Task``."""

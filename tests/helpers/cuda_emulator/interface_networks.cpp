@@ -7,7 +7,7 @@ extern "C" {
 
 const char* gram_forward(const Tensor* x, const Shape* shape, double scale, float* out) {
   return catch_errors([&] {
-    const Workspace workspace(fastgan::gram_workspace(*shape));
+    const Workspace workspace(fastgan::gram_workspace(*shape, {}));
     fastgan::gram_forward_cuda(*x, *shape, static_cast<float>(scale), out, workspace.get(), nullptr);
   });
 }
@@ -17,18 +17,21 @@ const char* gram_backward(const Tensor* x, const Shape* shape, const float* matr
 }
 
 const char* gram_style_loss_forward(const Tensor* x, const Shape* shape, const float* target, Index target_stride,
-                                    float* difference, float* out) {
+                                    Index rows, Index cols, double window_weight, float* difference, float* out,
+                                    float* whole) {
   return catch_errors([&] {
-    const Workspace workspace(fastgan::gram_workspace(*shape));
-    fastgan::gram_style_loss_forward_cuda(*x, *shape, target, target_stride, difference, out, workspace.get(), nullptr);
+    const fastgan::StyleLoss loss{target, target_stride, {rows, cols}, window_weight, out, whole};
+    const Workspace workspace(fastgan::gram_workspace(*shape, loss.windows));
+    fastgan::gram_style_loss_forward_cuda(*x, *shape, loss, difference, workspace.get(), nullptr);
   });
 }
 
-const char* gram_style_loss_backward(const Tensor* x, const Shape* shape, const float* difference,
-                                     const float* grad_out, const Tensor* grad_x) {
+const char* gram_style_loss_backward(const Tensor* x, const Shape* shape, Index rows, Index cols,
+                                     const float* difference, const float* grad_out, const Tensor* grad_x) {
   return catch_errors([&] {
-    const Workspace workspace((*shape)[0] * (*shape)[1] * (*shape)[1] * Index(sizeof(float)));
-    fastgan::gram_style_loss_backward_cuda(*x, *shape, difference, grad_out, *grad_x, workspace.get(), nullptr);
+    const Workspace workspace((*shape)[0] * rows * cols * (*shape)[1] * (*shape)[1] * Index(sizeof(float)));
+    fastgan::gram_style_loss_backward_cuda(*x, *shape, {rows, cols}, difference, grad_out, *grad_x, workspace.get(),
+                                           nullptr);
   });
 }
 
