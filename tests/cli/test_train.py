@@ -16,6 +16,10 @@ from helpers.tiny_runs import METRICS, fingerprint, picture, read_lines, save_pi
 from helpers.waiting import HANG, wait_until
 
 from fastgan.config import Config, load_config
+from fastgan.models import GENERATORS
+from fastgan.training.run_length import DEFAULT_STEPS
+from fastgan.training.tasks import TASKS
+from fastgan.utils.choices import listed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -197,7 +201,7 @@ def test_names_that_are_no_text(fastgan: Command, given: list[object], tmp_path:
     done = fastgan(*given, "--out", tmp_path / "run", "--set", "data.val_images=4")
     assert done.code == 0 and (tmp_path / "run" / "report.html").is_file() and done.err.count("bad") == 1
     done = fastgan("stylize", tmp_path / "run", folder, "--out", tmp_path / "out")
-    assert done.code == 0 and len(done.err.splitlines()) == 1
+    assert done.code == 3 and len(done.err.splitlines()) == 1
     made = sorted(os.listdir(os.fsencode(tmp_path / "out")))
     assert made == [b"[bold]\xe9.png", b"a\nb\xe9.png", b"caf\xe8.png", b"caf\xe9.png"]
 
@@ -264,3 +268,82 @@ def test_divergence_is_told_in_a_line(
     assert done.code == 1 and "Traceback" not in done.err
     assert done.err.splitlines()[-1].startswith("fastgan: a loss was not finite")
     assert done.err.count("back to step 0") == 3
+
+
+def test_a_resumed_run_keeps_what_is_built_in(
+    fastgan: Command, settings: Path, photos: Path, style_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders of the names of reserved words stand in the working folder: the run's own one among them."""
+    monkeypatch.setattr("fastgan.evaluation.report._write_plots", lambda *_: [], raising=False)
+    built_in = sorted(photos.rglob("*.png"))
+    monkeypatch.setattr("fastgan.training.setup.demo_content", lambda: built_in[:3])
+    monkeypatch.setattr("fastgan.training.setup.demo_val", lambda: built_in[3:4])
+    monkeypatch.setattr("fastgan.data.demo.demo_style", lambda: style_file)
+    monkeypatch.chdir(tmp_path)
+    for name in ("vgg19", "random"):
+        (tmp_path / name).mkdir()
+    assert fastgan("train", "--config", settings, "--out", "demo", "--steps", 1).code == 0
+    for steps in (2, 3):
+        assert fastgan("train", "--out", "demo", "--resume", "--steps", steps).code == 0
+    config = load_config(tmp_path / "demo" / "config.yaml")
+    assert (config.data.content, config.data.style, config.model.features) == ("demo", "demo", "random")
+    report = json.loads((tmp_path / "demo" / "report.json").read_text())
+    assert report["content"]["source"] == "demo" and report["content"]["train"] == 3
+    assert json.loads((tmp_path / "demo" / "model" / "config.json").read_text())["features"] == "random"
+
+
+def test_resume_keeps_model_and_task(fastgan: Command, run: Path, tmp_path: Path) -> None:
+    """By whatever they are asked for otherwise."""
+    file = tmp_path / "c.yaml"
+    file.write_text("model: {name: article}\n")
+    before = fingerprint(run)
+    for options, says in (
+        (["--model", "article"], "--model article: the run in"),
+        (["--fusion", "mlp"], "--fusion mlp: the run in"),
+        (["--task", "generate"], "--task generate: the run in"),
+        (["--set", "task=generate"], "--set task=generate: the run in"),
+        (["--set", "model.name=dcgan"], "--set model.name=dcgan: the run in"),
+        (["--config", file], f"--config {file}: model.name article: the run in"),
+    ):
+        assert says in fastgan("train", "--out", run, "--resume", *options).complaint
+    assert fingerprint(run) == before
+
+
+def test_an_out_that_is_no_text(fastgan: Command, given: list[object], tmp_path: Path) -> None:
+    """Its name in bytes of another encoding, with control codes, brackets and spaces: TensorBoard's files, too, and what
+    is told to be pasted."""
+    out = tmp_path / os.fsdecode(b"run [/x]\x1b\n\xff")
+    done = fastgan(*given, "--out", out, "--steps", 2, "--set", "log.tensorboard=true")
+    assert done.code == 0, done.err
+    assert list((out / "tb").glob("events.*")) and (out / "report.html").is_file()
+    line = next(line for line in done.err.splitlines() if line.startswith("use it"))
+    command = line.partition("fastgan")[2].replace("PHOTO.jpg", "")
+    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
+    assert words.split(b"\0")[:2] == [b"stylize", os.fsencode(out)]
+    assert all(line.isprintable() for line in done.err.splitlines())
+    assert fastgan("train", "--out", out, "--resume", "--steps", 3).code == 0
+
+
+def test_help_has_what_the_registries_have(fastgan: Command) -> None:
+    help_text = " ".join(fastgan("train", "--help").out.split())
+    for says in (
+        "or demo. [default: demo, none for dcgan]",
+        "[default: 256, 64 for dcgan]",
+        "[default: 4, 32 for dcgan]",
+        f"[default: {DEFAULT_STEPS}]",
+        f"The network: {listed(tuple(GENERATORS))}. [default: fast]",
+        f"What to learn: {listed(tuple(TASKS))}.",
+        "VGG-19 weights: vgg19, torchvision, random or a file. [default: vgg19]",
+    ):
+        assert says in help_text, says
+    assert "[default: 256, 64 for dcgan]" in " ".join(fastgan("profile", "--help").out.split())
+
+
+@pytest.mark.parametrize("command", ["stylize", "generate", "evaluate", "bench", "info"])
+def test_help_of_the_others(fastgan: Command, command: str) -> None:
+    done = fastgan(command, "--help")
+    assert done.code == 0 and "--help" in done.out and done.err == ""
+    if command in ("stylize", "generate", "evaluate"):
+        assert "auto, fp32, bf16 or fp16." in " ".join(done.out.split()) and "[default: auto]" in done.out
+    if command in ("evaluate", "bench", "info"):
+        assert "- or nothing: to standard output" in " ".join(done.out.split())
