@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from fastgan.errors import InputError
 from fastgan.metrics import lpips_unavailable_reason
 
-ALEXNET_LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5")
+LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5")
+#: A window of 96 px has a few cells in those that follow.
+STYLE_LAYERS = LAYERS[:3]
 #: Stride, padding, and whether a 3x3 max-pool of stride 2 goes before it (Krizhevsky 2014, as torchvision has it).
 _ALEXNET = ((4, 2, False), (1, 2, True), (1, 1, True), (1, 1, False), (1, 1, False))
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -42,11 +44,11 @@ class AlexNetEncoder(nn.Module):
         self.register_buffer("shift", (0.5 - mean) / std)
 
     @torch.no_grad()
-    def forward(self, x: Tensor, layers: Sequence[str] = ALEXNET_LAYERS) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
         """Features of images (N, 3, H, W), RGB in [-1, 1]: layer -> (N, C, h, w)."""
         x = x.float() * self.scale + self.shift
         features = {}
-        for name, conv, (stride, padding, pooled) in zip(ALEXNET_LAYERS, self._convs, _ALEXNET, strict=True):
+        for name, conv, (stride, padding, pooled) in zip(LAYERS, self._convs, _ALEXNET, strict=True):
             x = F.max_pool2d(x, 3, 2) if pooled else x
             x = F.conv2d(x, conv["weight"], conv["bias"], stride=stride, padding=padding).relu()
             if name in layers:
@@ -111,6 +113,6 @@ def _conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
 
 
 def _transposed_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """Of stride 2, 3x3: the gradient of a convolution that pads the far edges alone."""
+    """3x3, stride 2, to twice the size: the gradient of ``_conv`` of that stride."""
     height, width = (2 * side for side in x.shape[2:])
     return F.conv_transpose2d(x, weight.permute(3, 2, 0, 1), stride=2)[..., :height, :width]

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from held_out_networks import ALEXNET_LAYERS, AlexNetEncoder, PublishedNetwork
+from held_out_networks import STYLE_LAYERS as ALEXNET_STYLE_LAYERS
+from held_out_networks import AlexNetEncoder, PublishedNetwork
 from torch import Tensor
 
 import fastgan
@@ -31,7 +32,7 @@ from fastgan.evaluation.evaluator import CONTENT_LAYER, StyleReference
 from fastgan.evaluation.image_grid import picture_sheet
 from fastgan.inference import Sampler
 from fastgan.losses import style_distance, style_grams
-from fastgan.metrics import Coverage, style_window_median, window_style_distances
+from fastgan.metrics import window_style_distances
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
 from fastgan.precision import select_device
@@ -45,7 +46,6 @@ COLUMNS = {
     "mean of windows": "window_style_distance",
     "by the other network, windows": "other/window_style_distance",
     "coverage": "coverage",
-    "by the other network, coverage": "other/coverage",
     "luminance": "luminance_correlation",
     "fixed pattern": "fixed_pattern",
 }
@@ -55,23 +55,23 @@ Model = Callable[[np.ndarray], np.ndarray]
 
 
 class OtherJudge:
-    """Style distance, that of windows, and coverage by AlexNet."""
+    """Style distance by AlexNet, of the picture and of its windows.
+
+    No coverage: by AlexNet a style's own windows are farther from the whole than most photographs' are.
+    """
 
     def __init__(self, style: Tensor) -> None:
         self._encoder: Any = AlexNetEncoder()  # called as VGG-19 is
-        self._targets = style_grams(self._encoder, [style], ALEXNET_LAYERS)
-        self._median = style_window_median(self._encoder, [style], self._targets)
+        self._targets = style_grams(self._encoder, [style], ALEXNET_STYLE_LAYERS)
 
-    def measure(self, results: list[Tensor], photographs: list[Tensor]) -> dict[str, list[float]]:
-        """One value a picture; both (1, 3, H, W) in [-1, 1]."""
-        values: dict[str, list[float]] = {"style_distance": [], "window_style_distance": []}
-        coverage = Coverage(self._median)
-        for pair in zip(results, photographs, strict=True):
-            values["style_distance"].append(style_distance(self._encoder(pair[0]), self._targets).item())
-            windows = [window_style_distances(self._encoder, image, self._targets) for image in pair]
-            values["window_style_distance"].append(windows[0].double().mean().item())
-            coverage.update(*windows)
-        return {f"other/{name}": each for name, each in {**values, "coverage": coverage.values}.items()}
+    def measure(self, results: list[Tensor]) -> dict[str, list[float]]:
+        """One value a picture (1, 3, H, W) in [-1, 1]."""
+        whole, windows = [], []
+        for result in results:
+            whole.append(style_distance(self._encoder(result), self._targets).item())
+            distances = window_style_distances(self._encoder, result, self._targets)
+            windows.append(distances.double().mean().item())
+        return {"other/style_distance": whole, "other/window_style_distance": windows}
 
 
 def judge(models: dict[str, Model], photographs: list[np.ndarray], style: np.ndarray) -> dict[str, EvalResult]:
@@ -81,12 +81,12 @@ def judge(models: dict[str, Model], photographs: list[np.ndarray], style: np.nda
     target = image_to_tensor(style)
     evaluator = Evaluator(encoder, StyleReference.from_images(encoder, [target.to(device)]))
     other = OtherJudge(target)
-    contents = [image_to_tensor(image) for image in photographs]
     measured = {}
     for name, model in models.items():
         results = [image_to_tensor(model(image)) for image in photographs]
-        measured[name] = evaluator.measure(photographs, lambda _, number, made=results: made[number].to(device))  # type: ignore[misc]
-        measured[name].values |= other.measure(results, contents)
+        on_device = [result.to(device) for result in results]
+        measured[name] = evaluator.measure(photographs, lambda _, number, results=on_device: results[number])  # type: ignore[misc]
+        measured[name].values |= other.measure(results)
         print(row(name, measured[name]), flush=True)
     return measured
 
@@ -108,7 +108,7 @@ def row(name: str, measured: EvalResult) -> str:
 
 
 def load_models(args: argparse.Namespace, style: np.ndarray) -> dict[str, Model]:
-    """What the command line names, by the names that it gives them."""
+    """The networks of the command line, by the names that it gives them."""
     models: dict[str, Model] = {}
     for argument in args.models:
         name, _, path = argument.rpartition("=")
