@@ -9,7 +9,8 @@ import numpy as np
 from fastgan.data import fit_short_side
 from fastgan.inference.stylizer import Stylizer
 
-_ROWS = 3
+#: Rows of a sheet of samples.
+SHEET_ROWS = 3
 _SIDE = 256
 _GAP = 8
 #: How many times as long as wide a picture is shown at most.
@@ -20,22 +21,30 @@ STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
+def picture_sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Rows of pictures (H, W, 3), of any sizes: each at a short side of 256 px, gaps between them white."""
+    return _stack([_row(images) for images in rows])
+
+
 def comparison_sheet(pairs: Pairs, stylizer: Stylizer) -> np.ndarray:
     """A row a pair (content, style): content, style and result side by side."""
-    rows = []
-    for content, style in pairs[:_ROWS]:
-        result = stylizer(content, style=style if stylizer.takes_any_style else None)
-        rows.append(_row([content, style, result]))
-    return _stack(rows)
+    any_style = stylizer.takes_any_style
+    return picture_sheet(
+        [
+            [content, style, stylizer(content, style=style if any_style else None)]
+            for content, style in pairs[:SHEET_ROWS]
+        ]
+    )
 
 
 def strength_sheet(pairs: Pairs, stylizer: Stylizer) -> np.ndarray:
     """A row a pair (content, style): the result at each of ``STRENGTHS``, then the style."""
-    rows = []
-    for content, style in pairs[:_ROWS]:
-        results = [stylizer(content, style=style, strength=strength) for strength in STRENGTHS]
-        rows.append(_row([*results, style]))
-    return _stack(rows)
+    return picture_sheet(
+        [
+            [*(stylizer(content, style=style, strength=strength) for strength in STRENGTHS), style]
+            for content, style in pairs[:SHEET_ROWS]
+        ]
+    )
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:
@@ -49,7 +58,7 @@ def grid(images: np.ndarray, columns: int) -> np.ndarray:
     return sheet
 
 
-def _row(images: list[np.ndarray]) -> np.ndarray:
+def _row(images: Sequence[np.ndarray]) -> np.ndarray:
     panels = [_panel(image) for image in images]
     height = max(panel.shape[0] for panel in panels)
     padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, _GAP), (0, 0)), constant_values=255) for panel in panels]

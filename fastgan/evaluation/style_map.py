@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastgan.evaluation.image_grid import picture_sheet
 from fastgan.metrics.coverage import WINDOW_SIDE, WINDOW_STEP
 
 #: What windows without style are tinted with, and how much of it their pixels take on.
 _BARE_COLOR, _BARE_OPACITY = (255, 32, 32), 0.55
-_GAP = 8
 
 
 def style_map(covered: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -40,10 +40,5 @@ def overlay_style_map(picture: np.ndarray, covered: np.ndarray) -> np.ndarray:
 
 def style_map_sheet(pictures: Sequence[np.ndarray], covered: Sequence[np.ndarray]) -> np.ndarray:
     """A row a picture (H, W, 3): the picture, and the same with what carries no style in red."""
-    rows = []
-    for picture, windows in zip(pictures, covered, strict=True):
-        gap = np.full((picture.shape[0], _GAP, 3), 255, np.uint8)
-        rows.append(np.concatenate([picture, gap, overlay_style_map(picture, windows)], axis=1))
-    width = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, _GAP), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    return np.concatenate(padded)[:-_GAP]
+    pairs = zip(pictures, covered, strict=True)
+    return picture_sheet([[picture, overlay_style_map(picture, windows)] for picture, windows in pairs])

@@ -86,8 +86,11 @@ def style_window_median(
 def covered_windows(result: Tensor, photograph: Tensor, style_median: float) -> Tensor:
     """The windows that carry the style: nearer to it than half of the way that the photograph's window has to go.
 
+    The way leads down to ``style_median``. Where the photograph's window is there already, half of no way is where it
+    is: the result's must be nearer still. A photograph carries no style.
+
     Args:
-        result, photograph: the style distances of their windows, of one shape, from ``window_style_distances``.
+        result, photograph: style distances of their windows, of one shape, from ``window_style_distances``.
         style_median: what the way leads to, from ``style_window_median``.
 
     Returns:
@@ -96,11 +99,12 @@ def covered_windows(result: Tensor, photograph: Tensor, style_median: float) -> 
     if result.shape != photograph.shape or result.numel() == 0:
         shapes = f"{tuple(result.shape)} and {tuple(photograph.shape)}"
         raise ValueError(f"result and photograph must have the same windows, got {shapes}")
-    return result.double() < (photograph.double() + style_median) / 2
+    photograph = photograph.double()
+    return result.double() < photograph - (photograph - style_median).clamp_min(0) / 2
 
 
 class Coverage(ImageMetric):
-    """Share of a picture's windows that carry the style: about 0 for a photograph, 1 where all of it is painted.
+    """Share of a picture's windows that carry the style: 0 for a photograph, 1 where all of it is painted.
 
     Args:
         style_median: of the style's own windows, from ``style_window_median``.

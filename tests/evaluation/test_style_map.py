@@ -29,8 +29,10 @@ def test_bare_parts_are_red_and_painted_ones_as_they_are() -> None:
 
 
 def test_sheet() -> None:
-    pictures = [np.full((40, 52, 3), 90, np.uint8), np.full((60, 30, 3), 10, np.uint8)]
-    sheet = style_map_sheet(pictures, [np.array([[True]]), np.array([[False]])])
-    assert sheet.shape == (40 + 8 + 60, 2 * 52 + 8, 3)
-    assert (sheet[:40, :52] == 90).all() and (sheet[:40, 60:] == 90).all()
-    assert (sheet[48:, :30] == 10).all() and (sheet[48:, 38:68, 0] > 100).all() and (sheet[48:, 68:] == 255).all()
+    pictures = [np.full((256, 300, 3), 90, np.uint8), np.full((512, 512, 3), 10, np.uint8)]
+    sheet = style_map_sheet(pictures, [np.ones((4, 5), bool), np.zeros((9, 9), bool)])
+    assert sheet.shape == (256 + 8 + 256, 300 + 8 + 300, 3)
+    assert (sheet[:256, :300] == 90).all() and (sheet[:256, 308:] == 90).all()
+    assert (
+        (sheet[264:, :256] == 10).all() and (sheet[264:, 264:520, 0] > 100).all() and (sheet[264:, 520:] == 255).all()
+    )

@@ -86,7 +86,8 @@ def test_by_numpy(encoder: VGGEncoder) -> None:
         assert got[name].shape == want[name].shape
     median = style_window_median(encoder, [style], targets)
     assert median == approx_style_distance(float(np.median(want["style"])), encoder, 170 * 120)
-    share = np.mean(want["result"] < want["photograph"] - (want["photograph"] - np.median(want["style"])) / 2)
+    way = np.maximum(want["photograph"] - np.median(want["style"]), 0)
+    share = np.mean(want["result"] < want["photograph"] - way / 2)
     metric = Coverage(median)
     metric.update(got["result"], got["photograph"])
     assert metric.values == [share]
@@ -113,14 +114,16 @@ def test_a_window_knows_nothing_of_what_surrounds_it(encoder: VGGEncoder) -> Non
 
 
 def test_half_of_the_way() -> None:
-    """From 1.0 down to a median of 0.2 the half is at 0.6; a window that is nearer than that has style."""
-    photograph = torch.tensor([[1.0, 1.0, 0.4]])
-    assert covered_windows(torch.tensor([[0.59, 0.61, 0.31]]), photograph, 0.2).tolist() == [[True, False, False]]
+    """From 1.0 down to a median of 0.2 the half is at 0.6; from 0.1 there is no way, and nearer than that is style."""
+    photograph = torch.tensor([[1.0, 1.0, 0.1, 0.1]])
+    result = torch.tensor([[0.59, 0.61, 0.09, 0.11]])
+    assert covered_windows(result, photograph, 0.2).tolist() == [[True, False, True, False]]
+    assert not covered_windows(photograph, photograph, 0.2).any()
     metric = Coverage(0.2)
-    metric.update(torch.tensor([[0.59, 0.61, 0.31]]), photograph)
+    metric.update(result, photograph)
     metric.update(photograph * 0, photograph)
-    assert metric.values == pytest.approx([1 / 3, 1]) and metric.compute() == pytest.approx(2 / 3)
-    with pytest.raises(ValueError, match=r"same windows, got \(1, 3\) and \(1, 2\)"):
+    assert metric.values == [0.5, 1] and metric.compute() == 0.75
+    with pytest.raises(ValueError, match=r"same windows, got \(1, 4\) and \(1, 2\)"):
         metric.update(photograph, photograph[:, :2])
     with pytest.raises(ValueError, match=r"\(1, C, H, W\), got shape \(2, 3, 8, 8\)"):
         crop_windows(torch.zeros(2, 3, 8, 8))

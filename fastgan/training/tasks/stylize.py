@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.evaluation.evaluator import CONTENT_LAYER, EvalResult, Evaluator, as_uint8_model
-from fastgan.evaluation.image_grid import comparison_sheet, strength_sheet
+from fastgan.evaluation.image_grid import SHEET_ROWS, comparison_sheet, strength_sheet
 from fastgan.evaluation.score import picture_score
 from fastgan.evaluation.style_map import style_map_sheet
 from fastgan.inference.model_files import save_styles
@@ -45,8 +45,6 @@ _NUM_QUICK_EVAL_IMAGES = 4
 #: Every how many rows and columns of windows are measured during the run: a fourth of them costs as much as the whole
 #: picture does.
 _QUICK_WINDOW_STRIDE = 2
-#: Photographs on the map of where the style is.
-_NUM_MAPPED_IMAGES = 3
 #: Extra weight of structure in an image of strength 0, in units of its weight at strength 1.
 _IDENTITY_WEIGHT = 3.0
 
@@ -264,7 +262,7 @@ class StylizeTask(Task):
         if self.arbitrary_style:
             sheets["-strength"] = strength_sheet(rows, stylizer)
         if result is not None:
-            covered = result.covered[:_NUM_MAPPED_IMAGES]
+            covered = result.covered[:SHEET_ROWS]
             mapped = rows[: len(covered)]
             styled = [stylizer(content, style=style if self.arbitrary_style else None) for content, style in mapped]
             sheets["-coverage"] = style_map_sheet(styled, covered)
