@@ -97,7 +97,7 @@ def finite(name: str, value: float) -> None:
 
 
 def fraction(name: str, value: float) -> None:
-    _number(name, value)
+    number(name, value)
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
 

@@ -310,8 +310,8 @@ def test_resume_keeps_model_and_task(fastgan: Command, run: Path, tmp_path: Path
 
 
 def test_an_out_that_is_no_text(fastgan: Command, given: list[object], tmp_path: Path) -> None:
-    """Its name in bytes of another encoding, with control codes, brackets and spaces: TensorBoard's files, too, and what
-    is told to be pasted."""
+    """Its name in bytes of another encoding, with control codes, brackets and spaces: TensorBoard's files, too, and
+    what is told to be pasted."""
     out = tmp_path / os.fsdecode(b"run [/x]\x1b\n\xff")
     done = fastgan(*given, "--out", out, "--steps", 2, "--set", "log.tensorboard=true")
     assert done.code == 0, done.err
