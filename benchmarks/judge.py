@@ -61,8 +61,9 @@ class OtherJudge:
     """
 
     def __init__(self, style: Tensor) -> None:
-        self._encoder: Any = AlexNetEncoder()  # called as VGG-19 is
-        self._targets = style_grams(self._encoder, [style], ALEXNET_STYLE_LAYERS)
+        encoder: Any = AlexNetEncoder()  # called as VGG-19 is
+        self._encoder = encoder
+        self._targets = style_grams(encoder, [style], ALEXNET_STYLE_LAYERS)
 
     def measure(self, results: list[Tensor]) -> dict[str, list[float]]:
         """One value a picture (1, 3, H, W) in [-1, 1]."""

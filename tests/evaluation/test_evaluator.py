@@ -117,7 +117,8 @@ def test_windows(encoder: VGGEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     result = tensor(picture(200, 250, 5, busy=True))
     content = tensor(photograph)
     distances = [window_style_distances(encoder, image, style.targets) for image in (result, content)]
-    covered = covered_windows(*distances, style_window_median(encoder, style.images, style.targets))
+    median = style_window_median(encoder, style.images, style.targets)
+    covered = covered_windows(distances[0], distances[1], median)
     encoded: list[int] = []
     forward = encoder.forward
     monkeypatch.setattr(encoder, "forward", lambda x, *rest: encoded.append(len(x)) or forward(x, *rest))

@@ -33,11 +33,11 @@ def gradient(height: int, width: int) -> Tensor:
 def measured(encoder: VGGEncoder, result: Tensor, photograph: Tensor, style: Tensor) -> tuple[Tensor, float]:
     """The windows that carry the style, and ``Coverage``."""
     targets = style_grams(encoder, [style], LAYERS)
-    distances = [window_style_distances(encoder, image, targets) for image in (result, photograph)]
+    windows, before = (window_style_distances(encoder, image, targets) for image in (result, photograph))
     median = style_window_median(encoder, [style], targets)
     metric = Coverage(median)
-    metric.update(*distances)
-    return covered_windows(*distances, median), metric.compute().item()
+    metric.update(windows, before)
+    return covered_windows(windows, before, median), metric.compute().item()
 
 
 def test_half_of_a_picture(encoder: VGGEncoder) -> None:
