@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +13,16 @@ import typer
 from fastgan.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
     from fastgan.data import ImagePath
     from fastgan.evaluation import EvalResult
     from fastgan.inference import Sampler, Stylizer
+
+#: Styles whose codes are kept, 2.4 MB each at most.
+_CODES = 64
 
 
 def evaluate(
@@ -74,27 +82,24 @@ def _pictures(
     from rich.progress import track
 
     from fastgan.data import list_images, read_image
-    from fastgan.data.tensors import image_to_tensor
-    from fastgan.evaluation import EvalResult, Evaluator
-    from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model
-    from fastgan.inference.model_files import load_styles
-    from fastgan.losses import style_grams
+    from fastgan.evaluation import EvalResult
+    from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model, make_evaluator
+    from fastgan.evaluation.style_targets import StyleTargets
+    from fastgan.inference.model_files import StyleImages
     from fastgan.models import STYLE_LAYERS, VGGEncoder
     from fastgan.models.style_code import SHORT_SIDE
 
+    images: Sequence[np.ndarray]
     if style is None:
-        images = load_styles(model)
+        images = StyleImages(model)
     else:
         images = [read_image(path, reduce_to=SHORT_SIDE) for path in list_images(style)]
-    tensors = [image_to_tensor(image).to(stylizer.device) for image in images]
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features or stylizer.features).to(stylizer.device)
+    evaluator = make_evaluator(encoder, StyleTargets(images, encoder), arbitrary_style=stylizer.takes_any_style)
+    run = as_uint8_model(stylizer)
     if stylizer.takes_any_style:
-        codes = [stylizer.code(image) for image in images]
-        evaluator = Evaluator(encoder, [style_grams(encoder, [tensor]) for tensor in tensors])
-        run = as_uint8_model(stylizer, lambda number: codes[number % len(codes)])
-    else:
-        evaluator = Evaluator(encoder, style_grams(encoder, tensors))
-        run = as_uint8_model(stylizer)
+        code = lru_cache(_CODES)(lambda index: stylizer.code(images[index]))
+        run = as_uint8_model(stylizer, lambda number: code(number % len(images)))
     encoder.to_compute(encoder.dtype, torch.channels_last)
     measures = EvalResult()
     console = Console(stderr=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from fastgan import ops
 from fastgan.data.tensors import image_to_tensor
 from fastgan.errors import InputError
+from fastgan.evaluation.style_targets import StyleTargets
 from fastgan.inference.stylizer import Stylizer
 from fastgan.metrics import KID, PSNR, SSIM, ContentDistance, Diversity, StyleDistance, pooled_features
 from fastgan.models import STYLE_LAYERS, VGGEncoder
@@ -67,12 +68,12 @@ class Evaluator:
     Args:
         encoder: VGG-19 with at least relu1_1, 2_1, 3_1 and 4_1.
         targets: Gram matrices of the style at a short side of 384 px, from ``fastgan.losses.style_grams``; several
-            are taken in turn, image by image.
+            are taken in turn, image by image, each when its turn comes.
     """
 
     def __init__(self, encoder: VGGEncoder, targets: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]]) -> None:
         self.encoder = encoder
-        self.targets = [targets] if isinstance(targets, Mapping) else list(targets)
+        self.targets = [targets] if isinstance(targets, Mapping) else targets
 
     @torch.no_grad()
     def measure(
@@ -95,13 +96,12 @@ class Evaluator:
         device = self.encoder.scale.device
         encode = self.encoder.forward  # not a compiled call: it would compile again for every photograph's size
         ssim, psnr, content_distance = SSIM(), PSNR(), ContentDistance()
-        style_distances = [StyleDistance(targets) for targets in self.targets]
         values: list[float] = []
         for number, image in enumerate(images, first):
             content = image_to_tensor(image).to(device)
             result = content if run is None else run(content, number)
             features = encode(result, (*STYLE_LAYERS, CONTENT_LAYER))
-            distance = style_distances[number % len(style_distances)]
+            distance = StyleDistance(self.targets[number % len(self.targets)])
             distance.loss.to(device)
             distance.update(features)
             values.append(distance.values[-1])
@@ -115,6 +115,11 @@ class Evaluator:
         if with_content:
             measures.values["content_distance"] = content_distance.values
         return measures
+
+
+def make_evaluator(encoder: VGGEncoder, styles: StyleTargets, *, arbitrary_style: bool) -> Evaluator:
+    """Make the evaluator of a model: one for any style is measured in all styles in turn, others in their mean."""
+    return Evaluator(encoder, styles if arbitrary_style else styles.mean_targets)
 
 
 class NoiseEvaluator:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.evaluation.evaluator import CONTENT_LAYER, EvalResult, Evaluator, as_uint8_model
+from fastgan.evaluation.evaluator import CONTENT_LAYER, EvalResult, Evaluator, as_uint8_model, make_evaluator
 from fastgan.evaluation.image_grid import comparison_sheet, strength_sheet
 from fastgan.inference.model_files import save_styles
 from fastgan.inference.stylizer import Stylizer
@@ -270,10 +270,7 @@ class StylizeTask(Task):
         return losses
 
     def _evaluator(self) -> Evaluator:
-        if not self.arbitrary_style:
-            return Evaluator(self.encoder, self.styles.mean_targets)
-        count = max(1, len(self.val_images))
-        return Evaluator(self.encoder, [self.styles.grams(index % len(self.styles)) for index in range(count)])
+        return make_evaluator(self.encoder, self.styles, arbitrary_style=self.arbitrary_style)
 
     def _as_uint8_model(self, state: TrainState) -> Callable[[Tensor, int], Tensor]:
         def code(index: int) -> Tensor:
