@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,13 +88,6 @@ class ImageFolder:
                 self._cache[index] = image
                 self._cache_left -= image.nbytes
         return image
-
-    def readable(self) -> Iterator[tuple[ImagePath, np.ndarray]]:
-        """Every picture that can be read, with its path, in order."""
-        for index, path in enumerate(self.paths):
-            image = self.get(index)
-            if image is not None:
-                yield path, image
 
     def move_to_worker(self, workers: int, on_broken: Callable[[ImagePath, str], None]) -> None:
         """Prepare for use in a forked worker process: report to ``on_broken``, and cache a share of ``cache_bytes``."""
