@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Styles whose codes are kept, 2.4 MB each at most.
 _CODES = 64
+#: Styles of a model's own folder whose mean is taken: half a second each.
+_MAX_STYLES = 1000
 
 
 def evaluate(
@@ -92,6 +94,11 @@ def _pictures(
     images: Sequence[np.ndarray]
     if style is None:
         images = StyleImages(model)
+        if not stylizer.takes_any_style and len(images) > _MAX_STYLES:
+            raise InputError(
+                f"{images.paths[0].parent}: holds {len(images):,} styles, and a model of one style is measured against "
+                f"the mean of at most {_MAX_STYLES:,}; name them with --style"
+            )
     else:
         images = [read_image(path, reduce_to=SHORT_SIDE) for path in list_images(style)]
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features or stylizer.features).to(stylizer.device)
