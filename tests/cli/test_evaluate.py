@@ -138,14 +138,14 @@ def test_json_into_what_is_no_file(fastgan: Command, run: Path, folder: Path, tm
     """A link stays and leads to the result; a pipe stays and its reader has it."""
     (tmp_path / "store").mkdir()
     (tmp_path / "link.json").symlink_to("store/real.json")
-    given = ["evaluate", run, "--content", folder / "0.png", "--precision", "fp32", "--json"]
-    assert fastgan(*given, tmp_path / "link.json").code == 0
+    arguments = ["evaluate", run, "--content", folder / "0.png", "--precision", "fp32", "--json"]
+    assert fastgan(*arguments, tmp_path / "link.json").code == 0
     assert (tmp_path / "link.json").is_symlink()
     assert json.loads((tmp_path / "store" / "real.json").read_text())["n"] == 1
     os.mkfifo(tmp_path / "pipe")
     with ThreadPoolExecutor(1) as pool:
         text = pool.submit((tmp_path / "pipe").read_text)
-        assert fastgan(*given, tmp_path / "pipe").code == 0
+        assert fastgan(*arguments, tmp_path / "pipe").code == 0
     assert json.loads(text.result())["n"] == 1 and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 

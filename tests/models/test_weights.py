@@ -161,9 +161,9 @@ def test_a_network_beyond_its_weights_is_not(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_another_thread_makes_what_it_likes() -> None:
-    made: list[nn.Module] = []
+    modules: list[nn.Module] = []
     with construction_limit({}):
-        thread = threading.Thread(target=lambda: made.append(nn.Sequential(*(nn.ReLU() for _ in range(2000)))))
+        thread = threading.Thread(target=lambda: modules.append(nn.Sequential(*(nn.ReLU() for _ in range(2000)))))
         thread.start()
         thread.join()
-    assert len(made) == 1
+    assert len(modules) == 1

@@ -105,7 +105,7 @@ def test_torch_alone(part: str) -> None:
             continue
         if top == "triton" and (statement.file.name == "triton.py" or statement.file.name.startswith("_triton_")):
             continue  # imported at the first launch: test_native.py holds that `import fastgan.ops` does not
-        if not (top == "safetensors" and statement.lazy and statement.file.name == "vgg.py"):
+        if not (top == "safetensors" and statement.lazy and statement.file.name == "weights.py"):
             wrong.append(described(statement))
     assert not wrong
 
