@@ -76,7 +76,7 @@ BAD = {
     "json is a folder": (["--json", "{p}"], ["--json {p}", "cannot be written"]),
     "report under a file": (["--report", "{p}/text.json/report"], ["{p}/text.json/report", "cannot be created"]),
     "compare missing": (["--compare", "{p}/none.json"], ["--compare {p}/none.json", "no such file"]),
-    "compare is a folder": (["--compare", "{p}"], ["--compare {p}", "cannot be read"]),
+    "compare is a folder": (["--compare", "{p}"], ["--compare {p}", "is a folder"]),
     "compare with text": (["--compare", "{p}/text.json"], ["{p}/text.json", "JSON", "fastgan bench --json"]),
     "compare with a list": (["--compare", "{p}/list.json"], ["{p}/list.json", "no result of a benchmark"]),
     "compare with other rows": (["--compare", "{p}/rows.json"], ["{p}/rows.json", "no result of a benchmark"]),
