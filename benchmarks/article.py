@@ -43,8 +43,9 @@ from fastgan.data import (
     write_image,
 )
 from fastgan.data.tensors import image_to_tensor
-from fastgan.evaluation.evaluator import Evaluator, StyleReference, as_uint8_model
+from fastgan.evaluation.evaluator import as_uint8_model, make_evaluator
 from fastgan.evaluation.image_grid import STRENGTHS, comparison_sheet, strength_sheet
+from fastgan.evaluation.style_targets import StyleTargets
 from fastgan.inference.stylizer import Stylizer
 from fastgan.metrics import KID, pooled_features
 from fastgan.models import STYLE_LAYERS, VGGEncoder
@@ -63,9 +64,7 @@ class Judge:
         self.photographs = photographs
         self.styles = styles
         self.encoder = VGGEncoder()
-        self.evaluator = Evaluator(
-            self.encoder, [StyleReference.from_images(self.encoder, [image_to_tensor(style)]) for style in styles]
-        )
+        self.evaluator = make_evaluator(self.encoder, StyleTargets(styles, self.encoder), arbitrary_style=True)
         # Targets are in float32; what they are compared with is in the precision of training, three times as fast.
         self.encoder.to_compute(select_dtype("auto", torch.device("cpu")), torch.channels_last)
         self._distance = KID(self._pooled([image_to_tensor(style) for style in styles], 256 // len(styles) + 1))

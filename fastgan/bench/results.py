@@ -16,6 +16,7 @@ from fastgan.bench.ops.providers import is_fastgan
 from fastgan.bench.ops.third_party import PACKAGES
 from fastgan.errors import InputError
 from fastgan.profiling.environment import describe_environment
+from fastgan.utils.files import read_json
 from fastgan.utils.format import dtype_name, round_significant
 
 ROW_KEYS = (
@@ -58,13 +59,9 @@ def read(path: Path, option: str) -> Result:
     if path.is_dir():
         path = path / REPORT_JSON
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{option} {path}: no such file") from None
-    except (OSError, ValueError):
-        raise InputError(
-            f"{option} {path}: cannot be read as JSON; give what fastgan bench --json or --report wrote"
-        ) from None
+        result = read_json(path)
+    except InputError as error:
+        raise InputError(f"{option} {error}; give what fastgan bench --json or --report wrote") from None
     rows = result.get("rows") if isinstance(result, dict) else None
     if not isinstance(rows, list) or not rows or not all(_is_row(row) for row in rows):
         raise InputError(

@@ -19,10 +19,9 @@ from fastgan.bench.networks import step_setup
 from fastgan.bench.worker_process import ReadyProvider
 from fastgan.config import Config, load_config
 from fastgan.data import enlarge_to
-from fastgan.data.tensors import image_to_tensor
 from fastgan.errors import InputError
-from fastgan.evaluation import Evaluator
-from fastgan.evaluation.evaluator import CONTENT_LAYER, StyleReference, as_uint8_model
+from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model, make_evaluator
+from fastgan.evaluation.style_targets import StyleTargets
 from fastgan.inference import Stylizer
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.precision import select_device, select_dtype
@@ -117,8 +116,7 @@ def _measure(config: Config, images: list[np.ndarray], device: torch.device) -> 
     """A function that measures as ``fastgan evaluate`` does, means over the images."""
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), config.model.features).to(device)
     styles = open_styles(str(config.data.style), lambda *_: None)
-    style = StyleReference.from_images(encoder, [image_to_tensor(style).to(device) for style in styles])
-    evaluator = Evaluator(encoder, style)
+    evaluator = make_evaluator(encoder, StyleTargets(styles, encoder), arbitrary_style=False)
     encoder.to_compute(encoder.dtype, torch.channels_last)
 
     def measure(stylizer: Stylizer) -> dict[str, float]:

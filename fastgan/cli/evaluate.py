@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from fastgan.data import ImagePath
     from fastgan.evaluation import EvalResult
     from fastgan.inference import Sampler, Stylizer
+
+#: Styles whose codes are kept, 2.4 MB each at most.
+_CODES = 64
+#: Styles of a model's own folder whose mean is taken: half a second each.
+_MAX_STYLES = 1000
 
 
 def evaluate(
@@ -79,24 +85,19 @@ def _pictures(
     from rich.console import Console
     from rich.progress import track
 
-    from fastgan.data.tensors import image_to_tensor
-    from fastgan.evaluation import Evaluator
-    from fastgan.evaluation.evaluator import CONTENT_LAYER, StyleReference, as_uint8_model
-    from fastgan.inference.model_files import load_styles
+    from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model, make_evaluator
+    from fastgan.evaluation.style_targets import StyleTargets
     from fastgan.models import STYLE_LAYERS, VGGEncoder
     from fastgan.training.setup import open_styles
 
     # As in training: what that passes over in a folder of styles is passed over here.
-    images = load_styles(model) if style is None else open_styles(style, lambda _, why: failed.append(why))
-    tensors = [image_to_tensor(image).to(stylizer.device) for image in images]
+    images = _own_styles(model, stylizer) if style is None else open_styles(style, lambda _, why: failed.append(why))
     encoder = VGGEncoder((*STYLE_LAYERS, CONTENT_LAYER), features or stylizer.features).to(stylizer.device)
+    evaluator = make_evaluator(encoder, StyleTargets(images, encoder), arbitrary_style=stylizer.takes_any_style)
+    run = as_uint8_model(stylizer)
     if stylizer.takes_any_style:
-        codes = [stylizer.code(image) for image in images]
-        evaluator = Evaluator(encoder, [StyleReference.from_images(encoder, [tensor]) for tensor in tensors])
-        run = as_uint8_model(stylizer, lambda number: codes[number % len(codes)])
-    else:
-        evaluator = Evaluator(encoder, StyleReference.from_images(encoder, tensors))
-        run = as_uint8_model(stylizer)
+        code = lru_cache(_CODES)(lambda index: stylizer.code(images[index]))
+        run = as_uint8_model(stylizer, lambda number: code(number % len(images)))
     encoder.to_compute(encoder.dtype, torch.channels_last)
     console = Console(stderr=True)
     shown = track(paths, "evaluating", console=console, disable=not console.is_terminal)
@@ -111,6 +112,19 @@ def _pictures(
             raise InputError(failed[-1])
         raise InputError(f"--content: none of the {len(paths)} images can be measured; the first: {failed[0]}")
     return measures
+
+
+def _own_styles(model: Path, stylizer: Stylizer) -> Sequence[np.ndarray]:
+    """The styles that a model was trained on."""
+    from fastgan.inference.model_files import StyleImages
+
+    images = StyleImages(model)
+    if not stylizer.takes_any_style and len(images) > _MAX_STYLES:
+        raise InputError(
+            f"{images.paths[0].parent}: holds {len(images):,} styles, and a model of one style is measured against "
+            f"the mean of at most {_MAX_STYLES:,}; name them with --style"
+        )
+    return images
 
 
 class _Stylized:

@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -138,13 +138,6 @@ class ImageFolder:
             looked_for = self.paths
         gone = sum(not _is_there(path) for path in looked_for)
         return gone if gone == len(looked_for) or gone > self._max_broken * len(looked_for) else 0
-
-    def readable(self) -> Iterator[tuple[ImagePath, np.ndarray]]:
-        """Every picture that can be read, with its path, in order."""
-        for index, path in enumerate(self.paths):
-            image = self.get(index)
-            if image is not None:
-                yield path, image
 
     def move_to_worker(self, workers: int, on_broken: Callable[[ImagePath, str], None]) -> None:
         """Prepare for use in a forked worker process: report to ``on_broken``, and cache a share of ``cache_bytes``."""

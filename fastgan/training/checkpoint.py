@@ -11,7 +11,7 @@ import torch
 
 from fastgan.errors import InputError, first_line
 from fastgan.training.state import TrainState
-from fastgan.utils.files import atomic_write
+from fastgan.utils.files import atomic_write, make_folder, open_regular
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 
@@ -27,7 +27,7 @@ def save_checkpoint(folder: Path, step: int, values: dict[str, Any], keep: int) 
 
     Later steps are removed first: they were rolled back, or could not be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"step-{step:08d}.pt"
     atomic_write(path, lambda file: torch.save(values, file))
     checkpoints = list_checkpoints(folder)
@@ -65,7 +65,8 @@ def load_newest(folder: Path, on_bad: Callable[[Path, str], None]) -> tuple[Path
     """The newest checkpoint that can be read; ``on_bad(path, reason)`` for each that cannot. None: there is none."""
     for _, path in reversed(list_checkpoints(folder)):
         try:
-            return path, torch.load(path, map_location="cpu", weights_only=True)
+            with open_regular(path) as file:
+                return path, torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
             on_bad(path, first_line(error)[:200])
     return None

@@ -46,11 +46,6 @@ class Controller:
         """The factor of the structure terms."""
         return math.exp(self.log_weight)
 
-    @property
-    def estimate(self) -> float | None:
-        """The quality that the error is taken from; None before the first batch."""
-        return None if self.running is None else self.running + self.correction
-
     def update(self, quality: float) -> float:
         """Take the quality of one batch; returns the next step's weight. What is not finite is ignored."""
         if not math.isfinite(quality):

@@ -12,6 +12,7 @@ from fastgan.errors import InputError, first_line
 from fastgan.models.registry import spec_of
 from fastgan.training.optimizer import FlatOptimizer
 from fastgan.training.state import TrainState
+from fastgan.training.tasks.base import Inputs
 
 if TYPE_CHECKING:
     from fastgan.config.schema import Config
@@ -21,7 +22,6 @@ _WARMUPS = 3
 #: Tolerance of a replayed update, relative to its size, beside twice the difference of two eager updates.
 _TOLERANCE = 1e-3
 
-Inputs = dict[str, Tensor]
 Values = dict[str, Tensor]
 Compute = Callable[..., Values]
 
@@ -83,7 +83,6 @@ class CudaGraphRunner:
 
     def __init__(self, compute: Compute, device: torch.device, log: Callable[[str], None]) -> None:
         self.paused = False
-        self.replays = 0
         self._compute = compute
         self._device = device
         self._log = log
@@ -103,7 +102,6 @@ class CudaGraphRunner:
             return self._capture_and_verify(state, inputs)
         if _signature(inputs) != self._recorded:
             return self._compute(state, inputs)
-        self.replays += 1
         return self._graph.replay(inputs)
 
     def _capture_and_verify(self, state: TrainState, inputs: Inputs) -> Values:
@@ -135,7 +133,6 @@ class CudaGraphRunner:
             return self._compute(state, inputs)
         self._graph, self._recorded = graph, _signature(inputs)
         state.decisions["graphs"] = {"replayed": True}
-        self.replays += 1
         return values
 
 

@@ -1,28 +1,20 @@
-"""The style images of a run: what the discriminator sees of them, what their Gram matrices are, how they are fused."""
+"""The style images of a run: their targets, and what the discriminator sees of them."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fastgan.data import enlarge_to
-from fastgan.data.tensors import image_to_tensor
-from fastgan.evaluation.evaluator import StyleReference
-from fastgan.losses import style_grams
-from fastgan.models import STYLE_LAYERS, FusionGenerator, VGGEncoder
-from fastgan.models.style_code import MIN_FEATURES_SIDE, style_code
-
-#: Styles whose Gram matrices are kept: 1.4 MB each. Taking them anew costs one pass of VGG-19, at 384 px half a second
-#: of a CPU core.
-_KEPT = 512
+from fastgan.evaluation.style_targets import StyleTargets
+from fastgan.models import VGGEncoder
+from fastgan.models.style_code import MIN_FEATURES_SIDE
 
 
-class Styles:
-    """Style images with all that is taken from them, each when it is first needed.
+class Styles(StyleTargets):
+    """Style images with all that a training takes from them.
 
     Args:
         images: (H, W, 3) uint8, at the short side that quality is measured at.
@@ -30,64 +22,12 @@ class Styles:
         size: the least side of what D's crops are cut from, pixels.
     """
 
-    layers = STYLE_LAYERS
-
     def __init__(self, images: Sequence[np.ndarray], encoder: VGGEncoder, size: int) -> None:
-        self.images = [enlarge_to(image, MIN_FEATURES_SIDE) for image in images]
-        # On CPU `to_compute` leaves the weights as they are, and they need not be there twice.
-        on_cpu = encoder.scale.device.type == "cpu"
-        self._encoder = copy.copy(encoder) if on_cpu else copy.deepcopy(encoder)
-        self._device = encoder.scale.device
+        super().__init__([enlarge_to(image, MIN_FEATURES_SIDE) for image in images], encoder)
         crops = [torch.from_numpy(np.array(enlarge_to(style, size))).permute(2, 0, 1) for style in self.images]
         self.crops = [crop.to(self._device) for crop in crops]
-        self._grams: dict[int, dict[str, Tensor]] = {}
-        self._codes: dict[int, Tensor] = {}
-        self._mean: dict[str, Tensor] | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     @property
     def min_side(self) -> int:
         """The largest side of a crop that fits into every style, pixels."""
         return min(min(crop.shape[1:]) for crop in self.crops)
-
-    @property
-    def mean_targets(self) -> dict[str, Tensor]:
-        """The Gram targets, layer -> (C, C), of a network for one style: the mean over all images."""
-        if self._mean is None:
-            self._mean = style_grams(self._encoder, [self._tensor(index) for index in range(len(self))])
-        return self._mean
-
-    @property
-    def mean_reference(self) -> StyleReference:
-        """The style that a network for one style is measured against: all images together."""
-        return StyleReference(self.mean_targets, [self._tensor(index) for index in range(len(self))])
-
-    def reference(self, index: int) -> StyleReference:
-        """The style that pictures in it are measured against."""
-        return StyleReference(self.grams(index), [self._tensor(index)])
-
-    def grams(self, index: int) -> dict[str, Tensor]:
-        """The Gram targets of one style, layer -> (C, C)."""
-        if index not in self._grams:
-            if len(self._grams) >= _KEPT:
-                self._grams.pop(next(iter(self._grams)))
-            self._grams[index] = style_grams(self._encoder, [self._tensor(index)])
-        return self._grams[index]
-
-    def targets(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """The Gram targets of several styles, layer -> (N, C, C)."""
-        grams = [self.grams(index) for index in indices]
-        return {layer: torch.stack([gram[layer] for gram in grams]) for layer in self.layers}
-
-    def code(self, index: int, generator: FusionGenerator) -> Tensor:
-        """The code of one style for ``generator`` (``encode_style``), (1, C, h, w); its weights do not matter."""
-        if index not in self._codes:
-            if len(self._codes) >= _KEPT:
-                self._codes.pop(next(iter(self._codes)))
-            self._codes[index] = style_code(self._tensor(index), self._encoder, generator)
-        return self._codes[index]
-
-    def _tensor(self, index: int) -> Tensor:
-        return image_to_tensor(self.images[index]).to(self._device)

@@ -62,11 +62,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_error(path: str | os.PathLike[str], error: BaseException) -> InputError:
     """The one line for a file that cannot be written, by what the operating system said, if only in passing."""
-    told: BaseException | None = error
-    seen = 0
-    while told is not None and not (isinstance(told, OSError) and told.errno is not None) and seen < 10:
-        told, seen = told.__cause__ or told.__context__, seen + 1
-    return InputError(f"{os.fspath(path)}: cannot be written ({_reason(error if told is None else told)})")
+    cause: BaseException | None = error
+    for _ in range(10):
+        if cause is None or (isinstance(cause, OSError) and cause.errno is not None):
+            break
+        cause = cause.__cause__ or cause.__context__
+    return InputError(f"{os.fspath(path)}: cannot be written ({_reason(error if cause is None else cause)})")
 
 
 def make_folder(path: Path) -> None:

@@ -3,7 +3,10 @@
 import importlib
 import json
 import os
+import shutil
 import signal
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,9 @@ from PIL import Image
 
 import fastgan as package
 import fastgan.data as fastgan_data
+from fastgan.inference import model_files
+from fastgan.inference.model_files import save_model
+from fastgan.models import FusionGenerator
 
 #: Two measures of the same pictures: features of ten layers in each, of 512 * 9 products at most.
 TWICE: dict[str, int] = {"terms": 512 * 9, "steps": 2 * 10}
@@ -201,3 +207,37 @@ def test_refusals(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> 
     for says, arguments in cases.items():
         assert says in fastgan(*arguments).complaint
     assert fingerprint(tmp_path) == before
+
+
+def test_json_into_what_is_no_file(fastgan: Command, run: Path, folder: Path, tmp_path: Path) -> None:
+    """A link stays and leads to the result; a pipe stays and its reader has it."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "link.json").symlink_to("store/real.json")
+    arguments = ["evaluate", run, "--content", folder / "0.png", "--precision", "fp32", "--json"]
+    assert fastgan(*arguments, tmp_path / "link.json").code == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "store" / "real.json").read_text())["n"] == 1
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        text = pool.submit((tmp_path / "pipe").read_text)
+        assert fastgan(*arguments, tmp_path / "pipe").code == 0
+    assert json.loads(text.result())["n"] == 1 and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_thousands_of_styles(
+    fastgan: Command, run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a model of one style are counted before any is read; of one for any, those in turn are read alone."""
+    model = shutil.copytree(run / "model", tmp_path / "model")
+    for number in range(1, 1001):
+        (model / "styles" / f"{number:03d}.png").symlink_to("000.png")
+    refused = fastgan("evaluate", model, "--content", folder).complaint
+    assert refused.startswith(f"fastgan: {model / 'styles'}: holds 1,001 styles") and "--style" in refused
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_model(model, FusionGenerator(2, 1, layer="relu2_1"), {"features": "random"})
+    read: list[Path] = []
+    true_read = model_files._read_style
+    monkeypatch.setattr(model_files, "_read_style", lambda path: (read.append(path), true_read(path))[1])
+    assert fastgan("evaluate", model, "--content", folder).code == 0
+    assert {path.name for path in read} == {"000.png", "001.png", "002.png"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.picture_files import coordinates, noise, save, smooth
+from helpers.picture_files import coordinates, noise, readable, save, smooth
 
 from fastgan.data import CropBatches, ImageFolder, LoaderError, resize
 from fastgan.data import folder as folder_module
@@ -146,9 +146,9 @@ def test_bad_arguments(folder: Path) -> None:
 def test_sizes_of_what_is_read(tmp_path: Path) -> None:
     for name, (height, width) in {"a": (900, 600), "b": (400, 384), "c": (20, 50)}.items():
         save(smooth(height, width), tmp_path / f"{name}.png")
-    shapes = [image.shape for _, image in ImageFolder(tmp_path, size=64).readable()]
+    shapes = [image.shape for image in readable(ImageFolder(tmp_path, size=64))]
     assert shapes == [(576, 384, 3), (400, 384, 3), (64, 160, 3)]
-    shapes = [image.shape for _, image in ImageFolder(tmp_path, size=500).readable()]
+    shapes = [image.shape for image in readable(ImageFolder(tmp_path, size=500))]
     assert shapes == [(750, 500, 3), (521, 500, 3), (500, 1250, 3)]
 
 
@@ -161,7 +161,7 @@ def test_cache_is_bounded_and_used(folder: Path, monkeypatch: pytest.MonkeyPatch
     room = 20 * 40 * 3 + 21 * 37 * 3  # the first two pictures
     kept = ImageFolder(folder, size=SIZE, cache_bytes=room)
     for _ in range(3):
-        assert len(list(kept.readable())) == COUNT
+        assert len(readable(kept)) == COUNT
     assert [read[path] for path in kept.paths] == [1, 1, 3, 3, 3, 3, 3]
     image = kept.get(0)
     assert image is not None
@@ -202,7 +202,7 @@ def test_broken_files_are_logged_without_a_callback(folder: Path, caplog: pytest
     with caplog.at_level(logging.WARNING, "fastgan"):
         images = ImageFolder(folder, size=SIZE)
         for _ in range(2):
-            assert len(list(images.readable())) == COUNT - 1
+            assert len(readable(images)) == COUNT - 1
     assert len(caplog.records) == 1 and bad.name in caplog.text
 
 
@@ -228,7 +228,7 @@ def test_vanished_and_tiny_files_are_broken_files(folder: Path) -> None:
     save(noise(2, 2), folder / "z.png")
     images = ImageFolder(folder, size=SIZE, on_broken=lambda *_: None)
     images.paths[0].unlink()
-    assert len(list(images.readable())) == COUNT - 1
+    assert len(readable(images)) == COUNT - 1
     assert ["no such file" in reason or "too small" in reason for reason in images.broken.values()] == [True, True]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.machine import require
-from helpers.picture_files import coordinates, noise, save
+from helpers.picture_files import coordinates, noise, readable, save
 from helpers.tiny_runs import StopAt, differences
 from PIL import Image
 
@@ -107,7 +107,7 @@ def test_batches_are_those_of_the_folder(folder: Path, shards: Path, batch: int)
     split, packed = (split_train_val(list_images(path), seed=1, usable=is_readable) for path in (folder, shards))
     assert [file.name for file in split.val] == [image.name for image in packed.val] and not packed.shared
     again = ImageFolder(packed.train, size=SIZE)
-    assert again.paths == packed.train and sum(1 for _ in again.readable()) == len(split.train)
+    assert again.paths == packed.train and len(readable(again)) == len(split.train)
 
 
 def test_one_shard_and_a_folder_of_both(folder: Path, shards: Path) -> None:

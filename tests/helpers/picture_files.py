@@ -8,6 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from fastgan.data import ImageFolder
+
+
+def readable(folder: ImageFolder) -> list[np.ndarray]:
+    """Every picture of a folder that can be read, in order."""
+    images = map(folder.get, range(len(folder)))
+    return [image for image in images if image is not None]
+
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

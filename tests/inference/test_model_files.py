@@ -15,7 +15,7 @@ from torch import nn
 import fastgan
 from fastgan.errors import InputError
 from fastgan.inference import Sampler, Stylizer
-from fastgan.inference.model_files import find_model, load, load_styles, save_model, save_styles
+from fastgan.inference.model_files import StyleImages, find_model, load, save_model, save_styles
 from fastgan.models import ArticleGenerator, DCGANGenerator, FastGenerator, FusionGenerator, VGGEncoder
 
 CPU = torch.device("cpu")
@@ -103,12 +103,12 @@ def test_styles(tmp_path: Path, model: Path) -> None:
     styles = [picture(20 + number, 30, number) for number in range(12)]
     save_styles(model, styles)
     for path in (model, model.parent, model / "generator.safetensors"):
-        assert all(np.array_equal(a, b) for a, b in zip(load_styles(path), styles, strict=True))
+        assert all(np.array_equal(a, b) for a, b in zip(StyleImages(path), styles, strict=True))
     save_styles(model, styles[3:5])
-    assert [image.shape[0] for image in load_styles(model)] == [23, 24]
+    assert [image.shape[0] for image in StyleImages(model)] == [23, 24]
     save_model(tmp_path / "bare", network(), {})
     with pytest.raises(InputError, match=r"--style: .*styles is missing; name the style image"):
-        load_styles(tmp_path / "bare")
+        StyleImages(tmp_path / "bare")
 
 
 def test_half_precision_is_near(model: Path) -> None:
@@ -123,9 +123,9 @@ def test_half_precision_is_near(model: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("config.json", b"{", "not a fastgan model description"),
+        ("config.json", b"{", "not readable as JSON"),
         ("config.json", b"[1]", "not a fastgan model description"),
-        ("config.json", b"\xff\xfe", "not a fastgan model description"),
+        ("config.json", b"\xff\xfe", "not readable as JSON"),
         ("config.json", b'{"format": 1, "model": "fast"}', "not a fastgan model description"),
         ("config.json", b'{"format": 1, "model": "fast", "generator": {"width": "a"}}', "not a fastgan model"),
         ("config.json", b'{"format": 1, "model": "fast", "generator": {"color": 1}}', "not a fastgan model"),
@@ -134,8 +134,8 @@ def test_half_precision_is_near(model: Path) -> None:
         ("config.json", b'{"format": 2, "model": "fast", "generator": {}}', "of format 2; this fastgan reads fast"),
         ("config.json", b'{"format": 1, "model": "fission", "generator": {}}', "model 'fission' of format 1"),
         ("config.json", None, "cannot be read"),
-        ("generator.safetensors", b"", "damaged or of another network"),
-        ("generator.safetensors", b"\0" * 200, "damaged or of another network"),
+        ("generator.safetensors", b"", "damaged, or not a safetensors file"),
+        ("generator.safetensors", b"\0" * 200, "damaged, or not a safetensors file"),
         ("generator.safetensors", None, "has no trained model"),
     ],
 )
@@ -152,12 +152,12 @@ def test_cut_short_or_another_network(model: Path) -> None:
     file = model / "generator.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-100])
-    with pytest.raises(InputError, match="damaged or of another network"):
+    with pytest.raises(InputError, match="damaged, or not a safetensors file"):
         fastgan.load(model)
     file.write_bytes(data)
     tensors = load_file(file)
     save_file({name: value for name, value in tensors.items() if "to_rgb" not in name}, file)
-    with pytest.raises(InputError, match="damaged or of another network") as caught:
+    with pytest.raises(InputError, match=r"of another network .*to_rgb\.bias is missing") as caught:
         fastgan.load(model)
     assert "\n" not in str(caught.value)
 

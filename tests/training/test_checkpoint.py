@@ -72,13 +72,19 @@ def damage(path: Path, how: str) -> None:
         path.write_bytes(data[: len(data) // 2])
     elif how == "empty":
         path.write_bytes(b"")
+    elif how == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    elif how == "endless":
+        path.unlink()
+        path.symlink_to("/dev/zero")
     elif how == "text":
         path.write_bytes(b"text\nof two lines")
     else:
         torch.save({"code": os.system}, path)  # a pickle that calls something
 
 
-@pytest.mark.parametrize("how", ["cut", "empty", "text", "pickle"])
+@pytest.mark.parametrize("how", ["cut", "empty", "text", "pickle", "pipe", "endless"])
 def test_a_damaged_checkpoint_is_passed_over_by_name(tmp_path: Path, how: str) -> None:
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, {"step": step, "x": torch.ones(1000) * step}, keep=5)

@@ -151,8 +151,8 @@ def test_standard_output_by_name(tmp_path: Path, kind: str) -> None:
 
 def test_what_can_only_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the name of a socket is short
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind("socket")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
     (tmp_path / "loop").symlink_to("loop")
     for name, reason in (("socket", "it is a socket"), ("loop", "Too many levels of symbolic links")):
         with pytest.raises(InputError) as caught:

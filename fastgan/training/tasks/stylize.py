@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.evaluation.evaluator import CONTENT_LAYER, EvalResult, Evaluator, as_uint8_model
+from fastgan.evaluation.evaluator import CONTENT_LAYER, EvalResult, Evaluator, as_uint8_model, make_evaluator
 from fastgan.evaluation.image_grid import SHEET_ROWS, comparison_sheet, strength_sheet
 from fastgan.evaluation.score import picture_score
 from fastgan.evaluation.style_map import style_map_sheet
@@ -285,10 +285,7 @@ class StylizeTask(Task):
 
     @cached_property
     def _evaluator(self) -> Evaluator:
-        if not self.arbitrary_style:
-            return Evaluator(self.encoder, self.styles.mean_reference)
-        count = min(len(self.styles), max(1, len(self.val_images)))
-        return Evaluator(self.encoder, [self.styles.reference(index) for index in range(count)])
+        return make_evaluator(self.encoder, self.styles, arbitrary_style=self.arbitrary_style)
 
     def _as_uint8_model(self, state: TrainState) -> Callable[[Tensor, int], Tensor]:
         def code(index: int) -> Tensor:
