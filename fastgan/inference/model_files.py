@@ -7,6 +7,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     if encoder is None:
         return Stylizer(generator, target, dtype, features)
     encoder.to(target).to_compute(dtype, torch.channels_last)
-    return Stylizer(generator, target, dtype, features, encoder=encoder, styles=lambda: StyleImages(folder))
+    return Stylizer(generator, target, dtype, features, encoder=encoder, styles=partial(StyleImages, folder))
 
 
 def _read_description(file: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -203,7 +203,7 @@ class StylizeTask(Task):
             self.dtype,
             features,
             encoder=encoder,
-            styles=self.styles.images.copy,
+            styles=partial(list, self.styles.images),
         )
 
     def networks(self, state: TrainState) -> dict[str, Network]:
