@@ -141,7 +141,7 @@ class _Stylized:
                     )
                 self._result = self._run(image_to_tensor(image).to(self._stylizer.device), self.count)
             except Exception as error:  # whatever one of them raises, the others are measured
-                self._failed.append(item_line(path, error, "evaluate"))
+                self._failed.append(item_line(path, error))
                 continue
             yield image
             self.count += 1

@@ -61,7 +61,7 @@ def load_config(
     _merge(fields, base or {})
     origins = _Origins(file)
     if file is not None:
-        given, origins.lines = _read_file(file)
+        given, origins.lines = read_config_file(file)
         _merge(fields, given)
     for origin, name, value in overrides:
         _set_dotted(fields, origin, name, value)
@@ -87,8 +87,12 @@ def parse_set(text: str) -> tuple[str, str, Any]:
         raise InputError(f"--set {text}: {value!r} is not a YAML value ({error})") from None
 
 
-def _read_file(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The fields that a file gives, and the line of each."""
+def read_config_file(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The fields that a file gives, nested, and the line of each by its dotted name.
+
+    Raises:
+        InputError: it cannot be read, or is no YAML.
+    """
     try:
         with file.open("rb") as opened:
             content = opened.read(_MAX_BYTES + 1)
