@@ -147,7 +147,7 @@ class _Stylized:
             self.count += 1
 
     def result(self, photograph: Tensor, number: int) -> Tensor:
-        """What the model made of the photograph that was handed on last."""
+        """The result for the photograph that was handed on last."""
         assert self._result is not None
         return self._result
 

@@ -1,4 +1,4 @@
-"""What is told of a failure: of one picture among many, of memory, of standard output."""
+"""The lines that tell of a failure: of one picture among many, of memory, of standard output."""
 
 from __future__ import annotations
 

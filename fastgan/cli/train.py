@@ -135,8 +135,8 @@ def _check_same_model(run: Config, out: Path, asked: Iterable[tuple[str, str, An
     has = {field: get_field(run, field) for field in _FIXED} | {FIELDS["task"]: task_of(run).name}
     for origin, field, value in asked:
         if field in has and value is not None and value != has[field]:
-            typed = origin if origin.endswith(str(value)) else f"{origin} {value}"
-            raise InputError(f"{typed}: the run in {out} has {has[field]}; leave it out, or give another --out")
+            wording = origin if origin.endswith(str(value)) else f"{origin} {value}"
+            raise InputError(f"{wording}: the run in {out} has {has[field]}; leave it out, or give another --out")
 
 
 def check_task(settings: Config, task: str | None) -> None:

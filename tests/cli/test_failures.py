@@ -1,4 +1,4 @@
-"""What is told of a failure, and which failures end a command."""
+"""The lines that tell of a failure, and which failures end a command."""
 
 import errno
 

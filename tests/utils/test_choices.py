@@ -13,7 +13,7 @@ def test_listed() -> None:
 
 def test_check_choice() -> None:
     check_choice("--precision", "fp32", PRECISIONS)
-    with pytest.raises(InputError, match="^--precision fp8: expected one of auto, fp32, bf16, fp16$"):
+    with pytest.raises(InputError, match=r"^--precision fp8: expected one of auto, fp32, bf16, fp16$"):
         check_choice("--precision", "fp8", PRECISIONS)
 
 

@@ -10,7 +10,7 @@ from fastgan.utils.json_output import check_json_target, fill_in_stdout, is_stdo
 
 
 @pytest.mark.parametrize(
-    ("given", "filled"),
+    ("arguments", "filled"),
     [
         (["info", "--json"], ["info", "--json", "-"]),
         (["info", "--json", "-"], ["info", "--json", "-"]),
@@ -19,8 +19,8 @@ from fastgan.utils.json_output import check_json_target, fill_in_stdout, is_stdo
         (["bench", "--json=x.json"], ["bench", "--json=x.json"]),
     ],
 )
-def test_json_without_a_value(given: list[str], filled: list[str]) -> None:
-    assert fill_in_stdout(given) == filled
+def test_json_without_a_value(arguments: list[str], filled: list[str]) -> None:
+    assert fill_in_stdout(arguments) == filled
 
 
 def test_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
