@@ -56,7 +56,7 @@ def split_names(text: str) -> list[str]:
 def parse(arguments: list[str] | None = None) -> dict[str, Any]:
     """Parse a command line with argparse: the keywords of ``fastgan.bench.run.bench``."""
     parser = argparse.ArgumentParser(prog="python -m fastgan.bench")
-    given = fill_in_stdout(sys.argv[1:] if arguments is None else arguments)
+    filled = fill_in_stdout(sys.argv[1:] if arguments is None else arguments)
     parser.add_argument("suite", nargs="?", default="all", metavar=SUITE_METAVAR, help=SUITE_HELP)
     for option in OPTIONS:
         settings: dict[str, Any] = {"dest": option.name, "default": option.default, "help": option.help}
@@ -67,5 +67,5 @@ def parse(arguments: list[str] | None = None) -> dict[str, Any]:
         else:
             settings["action"] = "store_true"
         parser.add_argument(option.flag, **settings)
-    values = vars(parser.parse_args(given))
+    values = vars(parser.parse_args(filled))
     return {**values, "only": split_names(values["only"])}

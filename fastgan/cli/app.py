@@ -19,7 +19,7 @@ from fastgan.cli.generate import generate
 from fastgan.cli.help import TrainingCommand
 from fastgan.cli.info import info
 from fastgan.cli.profile import profile
-from fastgan.cli.stylize import stylize
+from fastgan.cli.stylize import MEMORY_ADVICE, stylize
 from fastgan.cli.train import train
 from fastgan.errors import FastganError, InputError
 from fastgan.utils.format import printable
@@ -30,6 +30,13 @@ from fastgan.version import __version__
 #: Arguments that a message of the library begins with and that are options here.
 _ARGUMENT = re.compile(r"^(content|features|out|precision|style)(?=[ :])")
 _OWN = (train, stylize, generate, evaluate, bench, profile, info)
+#: What helps against too little memory, command by command.
+_MEMORY_ADVICE = {
+    train.__name__: "lower --size or --batch",
+    profile.__name__: "lower --size or --batch",
+    stylize.__name__: MEMORY_ADVICE,
+    generate.__name__: "lower --count",
+}
 _REFUSALS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM)
 
 app = typer.Typer(
@@ -103,7 +110,7 @@ def _run(arguments: list[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return _fail(memory_line(name), 2)
+        return _fail(memory_line(_MEMORY_ADVICE.get(name, "")), 2)
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise

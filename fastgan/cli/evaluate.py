@@ -155,13 +155,13 @@ class _Stylized:
                     )
                 self._result = self._run(image_to_tensor(image).to(self._stylizer.device), self.count)
             except Exception as error:  # whatever one of them raises, the others are measured
-                self._failed.append(item_line(path, error, "evaluate"))
+                self._failed.append(item_line(path, error))
                 continue
             yield image
             self.count += 1
 
     def result(self, photograph: Tensor, number: int) -> Tensor:
-        """What the model made of the photograph that was handed on last."""
+        """The result for the photograph that was handed on last."""
         assert self._result is not None
         return self._result
 

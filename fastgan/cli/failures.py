@@ -1,4 +1,4 @@
-"""What is told of a failure: of one picture among many, of memory, of standard output."""
+"""The lines that tell of a failure: of one picture among many, of memory, of standard output."""
 
 from __future__ import annotations
 
@@ -17,13 +17,6 @@ _OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECAS
 SOME_FAILED = 3
 #: A place that refuses one file for these refuses the next one, too.
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-#: What helps against too little memory, command by command.
-_MEMORY_ADVICE = {
-    "train": "lower --size or --batch",
-    "profile": "lower --size or --batch",
-    "stylize": "give --tile",
-    "generate": "lower --count",
-}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -33,17 +26,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def memory_line(command: str) -> str:
-    """The line for a command that ran out of memory."""
-    advice = _MEMORY_ADVICE.get(command)
+def memory_line(advice: str = "") -> str:
+    """The line for too little memory, with what helps against it."""
     return "not enough memory" + (f"; {advice}" if advice else "")
 
 
-def item_line(item: object, error: Exception, command: str) -> str:
+def item_line(item: object, error: Exception, memory_advice: str = "") -> str:
     """The line for one of many items that failed, whatever was raised; it names the item."""
     from fastgan.data import failure_reason
 
-    return f"{item}: {memory_line(command)}" if is_out_of_memory(error) else failure_reason(item, error)
+    return f"{item}: {memory_line(memory_advice)}" if is_out_of_memory(error) else failure_reason(item, error)
 
 
 def has_no_place(error: BaseException | None) -> bool:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from fastgan.inference import Stylizer
 
+#: What helps where a picture does not fit into memory.
+MEMORY_ADVICE = "give --tile"
+
 
 def stylize(
     model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or its model folder.")],
@@ -102,7 +105,7 @@ def _each(jobs: list[tuple[Path, Path]], make: Callable[[Path, Path], None], out
                 make(source, target)
                 done += 1
             except Exception as error:
-                line = item_line(source, error, "stylize")
+                line = item_line(source, error, MEMORY_ADVICE)
                 if done and has_no_place(error):
                     tell_skipped(failed)
                     raise FastganError(f"{line}; {done} of {len(jobs)} pictures are in {out}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -12,7 +12,7 @@ import typer
 from fastgan.cli.options import FEATURES_HELP, PRECISION_HELP
 from fastgan.cli.start_time import STARTED
 from fastgan.cli.stop_signals import StopOnSignal
-from fastgan.config import Config, load_config, parse_set
+from fastgan.config import Config, load_config, parse_set, read_config_file
 from fastgan.config.sections import FusionMode
 from fastgan.errors import InputError
 from fastgan.utils.choices import listed
@@ -72,13 +72,8 @@ def train(
     options: dict[str, Any] = dict(locals())
     run = load_config(out / "config.yaml") if resume and (out / "config.yaml").is_file() else None
     if run is not None:
-        _check_same_model(run, out, _overrides(options))
+        _check_same_model(run, out, [*_given_in(config), *_overrides(options)])
     settings = load_settings(options, None if run is None else run.model_dump())
-    if run is not None and config is not None:
-        from fastgan.models.registry import get_field
-
-        given = [(f"--config {config}: {field}", field, get_field(settings, field)) for field in _FIXED]
-        _check_same_model(run, out, given)
 
     stop = StopOnSignal()
 
@@ -122,6 +117,16 @@ def _overrides(options: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
     return overrides + [parse_set(text) for text in options["set_"] or ()]
 
 
+def _given_in(file: Path | None) -> Iterator[tuple[str, str, Any]]:
+    """(file and field, dotted field, value) of those of ``_FIXED`` that a file of ``--config`` gives."""
+    fields = {} if file is None else read_config_file(file)[0]
+    for field in _FIXED:
+        value: Any = fields
+        for name in field.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        yield f"--config {file}: {field}", field, value
+
+
 def _check_same_model(run: Config, out: Path, asked: Iterable[tuple[str, str, Any]]) -> None:
     """Raise InputError where (what was typed, field, value) ask for another model or task than the run has."""
     from fastgan.models.registry import get_field
@@ -130,8 +135,8 @@ def _check_same_model(run: Config, out: Path, asked: Iterable[tuple[str, str, An
     has = {field: get_field(run, field) for field in _FIXED} | {FIELDS["task"]: task_of(run).name}
     for origin, field, value in asked:
         if field in has and value is not None and value != has[field]:
-            typed = origin if origin.endswith(str(value)) else f"{origin} {value}"
-            raise InputError(f"{typed}: the run in {out} has {has[field]}; leave it out, or give another --out")
+            wording = origin if origin.endswith(str(value)) else f"{origin} {value}"
+            raise InputError(f"{wording}: the run in {out} has {has[field]}; leave it out, or give another --out")
 
 
 def check_task(settings: Config, task: str | None) -> None:

@@ -1,4 +1,4 @@
-"""From what the user gave to a ``Config``: files, ``--set``, and errors that name what was typed."""
+"""From what the user gave to a ``Config``: files, ``--set``, and errors that name what was overridden."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Origins:
 
     file: Path | None = None
     lines: Mapping[str, int] = field(default_factory=dict)
-    typed: dict[str, str] = field(default_factory=dict)
+    overridden: dict[str, str] = field(default_factory=dict)
 
     def source(self, name: str = "") -> str:
         """The file, with the line of a field or of what it lies in; without a file, ``config``."""
@@ -61,11 +61,11 @@ def load_config(
     _merge(fields, base or {})
     origins = _Origins(file)
     if file is not None:
-        given, origins.lines = _read_file(file)
-        _merge(fields, given)
+        in_file, origins.lines = read_config_file(file)
+        _merge(fields, in_file)
     for origin, name, value in overrides:
         _set_dotted(fields, origin, name, value)
-        origins.typed[name] = origin
+        origins.overridden[name] = origin
     # Under what was given, all defaults: a section given in part (optim.generator.lr alone) keeps the rest of its own.
     values: dict[str, Any] = Config().model_dump()
     _merge(values, _preset_of(fields))
@@ -87,8 +87,12 @@ def parse_set(text: str) -> tuple[str, str, Any]:
         raise InputError(f"--set {text}: {value!r} is not a YAML value ({error})") from None
 
 
-def _read_file(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The fields that a file gives, and the line of each."""
+def read_config_file(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The fields that a file gives, nested, and the line of each by its dotted name.
+
+    Raises:
+        InputError: it cannot be read, or is no YAML.
+    """
     try:
         with file.open("rb") as opened:
             content = opened.read(_MAX_BYTES + 1)
@@ -149,28 +153,30 @@ def _set_dotted(values: dict[str, Any], origin: str, name: str, value: Any) -> N
 
 def _format_error(error: ValidationError, origins: _Origins) -> str:
     errors = error.errors()
-    typed = origins.typed
+    overridden = origins.overridden
     renamed = [name for name in (".".join(map(str, e["loc"])) for e in errors) if name in RENAMED]
     if renamed:
         texts = ", ".join(f"{name} is now {RENAMED[name]}" for name in renamed)
-        return f"{typed.get(renamed[0]) or origins.source()}: has fields of an older fastgan: {texts}"
+        return f"{overridden.get(renamed[0]) or origins.source()}: has fields of an older fastgan: {texts}"
     first = errors[0]
     name = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
-    below = [other for other in typed if name and other.startswith(f"{name}.")]
+    below = [other for other in overridden if name and other.startswith(f"{name}.")]
     if first["type"] == "extra_forbidden":
-        origin = typed.get(name) or (typed[below[0]] if below else origins.source(name))
+        origin = overridden.get(name) or (overridden[below[0]] if below else origins.source(name))
         return f"{origin}: there is no field {name}; {_fields_beside(name)}"
-    if name not in typed and below and "Value error" not in first["msg"]:
-        return f"{typed[below[0]]}: {below[0]} is not a field of config.yaml"
+    if name not in overridden and below and "Value error" not in first["msg"]:
+        return f"{overridden[below[0]]}: {below[0]} is not a field of config.yaml"
     if not name:  # combinations of the whole config name their fields in full, the one at fault first
         at_fault = message.partition(":")[0]
-        mentioned = (typed[other] for other in typed if other in message)
-        origin = typed.get(at_fault) or next(mentioned, None) or origins.source(at_fault)
+        mentioned = (overridden[other] for other in overridden if other in message)
+        origin = overridden.get(at_fault) or next(mentioned, None) or origins.source(at_fault)
         return f"{origin}: {message}"
-    # An error of a whole section names the fields that do not go together: of those, what the user typed.
-    inside = [origin for other, origin in typed.items() if other.rpartition(".")[0] == name and _last(other) in message]
-    origin = typed.get(name) or next(iter(inside), None) or origins.source(name)
+    # An error of a whole section names the fields that do not go together: of those, what the user overridden.
+    inside = [
+        origin for other, origin in overridden.items() if other.rpartition(".")[0] == name and _last(other) in message
+    ]
+    origin = overridden.get(name) or next(iter(inside), None) or origins.source(name)
     value = "" if isinstance(first["input"], dict | BaseModel) else f", got {_shown(first['input'])}"
     return f"{origin}: {name}: {message[0].lower()}{message[1:]}{value}"
 

@@ -156,10 +156,10 @@ def test_a_style_folder_is_read_as_in_training(fastgan: Command, run: Path, fold
     styles = folder.parent / "styles"
     styles.mkdir()
     (styles / "good.png").write_bytes(style_file.read_bytes())
-    given = ["evaluate", run, "--content", folder / "0.png", "--json", "-", "--precision", "fp32", "--style"]
-    alone = json.loads(fastgan(*given, style_file).out)
+    command = ["evaluate", run, "--content", folder / "0.png", "--json", "-", "--precision", "fp32", "--style"]
+    alone = json.loads(fastgan(*command, style_file).out)
     (styles / "bad.png").write_text("no picture")
-    done = fastgan(*given, styles)
+    done = fastgan(*command, styles)
     assert done.code == 3 and "bad.png" in done.err
     assert json.loads(done.out)["style_distance"] == alone["style_distance"]
 

@@ -250,7 +250,7 @@ def test_whatever_one_picture_raises(
 
 
 def test_a_full_disk_ends_it(fastgan: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fails for one result fails for all that follow: they are not computed for nothing."""
+    """A full disk refuses every further result: they are not computed for nothing."""
     for number in range(4):
         save_picture(picture(20, 20, number), tmp_path / "in" / f"{number}.png")
     write, full = fastgan_data.write_image, {"1.png", "2.png", "3.png"}
@@ -293,8 +293,8 @@ def test_a_signal_says_what_is_done(
 
 def test_out_names_the_one_picture(fastgan: Command, run: Path, tmp_path: Path) -> None:
     source = save_picture(picture(20, 24, 0), tmp_path / "a.png")
-    for given in ([source], [source, tmp_path / "." / "a.png"]):
-        done = fastgan("stylize", run, *given, "--out", tmp_path / "new" / "x.JPG")
+    for inputs in ([source], [source, tmp_path / "." / "a.png"]):
+        done = fastgan("stylize", run, *inputs, "--out", tmp_path / "new" / "x.JPG")
         assert done.code == 0 and done.out == f"1 picture in {tmp_path / 'new' / 'x.JPG'}\n"
     with Image.open(tmp_path / "new" / "x.JPG") as made:
         assert made.format == "JPEG" and made.size == (24, 20)

@@ -16,10 +16,6 @@ from helpers.tiny_runs import METRICS, fingerprint, picture, read_lines, save_pi
 from helpers.waiting import HANG, wait_until
 
 from fastgan.config import Config, load_config
-from fastgan.models import GENERATORS
-from fastgan.training.run_length import DEFAULT_STEPS
-from fastgan.training.tasks import TASKS
-from fastgan.utils.choices import listed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -310,8 +306,7 @@ def test_resume_keeps_model_and_task(fastgan: Command, run: Path, tmp_path: Path
 
 
 def test_an_out_that_is_no_text(fastgan: Command, given: list[object], tmp_path: Path) -> None:
-    """Its name in bytes of another encoding, with control codes, brackets and spaces: TensorBoard's files, too, and
-    what is told to be pasted."""
+    """Bytes of another encoding, control codes, brackets and spaces: TensorBoard's files, and what is to be pasted."""
     out = tmp_path / os.fsdecode(b"run [/x]\x1b\n\xff")
     done = fastgan(*given, "--out", out, "--steps", 2, "--set", "log.tensorboard=true")
     assert done.code == 0, done.err
@@ -322,28 +317,3 @@ def test_an_out_that_is_no_text(fastgan: Command, given: list[object], tmp_path:
     assert words.split(b"\0")[:2] == [b"stylize", os.fsencode(out)]
     assert all(line.isprintable() for line in done.err.splitlines())
     assert fastgan("train", "--out", out, "--resume", "--steps", 3).code == 0
-
-
-def test_help_has_what_the_registries_have(fastgan: Command) -> None:
-    help_text = " ".join(fastgan("train", "--help").out.split())
-    for says in (
-        "or demo. [default: demo, none for dcgan]",
-        "[default: 256, 64 for dcgan]",
-        "[default: 4, 32 for dcgan]",
-        f"[default: {DEFAULT_STEPS}]",
-        f"The network: {listed(tuple(GENERATORS))}. [default: fast]",
-        f"What to learn: {listed(tuple(TASKS))}.",
-        "VGG-19 weights: vgg19, torchvision, random or a file. [default: vgg19]",
-    ):
-        assert says in help_text, says
-    assert "[default: 256, 64 for dcgan]" in " ".join(fastgan("profile", "--help").out.split())
-
-
-@pytest.mark.parametrize("command", ["stylize", "generate", "evaluate", "bench", "info"])
-def test_help_of_the_others(fastgan: Command, command: str) -> None:
-    done = fastgan(command, "--help")
-    assert done.code == 0 and "--help" in done.out and done.err == ""
-    if command in ("stylize", "generate", "evaluate"):
-        assert "auto, fp32, bf16 or fp16." in " ".join(done.out.split()) and "[default: auto]" in done.out
-    if command in ("evaluate", "bench", "info"):
-        assert "- or nothing: to standard output" in " ".join(done.out.split())

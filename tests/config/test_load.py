@@ -281,7 +281,7 @@ def test_errors_name_the_line(tmp_path: Path) -> None:
     for text, line in {
         "data:\n  size: 64\n  batch: 0\n": 3,
         "data:\n  size: 64\n  bacth: 1\n": 3,
-        "data: {size: 64}\nloss:\n  augment: [color, colour]\n": 3,
+        "data: {size: 64}\nloss:\n  augment: [color, sepia]\n": 3,
         "data: {size: 64}\n\ndata: {batch: 2}\n": 3,
         "data:\n  size: [\n": 3,
         "model:\n  name: fast\n  fusion: mlp\n": 3,

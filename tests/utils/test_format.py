@@ -60,7 +60,7 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shell_quoted(name: str) -> None:
-    """What is pasted into a shell is the name again, byte by byte, and nothing that acts on a terminal."""
+    """Pasted into a shell it is the name again, byte by byte, and nothing in it acts on a terminal."""
     quoted = shell_quoted(name)
     assert quoted.isprintable()
     done = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True)
