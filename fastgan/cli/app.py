@@ -71,6 +71,8 @@ def run(arguments: list[str]) -> int:
             "not enough memory; lower --size or --batch in train, --count in generate, give --tile in stylize", 2
         )
     except OSError as error:
+        if "temporary directory" in str(error):  # torch and matplotlib need one, or their own variables
+            return _fail(f"{error.strerror or error}; set TMPDIR to a folder that can be written to", 2)
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM):
             raise
         return _fail(f"{error.filename or 'a file'}: cannot be written ({error.strerror})", 2)
