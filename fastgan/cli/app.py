@@ -112,6 +112,8 @@ def _run(arguments: list[str]) -> int:
             raise
         return _fail(memory_line(_MEMORY_ADVICE.get(name, "")), 2)
     except OSError as error:
+        if "temporary directory" in str(error):  # torch and matplotlib need one, or their own variables
+            return _fail(f"{error.strerror or error}; set TMPDIR to a folder that can be written to", 2)
         if error.errno not in _REFUSALS:
             raise
         if error.filename is None:  # whatever writes a file names it

@@ -151,7 +151,7 @@ sys.exit(start())
 
 
 @pytest.mark.parametrize("where", ["data", "step", "callback"])
-def test_what_was_learnt_is_saved_when_an_error_ends_the_run(
+def test_what_was_learned_is_saved_when_an_error_ends_the_run(
     tiny: Make, tmp_path: Path, whole: Path, where: str
 ) -> None:
     """Between steps that is all of it; in the middle of one, the state of the last evaluation; then the same bits."""

@@ -225,16 +225,38 @@ def test_a_signal_saves_and_is_the_exit_code(
     assert json.loads((out / "report.json").read_text())["complete"] is True
 
 
-def test_a_terminal_that_is_gone_ends_nothing(given: list[object], tmp_path: Path) -> None:
-    """What it prints can no longer be written: the run goes on, saves, and has the exit code of its end."""
+def test_a_terminal_that_is_gone_ends_nothing(photos: Path, style_file: Path, settings: Path, tmp_path: Path) -> None:
+    """Nothing can be printed any more: the run goes on, saves, and has the exit code of its end."""
     code = (
         "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 2); "
         "from fastgan.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     out = tmp_path / "run"
-    command = [sys.executable, "-c", code, *map(str, given), "--out", str(out)]
+    options = ["train", "--content", str(photos), "--style", str(style_file), "--config", str(settings)]
+    command = [sys.executable, "-c", code, *options, "--out", str(out)]
     assert subprocess.run(command, timeout=HANG, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 0
     assert json.loads((out / "report.json").read_text())["complete"]
+
+
+def test_no_temporary_folder_is_told_in_a_line(photos: Path, style_file: Path, settings: Path, tmp_path: Path) -> None:
+    """As on a system that is mounted read-only and has none in memory: torch wants one before anything is written."""
+    code = """
+import sys, tempfile
+def none():
+    raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+tempfile._get_default_tempdir, tempfile.tempdir = none, None
+from fastgan.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    options = ["train", "--content", str(photos), "--style", str(style_file), "--config", str(settings)]
+    command = [sys.executable, "-c", code, *options, "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, env=environment)
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert done.stderr == (
+        "fastgan: No usable temporary directory found in ['/tmp']; set TMPDIR to a folder that can be written to\n"
+    )
 
 
 def test_a_full_disk_is_told_in_a_line_and_damages_nothing(given: list[object], tmp_path: Path) -> None:

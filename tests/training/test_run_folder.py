@@ -1,4 +1,4 @@
-"""Who may write into a run folder: one trainer, a run that is resumed, or one that never took a step."""
+"""A run folder is open to one trainer, a run that is resumed, or one that never took a step."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""What a run was made from is part of its state; a resumed run keeps the split, and tells what has changed."""
+"""The inputs of a run are part of its state; a resumed run keeps the split, and tells what has changed."""
 
 import json
 import shutil
@@ -40,9 +40,9 @@ def resumed(config: Config, run: Path) -> tuple[Trainer, list[str], dict[str, An
     trainer = Trainer(config, out=run, callbacks=[watch], resume=True)
     trainer.fit()
     report = json.loads((run / "report.json").read_text())
-    told = [event.text for event in watch.of("on_message")]
-    assert [change["text"] for change in report["changes"]] == told
-    return trainer, told, report
+    lines = [event.text for event in watch.of("on_message")]
+    assert [change["text"] for change in report["changes"]] == lines
+    return trainer, lines, report
 
 
 def resumed_unchanged(config: Config, run: Path) -> tuple[Trainer, dict[str, Any]]:
@@ -62,13 +62,13 @@ def test_what_is_held_out_stays_so_when_photographs_are_added(tiny: Make, folder
     config = tiny({**FIELDS, "data.content": str(folder), "train.seed": 7, "train.steps": 4})
     for number in range(28):
         save_picture(picture(40, 40, 100 + number), folder / f"a{number:02}.png")
-    trainer, told, report = resumed(config, run)
+    trainer, lines, report = resumed(config, run)
     assert held_out(report) == held_out(before) and len(held_out(before)) == 2
     assert report["content"]["train"] == 38 and report["content"]["val_is_trained_on"] is False
     assert trainer.photographs is not None
     assert held_out(report).isdisjoint(path.name for path in trainer.photographs.batches.folder.paths)
-    assert told[0] == "the photographs are others: 12 before, 40 now"
-    assert len(told) == 2 and "the run has 4 steps, before 2 steps" in told[1]
+    assert lines[0] == "the photographs are others: 12 before, 40 now"
+    assert len(lines) == 2 and "the run has 4 steps, before 2 steps" in lines[1]
     # The next time nothing has changed, and the report still has what did.
     _, report = resumed_unchanged(config, run)
     assert held_out(report) == held_out(before) and len(report["changes"]) == 2
@@ -98,25 +98,25 @@ def test_none_that_may_have_been_trained_on_is_said_not_to_be(
         del values["inputs"], values["changes"]
         torch.save(values, path)
     config = tiny({**FIELDS, "data.content": str(content), "train.steps": 3})
-    trainer, told, report = resumed(config, run)
+    trainer, lines, report = resumed(config, run)
     assert trainer.photographs is not None
     if how in ("one gone", "one replaced"):
         assert held_out(report) == {second} and report["content"]["val_is_trained_on"] is False
-        assert "of 2 validation photographs 1 are no longer used: the others are measured" in told
+        assert "of 2 validation photographs 1 are no longer used: the others are measured" in lines
     else:
-        assert report["content"]["val_is_trained_on"] is True and told
+        assert report["content"]["val_is_trained_on"] is True and lines
         if how != "unknown":
-            assert "count as trained on" in " ".join(told)
+            assert "count as trained on" in " ".join(lines)
     # So it stays: what is trained on, and what is said of it.
     again, report = resumed_unchanged(config, run)
     assert again.photographs is not None and again.photographs.split == trainer.photographs.split
-    assert [change["text"] for change in report["changes"]] == told
+    assert [change["text"] for change in report["changes"]] == lines
 
 
 def test_fewer_to_hold_out_are_some_of_those_held_out(tiny: Make, folder: Path, run: Path) -> None:
     before = held_out(json.loads((run / "report.json").read_text()))
-    _, told, report = resumed(tiny({**FIELDS, "data.content": str(folder), "data.val_images": 1}), run)
-    assert held_out(report) < before and len(held_out(report)) == 1 and len(told) == 1
+    _, lines, report = resumed(tiny({**FIELDS, "data.content": str(folder), "data.val_images": 1}), run)
+    assert held_out(report) < before and len(held_out(report)) == 1 and len(lines) == 1
 
 
 def test_a_style_that_was_replaced_and_other_weights_are_told(
@@ -131,10 +131,10 @@ def test_a_style_that_was_replaced_and_other_weights_are_told(
     save_picture(picture(44, 40, 2), style)
     weights.write_text("b" * 64)
     monkeypatch.setattr(run_inputs, "__version__", "0.0.1")
-    _, told, _ = resumed(tiny(fields), run)
-    assert len(told) == 3 and "is 0.0.1" in told[0]
-    assert told[1] == f"the VGG-19 weights are others: sha256 {'a' * 12}... before, sha256 {'b' * 12}... now"
-    assert told[2] == "style wave.png: was replaced since the run was saved"
+    _, lines, _ = resumed(tiny(fields), run)
+    assert len(lines) == 3 and "is 0.0.1" in lines[0]
+    assert lines[1] == f"the VGG-19 weights are others: sha256 {'a' * 12}... before, sha256 {'b' * 12}... now"
+    assert lines[2] == "style wave.png: was replaced since the run was saved"
 
 
 def test_an_extended_run_says_what_its_learning_rate_does(tiny: Make, run: Path, folder: Path) -> None:
