@@ -1,8 +1,9 @@
-"""Batches that a user gives: an iterable as one stream, and each batch looked at before it is used."""
+"""The batches of a run: read ahead, or those that a user gives, each looked at before it is used."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import time
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import torch
@@ -13,6 +14,60 @@ from fastgan.errors import InputError
 _EXPECTED = "a batch is a tensor, uint8 (N, H, W, 3) or floating (N, 3, H, W) in [-1, 1]"
 #: Values that filters of resizing leave beyond [-1, 1] are less than this.
 _MAX_MAGNITUDE = 1.5
+_END: Any = object()
+
+
+class BatchSource:
+    """The batches of a run, one a step.
+
+    Args:
+        data: an iterable of batches, as the user gives it; None for photographs.
+        read_from: starts reading the batches of photographs ahead from a step on.
+        log: takes a line where ``data`` ends, and where its first batch looks like images of another range.
+
+    Attributes:
+        ended: whether ``data`` has ended.
+    """
+
+    def __init__(
+        self,
+        data: Iterable[Tensor] | None,
+        read_from: Callable[[int], Generator[Tensor, None, None]],
+        log: Callable[[str], None],
+    ) -> None:
+        self.ended = False
+        self._data = None if data is None else repeat_batches(data)
+        self._read_from = read_from
+        self._reader: Generator[Tensor, None, None] | None = None
+        self._log = log
+        self._is_first = True
+
+    def next(self, step: int) -> tuple[Any, float]:
+        """The batch of a step, and the seconds that it was waited for; None once ``data`` has ended."""
+        begin = time.perf_counter()
+        if self._data is not None:
+            batch = next(self._data, _END)
+            if batch is _END:
+                self.ended = True
+                self._log(f"data ended after step {step}, before the run did: it is not complete")
+                return None, 0.0
+            if self._is_first:
+                self._is_first = False
+                check_batch(batch)
+                if batch.is_floating_point() and batch.numel() and batch.detach().min().item() >= 0:
+                    self._log(
+                        "data: the first batch has no value below 0; images in [0, 1] have to be scaled to [-1, 1]"
+                    )
+            return batch, time.perf_counter() - begin
+        if self._reader is None:
+            self._reader = self._read_from(step)
+        return next(self._reader), time.perf_counter() - begin
+
+    def close(self) -> None:
+        """End reading ahead; ``next`` starts it anew, from its step."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
 
 def repeat_batches(data: Iterable[Tensor]) -> Generator[Tensor, None, None]:
@@ -47,11 +102,6 @@ def check_batch(batch: Any) -> None:
             f"data: floating images have values in [-1, 1], these have {low:.4g} to {high:.4g}; "
             "scale them, or give uint8 (N, H, W, 3)"
         )
-
-
-def looks_unsigned(batch: Tensor) -> bool:
-    """Whether floating images lie in [0, 1]: they may have been meant for [-1, 1]."""
-    return batch.is_floating_point() and bool(batch.numel()) and batch.detach().min().item() >= 0
 
 
 def _describe(batch: Any) -> str:

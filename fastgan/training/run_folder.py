@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fastgan.errors import InputError
@@ -16,9 +17,6 @@ class RunFolder:
     there is. ``create`` takes the lock and makes the folder; ``unlock`` gives the lock back, as the end of the process
     does. A run that ended before its first step may be begun anew, also without ``resume``.
 
-    Attributes:
-        has_lock: False if the file system has no locks; until the lock is taken, True.
-
     Raises:
         InputError: another trainer has the folder; ``path`` exists and is not empty, without ``resume``; or, with it,
             is no run folder.
@@ -32,7 +30,6 @@ class RunFolder:
         self.model = path / "model"
         self.samples = path / "samples"
         self.plots = path / "plots"
-        self.has_lock = True
         self._resume = resume
         self._lock = FileLock(path / _LOCK)
         try:
@@ -45,11 +42,16 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"out {path}: cannot be used ({error.strerror})") from None
 
-    def create(self, config: str) -> None:
-        """Take the lock, make the folder and write ``config.yaml``. Raises InputError where that is not allowed."""
+    def create(self, config: str, log: Callable[[str], None] = lambda _: None) -> None:
+        """Take the lock, make the folder and write ``config.yaml``; ``log`` takes a line if there can be no lock.
+
+        Raises:
+            InputError: that is not allowed, or another trainer has the folder.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.lock()
+            if not self.lock():
+                log(f"{self.path}: this file system has no locks; let no other trainer write there")
             self._check()  # another may have begun, and ended, since the first look
             remove_temp_files(self.path)
         except OSError as error:
@@ -57,10 +59,14 @@ class RunFolder:
         write_text(self.config, config)
         self.samples.mkdir(exist_ok=True)
 
-    def lock(self) -> None:
-        """Take the lock, if this object does not have it. Raises InputError naming who has it."""
+    def lock(self) -> bool:
+        """Take the lock, if this object does not have it; False on a file system without locks.
+
+        Raises:
+            InputError: another trainer has it, which is named.
+        """
         try:
-            self.has_lock = self._lock.acquire()
+            return self._lock.acquire()
         except LockedError as owner:
             raise self._in_use(owner) from None
 

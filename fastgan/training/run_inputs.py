@@ -1,4 +1,4 @@
-"""What a run is made from besides its config: kept in its state, and compared when the run is resumed."""
+"""The inputs of a run besides its config: kept in its state, and compared when the run is resumed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastgan.data import ImagePath, ShardImage, Split, list_styles
 from fastgan.models.vgg import weights_sha256
 from fastgan.training.run_length import RunLength
+from fastgan.training.state import TrainState
 from fastgan.version import __version__
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _NAMED = 5
 
 
 def describe(config: Config, split: Split | None, length: RunLength) -> dict[str, Any]:
-    """What a run is made from, as plain values.
+    """Collect what a run is made from, as plain values.
 
     Args:
         config: of the run.
@@ -58,6 +59,20 @@ def describe(config: Config, split: Split | None, length: RunLength) -> dict[str
     }
 
 
+def update(
+    state: TrainState, before: Mapping[str, Any] | None, now: dict[str, Any], rates: tuple[float, float] | None
+) -> list[str]:
+    """Keep what a run is made from now in its state, and add what has changed to ``state.changes``.
+
+    Returns:
+        The lines of ``changes``; none where ``before`` is None, for a run that is not resumed.
+    """
+    state.inputs = now
+    lines = [] if before is None else changes(before, now, rates)
+    state.changes += [(state.global_step, text) for text in lines]
+    return lines
+
+
 def split_as_before(
     paths: Sequence[ImagePath], split: Split, content: str, at_most: int, before: Mapping[str, Any]
 ) -> Split:
@@ -75,8 +90,13 @@ def split_as_before(
     return Split([path for path in paths if path not in excluded], val, before["val_is_trained_on"])
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What of the inputs differs, but for the length, a line each."""
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], rates: tuple[float, float] | None = None) -> list[str]:
+    """Tell what differs, a line each.
+
+    Args:
+        before, now: of ``describe``.
+        rates: the generator's learning rate in the last step before and in the next; None where there is none.
+    """
     if not before:
         return ["the checkpoint does not say which photographs were held out: those measured count as trained on"]
     lines = []
@@ -84,18 +104,21 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         lines.append(f"fastgan was {before['fastgan']}, and is {now['fastgan']}")
     lines += _changes_of_photographs(before, now)
     if before["features"] != now["features"]:
-        lines.append(
-            f"the VGG-19 weights are others: {_short(before['features'])} before, {_short(now['features'])} now"
-        )
+        digests = [_short(inputs["features"]) for inputs in (before, now)]
+        lines.append(f"the VGG-19 weights are others: {digests[0]} before, {digests[1]} now")
     for verb, names in _compare(before["styles"], now["styles"]).items():
         lines += [f"style {name}: {verb}" for name in names[:_NAMED]]
         if len(names) > _NAMED:
             lines.append(f"{len(names) - _NAMED} more styles: {verb}")
+    if before["length"] != now["length"] and rates is not None:
+        lines.append(
+            f"the run has {_length(now)}, before {_length(before)}: the learning rates follow the new length, and go "
+            f"on at {rates[1]:.2g} for the generator, after {rates[0]:.2g}"
+        )
     return lines
 
 
-def length_text(inputs: Mapping[str, Any]) -> str:
-    """The length of a run, in words."""
+def _length(inputs: Mapping[str, Any]) -> str:
     ((unit, count),) = inputs["length"].items()
     return f"{count:g} {unit}" if unit == "minutes" else f"{count} {unit}"
 

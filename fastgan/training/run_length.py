@@ -46,6 +46,11 @@ class RunLength:
         assert self.seconds is not None
         return min(1.0, elapsed / max(self.seconds, 1e-9))
 
+    def reserve(self, minutes: float | None, seconds: float) -> None:
+        """Leave ``seconds`` of ``minutes`` of wall time for what is not training; a run of steps stays as it is."""
+        if self.seconds is not None and minutes is not None:
+            self.seconds = max(1.0, 60 * minutes - seconds)
+
     def steps_left(self, step: int, elapsed: float, seconds: float) -> float:
         """The number of steps after ``step`` and ``elapsed`` seconds, if each takes ``seconds``."""
         if self.steps is not None:

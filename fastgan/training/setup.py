@@ -128,9 +128,10 @@ def open_photographs(
 
 
 def read_ahead(
-    config: Config, batches: CropBatches, step: int, device: torch.device
+    config: Config, batches: CropBatches | None, step: int, device: torch.device
 ) -> Generator[torch.Tensor, None, None]:
     """The batches from ``step`` on, made ahead as ``data.prefetch`` and ``data.workers`` say."""
+    assert batches is not None
     workers = config.data.workers
     if workers is None:
         workers = default_workers(device)

@@ -133,6 +133,11 @@ class TrainStep:
         optim = self.config.optim
         return schedules.lr_factor(progress, warmup=optim.warmup, min_ratio=optim.min_lr_ratio) * state.lr_scale
 
+    def rates_around(self, state: TrainState, progress: float) -> tuple[float, float]:
+        """The generator's learning rate in the last step, and in the next at a share of the run that is done."""
+        next_rate = self.config.optim.generator.lr * self.lr_factor(state, progress)
+        return state.optimizer_g.param_groups[0]["lr"], next_rate
+
     def finite_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that must be finite."""
         return ("loss/g", "loss/d", "loss/g_adversarial") if self.config.loss.adversarial else ("loss/g",)

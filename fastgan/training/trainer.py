@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from fastgan.data import ImagePath
-from fastgan.errors import InputError, first_line
 from fastgan.evaluation.evaluator import EvalResult
 from fastgan.evaluation.metrics_log import read_metrics
 from fastgan.evaluation.report import write_report
 from fastgan.precision import select_device, select_dtype
 from fastgan.training import run_inputs, setup
-from fastgan.training.batch_source import repeat_batches
+from fastgan.training.batch_source import BatchSource
 from fastgan.training.callbacks import (
     Callback,
     Checkpoints,
@@ -28,13 +27,12 @@ from fastgan.training.callbacks import (
     EndEvent,
     Evaluation,
     MessageEvent,
-    MetricsFile,
     Rollback,
     RollbackRequest,
     Samples,
     StepEvent,
-    TensorBoard,
-    tracks_best,
+    check_tracks_best,
+    open_writers,
 )
 from fastgan.training.checkpoint import load_newest, restore
 from fastgan.training.compilation import Compiler
@@ -63,8 +61,8 @@ class Trainer:
             random crops of the photographs of ``data.content``. A list or a loader is taken over and over; an iterator
             that ends before the run ends it, which is told. On resume, give one that goes on where the last left off.
         callbacks: see ``fastgan.training.callbacks``.
-        resume: go on from the newest checkpoint in ``out``; start afresh if there is none. What has changed since,
-            of photographs, styles, weights of VGG-19, length and version, is told and goes into the report.
+        resume: go on from the newest checkpoint in ``out``; start afresh if there is none. Changes of what the run is
+            made from (``run_inputs``) are told and go into the report.
         started: ``time.monotonic()`` of the moment from which ``train.minutes`` counts; by default now.
 
     Raises:
@@ -100,10 +98,11 @@ class Trainer:
         self.state = setup.build_state(config, self.device, self.dtype)
         self.broken: dict[ImagePath, str] = {}
         self._messages: deque[tuple[str, int]] = deque()
-        newest = None if self.folder is None else load_newest(self.folder.checkpoints, self._note_damaged)
+        newest = None
+        if self.folder is not None:
+            damaged = "{}: damaged, not used ({})"
+            newest = load_newest(self.folder.checkpoints, lambda *file: self._note(damaged.format(*file)))
         before = None if newest is None else newest[1].get("inputs", {})
-        self._source: Iterator[Tensor] | None = None if data is None else repeat_batches(data)
-        self._source_ended = False
         self.photographs = None if data is not None else setup.open_photographs(config, self._note_broken, before)
         styles = setup.open_styles(config.data.style, self._note_broken, crop_size=config.data.size)
         self.task = task(config, self.photographs, styles, self.state.generator, self.device, self.dtype)
@@ -112,27 +111,28 @@ class Trainer:
             config, self.state.generator, self.stepper.update, self.device, partial(self._note, level=logging.INFO)
         )
         batches = None if self.photographs is None else self.photographs.batches
+        read_from = partial(setup.read_ahead, config, batches, device=self.device)
+        self._source = BatchSource(data, read_from, self._note)
         self.run_length = RunLength.from_config(config.train, None if batches is None else batches.steps_per_epoch)
-        self.stop_requested = False
-        if tracks_best(config) and self.photographs is None:
-            raise InputError(
-                "quality.keep_best, patience and rollback need photographs held out; give data.content and no data"
-            )
+        self.stop_requested = self._in_step = False
+        check_tracks_best(config, self.photographs)
         self.baseline: EvalResult | None = None
         self._rollback = Rollback(self.stepper.finite_metrics())
         self._collapse, self._evaluation = CollapseMonitor(), Evaluation(self._rollback)
         self._samples, self._checkpoints = Samples(), Checkpoints()
         self._writers: tuple[Callback, ...] = ()
-        self._in_step = False
         if self.folder is not None:
             setup.check_out_not_inside_content(self.folder.path, config.data.content)
             if newest is not None:
                 restore(self.state, newest, partial(setup.differences_of_networks, config, self.folder.config))
                 self._checkpoints.saved_step = self.state.global_step
-            self._note_inputs(before)
-            self.folder.create(config.to_yaml())
-            if not self.folder.has_lock:
-                self._note(f"{self.folder.path}: this file system has no locks; let no other trainer write there")
+            split = None if self.photographs is None else self.photographs.split
+            inputs = run_inputs.describe(config, split, self.run_length)
+            progress = self.run_length.schedule(self.state.global_step, self.state.train_seconds)
+            rates = None if self._is_done() else self.stepper.rates_around(self.state, progress)
+            for text in run_inputs.update(self.state, before, inputs, rates):
+                self._note(text)
+            self.folder.create(config.to_yaml(), self._note)
 
     def train_step(self, batch: Tensor) -> dict[str, float]:
         """One alternating update on ``batch``, D first.
@@ -168,15 +168,10 @@ class Trainer:
         with ExitStack() as closing:
             for callback in self.callbacks:
                 closing.callback(callback.close)
-            self._writers = ()
             if self.folder is not None:
                 self.folder.lock()
                 closing.callback(self.folder.unlock)
-                self._writers = (MetricsFile(self.folder.metrics, self.state.global_step),)
-                closing.callback(self._writers[0].close)
-                if self.config.log.tensorboard:
-                    self._writers += (TensorBoard(self.folder.path / "tb", self.state.global_step),)
-                    closing.callback(self._writers[1].close)
+                self._writers = open_writers(self.folder, self.state.global_step, self.config.log, closing)
             return self._fit()
 
     def request_stop(self) -> None:
@@ -214,7 +209,9 @@ class Trainer:
         compiler.start()
         begin = time.monotonic()
         self.baseline = self.task.evaluate_baseline()
-        self._reserve_eval_time(time.monotonic() - begin)
+        # The end measures once more, with the generator before the encoder; report and plots take some 4 s.
+        end = 2.0 * (time.monotonic() - begin) + (0.0 if self.folder is None else 4.0)
+        self.run_length.reserve(self.config.train.minutes, time.monotonic() - self._started + end)
         self.notify(Callback.on_start)
         state = self.state
         self._rollback.start(state)
@@ -229,7 +226,7 @@ class Trainer:
             if self._checkpoints.saved_step != state.global_step or state.best_generator is not None:
                 self.save()
         except BaseException:
-            self._save_after_error()
+            self._checkpoints.save_after_error(self, self._rollback, in_step=self._in_step)
             raise
         return self._finish()
 
@@ -237,7 +234,6 @@ class Trainer:
         """Take steps until the run is done, stopped or out of data."""
         state = self.state
         start = time.monotonic() - state.train_seconds
-        batches = self._batches()
         try:
             while not self.stop_requested:
                 # The clock, not the sum of the steps: samples, checkpoints and evaluations take their share, too.
@@ -246,9 +242,9 @@ class Trainer:
                     break
                 if self.stepper.graph_runner is not None:
                     self.stepper.graph_runner.paused = not compiler.decided
-                batch, seconds = next(batches, (None, 0.0))
-                if batch is None:
-                    self._note_end_of_data()
+                batch, seconds = self._source.next(state.global_step)
+                self._flush_messages()
+                if self._source.ended:
                     break
                 self._in_step = True
                 metrics = self.train_step(batch)
@@ -263,33 +259,18 @@ class Trainer:
                 except RollbackRequest as request:
                     self._rollback.restore(self, str(request))
                     self._in_step = False
-                    batches.close()
-                    batches = self._batches()  # from the step that was restored
+                    self._source.close()  # to go on from the step that was restored
                     continue
                 self._evaluation.accept(self)
                 self._in_step = False
                 progress = self.run_length.progress(state.global_step, state.train_seconds)
                 self.notify(Callback.on_step, StepEvent(state.global_step, metrics, progress))
         finally:
-            batches.close()
-
-    def _save_after_error(self) -> None:
-        """Save what was learnt: the state as it is, or, in the middle of a step, the last good one."""
-        if self.folder is None:
-            return
-        state = self.state
-        try:
-            if (self._in_step or not state.is_finite()) and not self._rollback.restore_last_good(state):
-                return
-            if state.global_step > (self._checkpoints.saved_step or 0):
-                self.save()
-                self.log(f"saved step {state.global_step}, to be resumed from there")
-        except Exception as error:  # the one that ends the run is told, too
-            self.log(f"what was learnt since the last checkpoint could not be saved: {first_line(error)}")
+            self._source.close()
 
     def _finish(self) -> dict[str, Any]:
         stopped = self._is_stopped()
-        complete = not stopped and not self._source_ended
+        complete = not stopped and not self._source.ended
         result = None if stopped else self.task.evaluate(self.state)
         if not stopped:
             self._samples.write(self, "final", result)
@@ -307,35 +288,6 @@ class Trainer:
     def _is_stopped(self) -> bool:
         return self.stop_requested and not self._is_done()
 
-    def _batches(self) -> Generator[tuple[Tensor, float], None, None]:
-        """(batch, seconds waited for it); closes the loader's thread at the end."""
-        if self._source is not None:
-            source = self._source
-        else:
-            assert self.photographs is not None
-            source = setup.read_ahead(self.config, self.photographs.batches, self.state.global_step, self.device)
-        try:
-            while True:
-                begin = time.perf_counter()
-                try:
-                    batch = next(source)
-                except StopIteration:
-                    return
-                self._flush_messages()
-                yield batch, time.perf_counter() - begin
-        finally:
-            if self._source is None:
-                source.close()  # type: ignore[attr-defined]
-
-    def _reserve_eval_time(self, seconds: float) -> None:
-        """With ``train.minutes``, the wall time of the whole command: what is left for training after start and end."""
-        if self.run_length.seconds is None or self.config.train.minutes is None:
-            return
-        start_up = time.monotonic() - self._started
-        # The end measures once more, with the generator before the encoder; report and plots take some 4 s.
-        reserve = (2.0 * seconds + 4.0) if self.folder is not None else 2.0 * seconds
-        self.run_length.seconds = max(1.0, 60 * self.config.train.minutes - start_up - reserve)
-
     def _flush_messages(self) -> None:
         while self._messages:  # the loader's thread may be adding to them
             self.log(*self._messages.popleft())
@@ -347,32 +299,3 @@ class Trainer:
     def _note_broken(self, path: ImagePath, reason: str) -> None:
         self.broken[path] = reason
         self._note(f"skipped: {reason}")
-
-    def _note_damaged(self, path: Path, reason: str) -> None:
-        self._note(f"{path}: damaged, not used ({reason})")
-
-    def _note_inputs(self, before: dict[str, Any] | None) -> None:
-        """Remember in the state what the run is made from, and tell what has changed since it was saved."""
-        state, length = self.state, self.run_length
-        split = None if self.photographs is None else self.photographs.split
-        state.inputs = run_inputs.describe(self.config, split, length)
-        if before is None:
-            return
-        changes = run_inputs.changes(before, state.inputs)
-        if before.get("length") not in (None, state.inputs["length"]) and not self._is_done():
-            rate = self.config.optim.generator.lr
-            rate *= self.stepper.lr_factor(state, length.schedule(state.global_step, state.train_seconds))
-            changes.append(
-                f"the run has {run_inputs.length_text(state.inputs)}, before {run_inputs.length_text(before)}: the "
-                f"learning rates follow the new length, and go on at {rate:.2g} for the generator, after "
-                f"{state.optimizer_g.param_groups[0]['lr']:.2g}"
-            )
-        for text in changes:
-            self._note(text)
-        state.changes += [(state.global_step, text) for text in changes]
-
-    def _note_end_of_data(self) -> None:
-        self._source_ended = True
-        steps = self.run_length.steps
-        wanted = "its time was over" if steps is None else f"the {steps} steps asked for"
-        self.log(f"data ended at step {self.state.global_step}, before {wanted}; the run is not complete")

@@ -150,6 +150,53 @@ sys.exit(start())
     assert_same_run(run, whole)
 
 
+@pytest.mark.parametrize("where", ["data", "step", "callback"])
+def test_what_was_learned_is_saved_when_an_error_ends_the_run(
+    tiny: Make, tmp_path: Path, whole: Path, where: str
+) -> None:
+    """Between steps that is all of it; in the middle of one, the state of the last evaluation; then the same bits."""
+    run = tmp_path / "run"
+    watch = Recorder()
+    callbacks: list[Callback] = [watch, StopAt(5, OSError("gone"))] if where == "callback" else [watch]
+    trainer = Trainer(tiny({**FIELDS, "checkpoint.every": 1000}), out=run, callbacks=callbacks)
+    assert trainer.photographs is not None
+
+    def failing(call: Callable[..., Any], due: Callable[..., bool]) -> Callable[..., Any]:
+        def instead(*arguments: Any, **options: Any) -> Any:
+            if due(*arguments):
+                raise OSError("gone")
+            return call(*arguments, **options)
+
+        return instead
+
+    batches, stepper = trainer.photographs.batches, trainer.stepper
+    if where == "step":  # D is updated, G is not
+        generator = failing(stepper._update_generator, lambda state, *_: state.global_step == 5)
+        stepper._update_generator = generator  # type: ignore[method-assign]
+    elif where == "data":
+        batches.batch_at = failing(batches.batch_at, lambda step: step == 5)  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="gone"):
+        trainer.fit()
+    saved = 4 if where == "step" else 5
+    assert newest(run)["global_step"] == saved and (run / "model" / "generator.safetensors").is_file()
+    assert f"saved step {saved}" in watch.of("on_message")[-1].text
+    Trainer(tiny(FIELDS), out=run, resume=True).fit()
+    assert_same_run(run, whole)
+
+
+def test_an_error_that_cannot_be_followed_by_saving_is_the_one_raised(tiny: Make, tmp_path: Path) -> None:
+    watch = Recorder()
+    trainer = Trainer(tiny(FIELDS), out=tmp_path / "run", callbacks=[StopAt(2, KeyError("mine")), watch])
+
+    def full() -> None:
+        raise InputError("no space left on device")
+
+    trainer.save = full  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyError, match="mine"):
+        trainer.fit()
+    assert "could not be saved: no space left on device" in watch.of("on_message")[-1].text
+
+
 def test_a_truncated_checkpoint_is_named_and_the_one_before_used(tiny: Make, tmp_path: Path, whole: Path) -> None:
     run = tmp_path / "run"
     Trainer(tiny(FIELDS), out=run, callbacks=[StopAt(8)]).fit()

@@ -21,7 +21,7 @@ for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "GITHUB_ACTIONS", "TT
 @pytest.fixture
 def fastgan(capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Runs one command line in this process."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments: object) -> Result:
         capfd.readouterr()
@@ -51,7 +51,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, photos: Path, style_file: Path, settings: Path) -> Path:
     """A run folder that the command made."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     out = tmp_path_factory.mktemp("trained") / "run"
     arguments = ["train", "--content", photos, "--style", style_file, "--out", out, "--config", settings]
     try:

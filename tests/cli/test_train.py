@@ -4,6 +4,10 @@ import json
 import os
 import signal
 import subprocess
+<<<<<<< HEAD
+=======
+import sys
+>>>>>>> c
 import time
 from functools import partial
 from pathlib import Path
@@ -201,8 +205,8 @@ def test_names_that_are_no_text(fastgan: Command, given: list[object], tmp_path:
     assert made == [b"[bold]\xe9.png", b"a\nb\xe9.png", b"caf\xe8.png", b"caf\xe9.png"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_0(
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_saves_and_is_the_exit_code(
     fastgan: Command, given: list[object], tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "run"
@@ -213,7 +217,7 @@ def test_a_signal_saves_and_exits_0(
         )
         process.send_signal(number)
         _, err = process.communicate(timeout=HANG)
-    assert process.returncode == 0, err
+    assert process.returncode == 128 + number, err
     assert "saved. Go on with fastgan train --out" in err and "Traceback" not in err
     steps = len(read_lines(out))
     assert (out / "checkpoints" / f"step-{steps:08d}.pt").is_file()
@@ -222,6 +226,40 @@ def test_a_signal_saves_and_exits_0(
     assert done.code == 0 and f"resumed at step {steps}" in done.err
     assert [line["step"] for line in untimed(read_lines(out))] == list(range(1, steps + 3))
     assert json.loads((out / "report.json").read_text())["complete"] is True
+
+
+def test_a_terminal_that_is_gone_ends_nothing(photos: Path, style_file: Path, settings: Path, tmp_path: Path) -> None:
+    """Nothing can be printed any more: the run goes on, saves, and has the exit code of its end."""
+    code = (
+        "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 2); "
+        "from fastgan.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    out = tmp_path / "run"
+    options = ["train", "--content", str(photos), "--style", str(style_file), "--config", str(settings)]
+    command = [sys.executable, "-c", code, *options, "--out", str(out)]
+    assert subprocess.run(command, timeout=HANG, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 0
+    assert json.loads((out / "report.json").read_text())["complete"]
+
+
+def test_no_temporary_folder_is_told_in_a_line(photos: Path, style_file: Path, settings: Path, tmp_path: Path) -> None:
+    """As on a system that is mounted read-only and has none in memory: torch wants one before anything is written."""
+    code = """
+import sys, tempfile
+def none():
+    raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+tempfile._get_default_tempdir, tempfile.tempdir = none, None
+from fastgan.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    options = ["train", "--content", str(photos), "--style", str(style_file), "--config", str(settings)]
+    command = [sys.executable, "-c", code, *options, "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, env=environment)
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert done.stderr == (
+        "fastgan: No usable temporary directory found in ['/tmp']; set TMPDIR to a folder that can be written to\n"
+    )
 
 
 def test_a_full_disk_is_told_in_a_line_and_damages_nothing(given: list[object], tmp_path: Path) -> None:
@@ -236,7 +274,7 @@ def test_a_full_disk_is_told_in_a_line_and_damages_nothing(given: list[object], 
         _, err = process.communicate(timeout=HANG)
     assert process.returncode == 2 and "Traceback" not in err, err
     last = err.splitlines()[-1]
-    assert last.startswith("fastgan: ") and "cannot be written" in last and "metrics.jsonl" in last
+    assert last.startswith("fastgan: ") and "cannot be written (File too large)" in last and "metrics.jsonl" in last
     assert len((out / "metrics.jsonl").read_bytes()) <= 9000 and not list(out.rglob("*.tmp"))
 
 

@@ -8,18 +8,18 @@ import torch
 from helpers.tiny_runs import batch, floats
 
 from fastgan.errors import InputError
-from fastgan.training.batch_source import check_batch, looks_unsigned, repeat_batches
+from fastgan.training.batch_source import BatchSource, check_batch, repeat_batches
 
 
 def test_what_can_be_iterated_again_is() -> None:
-    taken = repeat_batches([1, 2, 3])  # type: ignore[list-item]
-    assert [next(taken) for _ in range(7)] == [1, 2, 3, 1, 2, 3, 1]
+    stream = repeat_batches([1, 2, 3])  # type: ignore[list-item]
+    assert [next(stream) for _ in range(7)] == [1, 2, 3, 1, 2, 3, 1]
     assert list(repeat_batches(iter([1, 2]))) == [1, 2]  # type: ignore[list-item]
     assert list(repeat_batches([])) == []
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("item", "parts"),
     [
         ((floats(0), torch.zeros(2)), ["a tuple of 2 (Tensor, Tensor)", "(batch[0] for batch in loader)"]),
         ([floats(0)], ["a list of 1 (Tensor)", "(batch[0] for"]),
@@ -35,11 +35,11 @@ def test_what_can_be_iterated_again_is() -> None:
         (floats(0).index_fill(2, torch.tensor([3]), math.inf), ["192 of the 6,144 values", "NaN or infinite"]),
     ],
 )
-def test_what_is_no_batch_is_told_by_what_it_is(given: Any, told: list[str]) -> None:
+def test_what_is_no_batch_is_told_by_what_it_is(item: Any, parts: list[str]) -> None:
     with pytest.raises(InputError) as caught:
-        check_batch(given)
+        check_batch(item)
     text = str(caught.value)
-    assert text.startswith("data: ") and "\n" not in text and all(part in text for part in told), text
+    assert text.startswith("data: ") and "\n" not in text and all(part in text for part in parts), text
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
@@ -47,5 +47,14 @@ def test_batches(dtype: torch.dtype) -> None:
     check_batch(batch(0))
     check_batch((1.2 * floats(0)).to(dtype))  # filters of resizing go beyond the range of their input
     check_batch(floats(0).to(dtype).requires_grad_())
-    assert looks_unsigned((floats(0).to(dtype) + 1) / 2) and not looks_unsigned(floats(0).to(dtype))
-    assert not looks_unsigned(batch(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
+def test_images_that_look_like_another_range_are_told_once(dtype: torch.dtype) -> None:
+    for images, count in ((floats(0), 0), ((floats(0) + 1) / 2, 1)):
+        lines: list[str] = []
+        data = [batch(0)] if dtype == torch.uint8 else [images.to(dtype)] * 2
+        source = BatchSource(data, lambda _: repeat_batches([]), lines.append)
+        for step in range(3):
+            assert source.next(step)[0] is not None
+        assert ["[0, 1]" in line for line in lines] == [True] * (count if dtype != torch.uint8 else 0)

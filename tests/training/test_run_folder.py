@@ -1,4 +1,4 @@
-"""Who may write into a run folder: one trainer, a run that is resumed, or one that never took a step."""
+"""A run folder is open to one trainer, a run that is resumed, or one that never took a step."""
 
 import errno
 import fcntl
@@ -35,7 +35,7 @@ def test_a_folder_in_use_is_refused_naming_who_uses_it(tmp_path: Path, resume: b
 
 
 def test_two_that_begin_at_once(tmp_path: Path) -> None:
-    """Both found nothing there; the second is refused when it would create the folder, also once the first has ended."""
+    """Both found nothing there; the second is refused when it creates the folder, also once the first has ended."""
     first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
     first.create("a: 1")
     with pytest.raises(InputError, match="trains there"):

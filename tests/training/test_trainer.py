@@ -118,14 +118,34 @@ def batches(count: int) -> Iterator[torch.Tensor]:
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.parametrize("make", [batches, lambda count: list(batches(count))], ids=["generator", "list"])
-def test_any_iterable_of_tensors(tiny: Make, make: Callable[[int], Any]) -> None:
+def test_any_iterable_of_tensors(tiny: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """A generator that ends too early ends the run, which is told and is not complete."""
     watch = Recorder()
-    trainer = Trainer(tiny({"train.steps": 50}), data=make(3), callbacks=[watch])
+    trainer = Trainer(tiny({"train.steps": 50}), data=batches(3), callbacks=[watch])
     report = trainer.fit()
-    assert trainer.state.global_step == report["steps"] == 3 and report["complete"]  # the data ended before the budget
+    assert trainer.state.global_step == report["steps"] == 3 and not report["complete"]
     assert [event.step for event in watch.of("on_step")] == [1, 2, 3]
     assert report["content"]["source"] == "an iterable" and report["result"] is None
+    text = "data ended after step 3, before the run did: it is not complete"
+    assert [event.text for event in watch.of("on_message")] == [text] and text in caplog.messages
+    assert not watch.of("on_end")[0].stopped
+
+
+def test_a_list_is_taken_over_and_over(tiny: Make) -> None:
+    trainer = Trainer(tiny({"train.steps": 7}), data=list(batches(3)))
+    report = trainer.fit()
+    assert report["steps"] == 7 and report["complete"]
+
+
+@pytest.mark.parametrize("bad", ["pair", "nan", "bytes"])
+def test_what_is_no_batch_is_told_before_anything_is_learned(tiny: Make, tmp_path: Path, bad: str) -> None:
+    items: dict[str, Any] = {"pair": (floats(0), 1), "nan": floats(0) * math.nan, "bytes": 255 * floats(0)}
+    trainer = Trainer(tiny(), out=tmp_path / "run", data=[items[bad]])
+    with pytest.raises(InputError, match=r"^data: "):
+        trainer.fit()
+    assert trainer.state.global_step == 0 and trainer.state.rollbacks == 0
+    # Nothing was learned, so nothing is in the way of the next try.
+    assert Trainer(tiny({"train.steps": 1}), out=tmp_path / "run", data=[floats(0)]).state.global_step == 0
 
 
 def test_an_iterable_is_cut_by_the_budget(tiny: Make) -> None:
@@ -202,6 +222,8 @@ def test_close_also_after_an_error(tiny: Make, tmp_path: Path, where: str) -> No
         trainer.fit()
     assert watch.names()[-1] == "close" and watch.names().count("close") == 1 and "on_end" not in watch.names()
     assert [line["step"] for line in read_lines(tmp_path / "run")] == [1, 2]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002.pt"]
+    assert (tmp_path / "run" / "model" / "generator.safetensors").is_file()
     assert caught.value is not None  # the loader's thread ends also while somebody keeps the error and its frames
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fastgan")]
 

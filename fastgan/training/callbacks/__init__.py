@@ -14,11 +14,12 @@ from fastgan.training.callbacks.base import (
 )
 from fastgan.training.callbacks.checkpoints import Checkpoints
 from fastgan.training.callbacks.collapse import CollapseMonitor
-from fastgan.training.callbacks.evaluation import Evaluation, tracks_best
+from fastgan.training.callbacks.evaluation import Evaluation, check_tracks_best
 from fastgan.training.callbacks.metrics_file import MetricsFile
 from fastgan.training.callbacks.rollback import DivergenceError, Rollback
 from fastgan.training.callbacks.samples import Samples
 from fastgan.training.callbacks.tensorboard import TensorBoard
+from fastgan.training.callbacks.writers import open_writers
 
 __all__ = [
     "Callback",
@@ -39,5 +40,6 @@ __all__ = [
     "SamplesEvent",
     "StepEvent",
     "TensorBoard",
-    "tracks_best",
+    "check_tracks_best",
+    "open_writers",
 ]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fastgan.errors import first_line
 from fastgan.inference.model_files import save_model
 from fastgan.training import checkpoint
 from fastgan.training.callbacks.base import Callback, CheckpointEvent, Run, StepEvent
+<<<<<<< HEAD
 from fastgan.utils.reserved import FEATURES_WORDS, absolute_text
+=======
+from fastgan.training.callbacks.rollback import Rollback
+>>>>>>> c
 
 
 class Checkpoints(Callback):
@@ -42,3 +47,23 @@ class Checkpoints(Callback):
         self.saved_step = state.global_step
         run.notify(Callback.on_checkpoint, CheckpointEvent(state.global_step, path))
         return path
+
+    def save_after_error(self, run: Run, rollback: Rollback, *, in_step: bool) -> None:
+        """Save what was learned when an error ends the run: the state as it is, or the last good one.
+
+        Args:
+            run: of the error.
+            rollback: keeps the last good state.
+            in_step: whether it came in the middle of a step, where the state is that of no step.
+        """
+        state = run.state
+        if run.folder is None:
+            return
+        try:
+            if (in_step or not state.is_finite()) and not rollback.restore_last_good(state):
+                return
+            if state.global_step > (self.saved_step or 0):
+                run.save()
+                run.log(f"saved step {state.global_step}, to be resumed from there")
+        except Exception as error:  # the one that ends the run is told, too
+            run.log(f"what was learned since the last checkpoint could not be saved: {first_line(error)}")

@@ -6,6 +6,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from fastgan.errors import InputError
 from fastgan.training.callbacks.base import Callback, EvaluationEvent, RollbackRequest, Run
 from fastgan.training.callbacks.rollback import Rollback
 from fastgan.training.state import TrainState
@@ -18,6 +19,14 @@ def tracks_best(config: Config) -> bool:
     """Whether something depends on the best evaluation."""
     quality = config.quality
     return quality.keep_best or quality.patience is not None or quality.rollback is not None
+
+
+def check_tracks_best(config: Config, photographs: object | None) -> None:
+    """Raise InputError where something depends on evaluations and there are no photographs to hold out."""
+    if tracks_best(config) and photographs is None:
+        raise InputError(
+            "quality.keep_best, patience and rollback need photographs held out; give data.content and no data"
+        )
 
 
 class Evaluation(Callback):
@@ -56,7 +65,7 @@ class Evaluation(Callback):
         return measured
 
     def accept(self, run: Run) -> None:
-        """Of a step that no callback has refused: track the best, and keep the state, where it was measured."""
+        """Track the best and keep the state of a step that was measured, once no callback has refused it."""
         if run.state.global_step % run.config.eval.every == 0:
             self._accept(run.state)
 

@@ -1,5 +1,6 @@
 """A loss that is not finite: back to the last good state, slower, a bounded number of times."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +19,25 @@ from fastgan.training.callbacks import RollbackRequest
 Make = Callable[..., Config]
 
 
-def batches(bad: set[int], count: int = 30) -> Iterator[torch.Tensor]:
-    """The batches numbered in ``bad``, from 1, are NaN."""
+def batches(count: int = 30) -> Iterator[torch.Tensor]:
     for number in range(1, count + 1):
-        images = floats(number)
-        yield torch.full_like(images, math.nan) if number in bad else images
+        yield floats(number)
+
+
+def spoiled(trainer: Trainer, bad: set[int]) -> Trainer:
+    """The steps numbered in ``bad``, from 1, in the order in which they are taken, leave NaN in weights and losses."""
+    step, taken = trainer.train_step, itertools.count(1)
+
+    def take(images: torch.Tensor) -> dict[str, float]:
+        metrics = step(images)
+        if next(taken) in bad:
+            for parameter in trainer.state.generator.parameters():
+                parameter.data.fill_(math.nan)
+            metrics["loss/g"] = math.nan
+        return metrics
+
+    trainer.train_step = take  # type: ignore[method-assign]
+    return trainer
 
 
 class Snapshots(Callback):
@@ -49,8 +64,8 @@ def without_lr_scale(state: dict[str, Any]) -> dict[str, Any]:
 def test_the_last_good_state_is_restored_and_the_rates_halved(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     watch, snapshots = Recorder(), Snapshots()
     fields = {"train.steps": 8, "eval.every": 3, "quality.target_ssim": 0.5}
-    trainer = Trainer(tiny(fields), out=tmp_path / "run", data=batches({6}), callbacks=[watch, snapshots])
-    trainer.fit()
+    trainer = Trainer(tiny(fields), out=tmp_path / "run", data=batches(), callbacks=[watch, snapshots])
+    spoiled(trainer, {6}).fit()
     (event,) = watch.of("on_rollback")
     assert (event.step, event.restored_step, event.lr_scale) == (6, 3, 0.5)
     good = {name: value for name, value in without_lr_scale(snapshots.after[3]).items() if name != "controller"}
@@ -69,25 +84,28 @@ def test_the_last_good_state_is_restored_and_the_rates_halved(tiny: Make, tmp_pa
 def test_a_rollback_before_the_first_measurement(tiny: Make) -> None:
     """The state at the start is a good state too."""
     watch, snapshots = Recorder(), Snapshots()
-    Trainer(tiny({"eval.every": 50}), data=batches({2}), callbacks=[watch, snapshots]).fit()
+    spoiled(Trainer(tiny({"eval.every": 50}), data=batches(), callbacks=[watch, snapshots]), {2}).fit()
     (event,) = watch.of("on_rollback")
     assert (event.step, event.restored_step) == (2, 0)
     assert differences(without_lr_scale(snapshots.after[0]), without_lr_scale(snapshots.restored[0])) == []
 
 
-def test_bounded(tiny: Make) -> None:
+def test_bounded(tiny: Make, caplog: pytest.LogCaptureFixture) -> None:
     watch = Recorder()
-    trainer = Trainer(tiny({"train.steps": 20}), data=batches(set(range(3, 31))), callbacks=[watch])
+    trainer = spoiled(Trainer(tiny({"train.steps": 20}), data=batches(), callbacks=[watch]), set(range(3, 31)))
     with pytest.raises(DivergenceError, match=r"after 3 rollbacks; lower optim\.generator\.lr") as caught:
         trainer.fit()
     assert issubclass(DivergenceError, FastganError) and not isinstance(caught.value, InputError)
     events = watch.of("on_rollback")
     assert [event.lr_scale for event in events] == [0.5, 0.25, 0.125] and watch.names()[-1] == "close"
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text for text in logged if "learning rates x" in text] == [str(event) for event in events]
+    assert {record.name.partition(".")[0] for record in caplog.records} == {"fastgan"}
 
 
 def test_several_scattered_rollbacks_are_survived(tiny: Make) -> None:
     watch = Recorder()
-    trainer = Trainer(tiny({"train.steps": 12}), data=batches({3, 9, 14}), callbacks=[watch])
+    trainer = spoiled(Trainer(tiny({"train.steps": 12}), data=batches(), callbacks=[watch]), {3, 9, 14})
     assert trainer.fit()["rollbacks"] == 3
     assert trainer.state.global_step == 12 and len(watch.of("on_rollback")) == 3
     assert all(math.isfinite(event.metrics["loss/g"]) for event in watch.of("on_step"))
@@ -95,15 +113,16 @@ def test_several_scattered_rollbacks_are_survived(tiny: Make) -> None:
 
 def test_damping_survives_a_resume(tiny: Make, tmp_path: Path, no_plots: None) -> None:
     fields = {"train.steps": 6, "checkpoint.every": 2}
-    Trainer(tiny(fields), out=tmp_path / "run", data=batches({3})).fit()
-    trainer = Trainer(tiny({**fields, "train.steps": 8}), out=tmp_path / "run", data=batches(set()), resume=True)
+    spoiled(Trainer(tiny(fields), out=tmp_path / "run", data=batches()), {3}).fit()
+    trainer = Trainer(tiny({**fields, "train.steps": 8}), out=tmp_path / "run", data=batches(), resume=True)
     assert (trainer.state.lr_scale, trainer.state.rollbacks, trainer.state.global_step) == (0.5, 1, 6)
 
 
 def test_no_rollback_in_a_single_step(tiny: Make) -> None:
     """``trainer.train_step`` is the caller's own loop: it tells, and does nothing about it."""
-    metrics = Trainer(tiny()).train_step(torch.full((1, 3, 32, 32), math.nan))
-    assert math.isnan(metrics["loss/g"])
+    trainer = Trainer(tiny())
+    next(trainer.state.generator.parameters()).data.fill_(math.nan)
+    assert math.isnan(trainer.train_step(floats(0))["loss/g"])
 
 
 class Poison(Callback):
@@ -186,7 +205,7 @@ def test_what_a_callback_sets_up_at_the_start_is_kept(tiny: Make) -> None:
             assert all((parameter == 0.125).all() for parameter in trainer.state.discriminator.parameters())
 
     watch = Recorder()
-    Trainer(tiny({"eval.every": 50}), data=batches({2}), callbacks=[Loads(), Checks(), watch]).fit()
+    spoiled(Trainer(tiny({"eval.every": 50}), data=batches(), callbacks=[Loads(), Checks(), watch]), {2}).fit()
     assert len(watch.of("on_rollback")) == 1
 
 
