@@ -113,13 +113,9 @@ def _run(arguments: list[str]) -> int:
             raise
         return _fail(memory_line(_MEMORY_ADVICE.get(name, "")), 2)
     except OSError as error:
-<<<<<<< HEAD
-        if error.errno not in _REFUSALS:
-=======
         if "temporary directory" in str(error):  # torch and matplotlib need one, or their own variables
             return _fail(f"{error.strerror or error}; set TMPDIR to a folder that can be written to", 2)
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM):
->>>>>>> c
+        if error.errno not in _REFUSALS:
             raise
         if error.filename is None:  # whatever writes a file names it
             return _fail(*lost_output(error))

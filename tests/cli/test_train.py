@@ -4,10 +4,7 @@ import json
 import os
 import signal
 import subprocess
-<<<<<<< HEAD
-=======
 import sys
->>>>>>> c
 import time
 from functools import partial
 from pathlib import Path

@@ -8,11 +8,8 @@ from fastgan.errors import first_line
 from fastgan.inference.model_files import save_model
 from fastgan.training import checkpoint
 from fastgan.training.callbacks.base import Callback, CheckpointEvent, Run, StepEvent
-<<<<<<< HEAD
-from fastgan.utils.reserved import FEATURES_WORDS, absolute_text
-=======
 from fastgan.training.callbacks.rollback import Rollback
->>>>>>> c
+from fastgan.utils.reserved import FEATURES_WORDS, absolute_text
 
 
 class Checkpoints(Callback):
