@@ -18,6 +18,7 @@ from fastgan.cli.failures import is_out_of_memory, lost_output, memory_line
 from fastgan.cli.generate import generate
 from fastgan.cli.help import TrainingCommand
 from fastgan.cli.info import info
+from fastgan.cli.messages import warnings_on_stderr
 from fastgan.cli.profile import profile
 from fastgan.cli.stylize import MEMORY_ADVICE, stylize
 from fastgan.cli.train import train
@@ -73,7 +74,7 @@ def run(arguments: list[str]) -> int:
     # Pillow warns of odd metadata in files that it can read; broken files are reported as such.
     warnings.filterwarnings("ignore", module="PIL")
     try:
-        with interruptible():
+        with interruptible(), warnings_on_stderr():
             code = _run(arguments)
     except Interrupted as stop:
         return _fail(str(stop), stop.exit_code)

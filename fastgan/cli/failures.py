@@ -35,7 +35,11 @@ def item_line(item: object, error: Exception, memory_advice: str = "") -> str:
     """The line for one of many items that failed, whatever was raised; it names the item."""
     from fastgan.data import failure_reason
 
-    return f"{item}: {memory_line(memory_advice)}" if is_out_of_memory(error) else failure_reason(item, error)
+    if is_out_of_memory(error):
+        return f"{item}: {memory_line(memory_advice)}"
+    line = failure_reason(item, error)
+    # The model knows no file; a name that is not printable stands in the line as data shows it.
+    return line if str(item) in line or repr(str(item)) in line else f"{item}: {line}"
 
 
 def has_no_place(error: BaseException | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
 from typer.core import TyperCommand
 
 from fastgan.cli.train import FIELDS
@@ -17,12 +16,12 @@ class TrainingCommand(TyperCommand):
     The registries import torch, and plugins: too much for every start of the command line.
     """
 
-    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with what the registries and the config say of each option."""
         from fastgan.models import GENERATORS
         from fastgan.training.tasks import TASKS
 
-        names = {"model": GENERATORS, "task": TASKS}
+        names = {"model": tuple(GENERATORS), "task": tuple(TASKS)}
         defaults = _defaults()
         for parameter in self.params:
             option: Any = parameter
@@ -30,7 +29,7 @@ class TrainingCommand(TyperCommand):
             if field is None or getattr(option, "help", None) is None:
                 continue
             if option.name in names:
-                option.help += f": {listed(tuple(names[option.name]))}."
+                option.help += f": {listed(names[option.name])}."
             if defaults[field]:
                 option.help += f" [default: {defaults[field]}]"
         super().format_help(ctx, formatter)

@@ -172,7 +172,7 @@ def _format_error(error: ValidationError, origins: _Origins) -> str:
         mentioned = (overridden[other] for other in overridden if other in message)
         origin = overridden.get(at_fault) or next(mentioned, None) or origins.source(at_fault)
         return f"{origin}: {message}"
-    # An error of a whole section names the fields that do not go together: of those, what the user overridden.
+    # An error of a whole section names the fields that do not go together: of those, what the user typed.
     inside = [
         origin for other, origin in overridden.items() if other.rpartition(".")[0] == name and _last(other) in message
     ]

@@ -181,4 +181,5 @@ def _scalar(event: ScalarEvent) -> Any:
 
 
 def _line(event: Event) -> int:
+    assert event.start_mark is not None
     return event.start_mark.line + 1
