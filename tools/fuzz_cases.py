@@ -314,7 +314,7 @@ def wrong_calls(case: Case) -> None:
         number,
         x,
         matrix,
-        memory.numbers(n, 1, c, c),
+        memory.numbers(n, 1, 1, c * (c + 1) // 2),
         1,
         1,
         True,

@@ -31,12 +31,13 @@ void gram_forward(const Tensor& x, const Shape& shape, float scale, float* out, 
 // dG^T).)
 void gram_backward(const Tensor& x, const Shape& shape, const float* matrix, const Tensor& grad_x, int threads);
 
-// Style loss; difference (N, windows, C, C) is what the gradient needs: G - target, or with several windows
-// (1 - window_weight) (G - target) + window_weight / (windows * a) (G_k - target), a the window's share of the plane.
+// Style loss. difference (N, windows, C (C + 1) / 2) is what the gradient needs, lower triangles of symmetric matrices,
+// row by row: G - (target + its transpose) / 2; of several windows (1 - window_weight) times that, plus window_weight /
+// (windows * a) times the window's own, a the window's share of the plane.
 void gram_style_loss_forward(const Tensor& x, const Shape& shape, const StyleLoss& loss, float* difference,
                              int threads);
 
-// Writes the gradient of sum(grad_out * loss) for x: 2 grad_out / (C^2 * C H W) * (D + D^T) F in each window.
+// Writes the gradient of sum(grad_out * loss) for x: 4 grad_out / (C^2 * C H W) * D F in each window.
 void gram_style_loss_backward(const Tensor& x, const Shape& shape, const GramWindows& windows, const float* difference,
                               const float* grad_out, const Tensor& grad_x, int threads);
 

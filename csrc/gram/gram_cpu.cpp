@@ -48,7 +48,7 @@ void gram_forward(const Tensor& x, const Shape& shape, float scale, float* out, 
 }
 
 void gram_backward(const Tensor& x, const Shape& shape, const float* matrix, const Tensor& grad_x, int threads) {
-  FASTGAN_DISPATCH(run_backward)(x, shape, {}, matrix, nullptr, 0.5, grad_x, threads);
+  FASTGAN_DISPATCH(run_backward)(x, shape, {}, matrix, nullptr, 1, grad_x, threads);
 }
 
 void gram_style_loss_forward(const Tensor& x, const Shape& shape, const StyleLoss& loss, float* difference,
@@ -60,7 +60,7 @@ void gram_style_loss_forward(const Tensor& x, const Shape& shape, const StyleLos
 void gram_style_loss_backward(const Tensor& x, const Shape& shape, const GramWindows& windows, const float* difference,
                               const float* grad_out, const Tensor& grad_x, int threads) {
   const double channels = double(shape[1]), features = channels * double(shape[2]) * double(shape[3]);
-  const double factor = 2 / (channels * channels * features);
+  const double factor = 4 / (channels * channels * features);
   FASTGAN_DISPATCH(run_backward)(x, shape, windows, difference, grad_out, factor, grad_x, threads);
 }
 

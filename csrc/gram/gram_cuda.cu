@@ -103,8 +103,12 @@ struct Blend {
   }
 };
 
-// Adds the splits in order and mirrors the tiles: out = sum * scale - target. With several windows, that of each window
-// together with the whole plane's. squares, unless null: of the windows and of the whole plane, sums of each block.
+// Where an element of the lower triangle is, the rows one after the other.
+__device__ __forceinline__ Index packed_at(Index row, Index col) { return row * (row + 1) / 2 + col; }
+
+// Adds the splits in order. Without a target: out = sum * scale, the tiles mirrored. With one: its distance, and the
+// lower triangle of the difference from the mean of the target and its mirror image; of several windows, that of each
+// together with the whole plane's. squares: of the windows and of the whole plane, sums of each block.
 __global__ void __launch_bounds__(kFinishThreads)
     gram_finish_kernel(const float* partials, TilePlan plan, WindowPlan windows, Blend blend, Index channels,
                        float scale, const float* target, Index target_stride, float* out, float* squares) {
@@ -118,36 +122,38 @@ __global__ void __launch_bounds__(kFinishThreads)
   float square = 0, whole_square = 0;
   if (row <= col && col < channels) {
     const Index at = row * channels + col, mirrored = col * channels + row;
+    const Index packed = packed_at(col, row), triangle = packed_at(channels, 0);
     const float* const goal = target == nullptr ? nullptr : target + image * target_stride;
     const float upper_goal = goal == nullptr ? 0.0f : goal[at], lower_goal = goal == nullptr ? 0.0f : goal[mirrored];
-    const float plane = static_cast<float>(windows.height * windows.width);
-    const auto squared = [&](float upper, float lower) {
+    const float mean_goal = 0.5f * (upper_goal + lower_goal),
+                plane = static_cast<float>(windows.height * windows.width);
+    const auto squared = [&](float value) {
+      const float upper = value - upper_goal, lower = value - lower_goal;
       return row == col ? upper * upper : upper * upper + lower * lower;
     };
     float whole = 0;
     for (Index k = 0; k < count; ++k) {
       const float* const from =
           partials + ((image * count + k) * plan.splits * plan.tiles + tile) * (kTile * kTile) + element;
-      float* const to = out + (image * count + k) * area;
       float sum = 0;
 #pragma unroll 8
       for (Index s = 0; s < plan.splits; ++s) sum += from[s * plan.tiles * (kTile * kTile)];
       whole += sum;
-      const float window_scale = count == 1 ? scale : scale * (plane / static_cast<float>(windows.pixels(k)));
-      const float upper = sum * window_scale - upper_goal, lower = sum * window_scale - lower_goal;
-      to[at] = upper;
-      to[mirrored] = lower;
-      square += squared(upper, lower);
+      const float value = sum * (count == 1 ? scale : scale * (plane / static_cast<float>(windows.pixels(k))));
+      if (goal == nullptr) {
+        out[image * area + at] = out[image * area + mirrored] = value;
+      } else {
+        out[(image * count + k) * triangle + packed] = value - mean_goal;
+        square += squared(value);
+      }
     }
     if (count > 1) {
-      const float upper = whole * scale - upper_goal, lower = whole * scale - lower_goal;
-      whole_square = squared(upper, lower);
+      const float value = whole * scale;
+      whole_square = squared(value);
       for (Index k = 0; k < count; ++k) {
-        float* const to = out + (image * count + k) * area;
+        float* const to = out + (image * count + k) * triangle + packed;
         const float share = blend.share(count, static_cast<float>(windows.pixels(k)) / plane);
-        const float of_window = to[at], of_mirrored = to[mirrored];  // one element on the diagonal
-        to[at] = (1 - blend.window_weight) * upper + share * of_window;
-        to[mirrored] = (1 - blend.window_weight) * lower + share * of_mirrored;
+        *to = (1 - blend.window_weight) * (value - mean_goal) + share * *to;
       }
     }
   }
@@ -226,24 +232,26 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   }
 }
 
-// M = scale * grad_out * (D + D^T), in tiles of 32 x 32.
+// M = scale * grad_out * D, of D's lower triangle, in tiles of 32 x 32.
 __global__ void __launch_bounds__(kWarp * 8)
     gram_matrix_kernel(const float* difference, const float* grad_out, float scale, Index channels, Index windows,
                        float* matrix) {
   using Row = float[kWarp + 1];
-  FASTGAN_SHARED(Row, mirrored, kWarp);
+  FASTGAN_SHARED(Row, lower, kWarp);
   const Index tiles = ceil_div(channels, kWarp), index = blockIdx.x / tiles / tiles;
   const Index row = blockIdx.x / tiles % tiles * kWarp, col = blockIdx.x % tiles * kWarp;
-  const Index base = index * channels * channels;
+  const float* const from = difference + index * packed_at(channels, 0);
   const int x = static_cast<int>(threadIdx.x);
   for (int y = static_cast<int>(threadIdx.y); y < kWarp; y += 8) {
-    if (col + y < channels && row + x < channels) mirrored[y][x] = difference[base + (col + y) * channels + row + x];
+    const Index r = max(row, col) + y, c = min(row, col) + x;
+    if (r < channels && c <= r) lower[y][x] = from[packed_at(r, c)];
   }
   __syncthreads();
   const float factor = scale * grad_out[index / windows];
   for (int y = static_cast<int>(threadIdx.y); y < kWarp; y += 8) {
-    const Index at = base + (row + y) * channels + col + x;
-    if (row + y < channels && col + x < channels) matrix[at] = factor * (difference[at] + mirrored[x][y]);
+    if (row + y >= channels || col + x >= channels) continue;
+    const bool mirrored = row < col || (row == col && y < x);
+    matrix[(index * channels + row + y) * channels + col + x] = factor * (mirrored ? lower[x][y] : lower[y][x]);
   }
 }
 
@@ -346,7 +354,7 @@ void gram_style_loss_backward_cuda(const Tensor& x, const Shape& shape, const Gr
                                    const float* difference, const float* grad_out, const Tensor& grad_x,
                                    void* workspace, void* stream) {
   const Index tiles = ceil_div(shape[1], kWarp), count = windows.count();
-  const double scale = 2 / (double(shape[1]) * double(shape[1]) * elements(shape));
+  const double scale = 4 / (double(shape[1]) * double(shape[1]) * elements(shape));
   float* const matrix = static_cast<float*>(workspace);
   FASTGAN_LAUNCH(gram_matrix_kernel, dim3(static_cast<unsigned>(shape[0] * count * tiles * tiles)), dim3(kWarp, 8), 0,
                  stream, difference, grad_out, static_cast<float>(scale), shape[1], count, matrix);

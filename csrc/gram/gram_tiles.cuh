@@ -30,24 +30,35 @@ struct Operand {
   }
 };
 
-// A walk along one direction of an operand, `advance` elements at a time, over the gaps between rows of a window.
+// A walk along one direction of an operand, `advance` elements at a time.
+template <bool kWindows>
 struct Walk {
-  Index step, gap;         // of one advance; more at the end of a row
-  Index at, width, moved;  // place in the row, its length, and places of one advance beyond whole rows
+  Index step;
 
-  __device__ __forceinline__ Walk(const Operand& operand, bool pixels, Index first, Index advance)
-      : step(advance * (pixels ? operand.view.pixel : operand.view.c)), gap(0), at(0), width(1), moved(0) {
-    const PixelView& f = operand.view;
-    if (!pixels || f.width == 0) return;
-    width = f.width;
-    at = first % width;
-    moved = advance % width;
-    gap = f.row - width * f.pixel;
+  __device__ __forceinline__ Walk(const Operand& operand, bool pixels, Index, int advance)
+      : step(advance * (pixels ? operand.view.pixel : operand.view.c)) {}
+
+  __device__ __forceinline__ Index next() const { return step; }
+};
+
+// The same over the gaps between the rows of a window.
+template <>
+struct Walk<true> {
+  Index step, gap;      // of one advance; more where a row ends
+  int at, width, rest;  // place in the row, its length, and what an advance goes beyond whole rows
+
+  __device__ __forceinline__ Walk(const Operand& operand, bool pixels, Index first, int advance)
+      : step(advance * (pixels ? operand.view.pixel : operand.view.c)), gap(0), at(0), width(1), rest(0) {
+    if (!pixels) return;
+    width = static_cast<int>(operand.view.width);
+    at = static_cast<int>(first % width);
+    rest = advance % width;
+    gap = operand.view.row - width * operand.view.pixel;
     step += advance / width * gap;
   }
 
   __device__ __forceinline__ Index next() {
-    at += moved;
+    at += rest;
     const bool ends = at >= width;
     at -= ends ? width : 0;
     return step + (ends ? gap : 0);
@@ -55,12 +66,12 @@ struct Walk {
 };
 
 // Copies a tile of a matrix to shared memory, four elements at a time through registers.
-template <typename T, int kSteps, bool kDepthContiguous>
+template <typename T, int kSteps, bool kDepthContiguous, bool kWindows>
 struct TileLoader {
   static constexpr int kPacks = kSteps / 4, kStride = kDepthContiguous ? kTile / kPacks : kThreads / (kTile / 4);
   const T* from;
-  Walk packs, steps;        // from pack to pack; for sides, from the last depths to the next
-  Index sides, depth_left;  // of the operand, from this thread's first element on
+  Walk<kWindows> packs, steps;  // from pack to pack; where those lie along the side, from depth to depth
+  Index sides, depth_left;      // of the operand, from this thread's first element on
   int side, depth;
   Pack<T, 4> pack[kPacks];
 
@@ -85,7 +96,7 @@ struct TileLoader {
   }
 
   __device__ __forceinline__ void load() {
-    Walk walk = packs;
+    Walk<kWindows> walk = packs;
     const T* source = from;
 #pragma unroll
     for (int s = 0; s < kPacks; ++s) {

@@ -43,14 +43,15 @@ def gram_backward(grad: Tensor, x: Tensor) -> Tensor:
 def gram_style_loss(
     x: Tensor, target: Tensor, rows: int, cols: int, window_weight: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of each image, the whole plane's part of it, and what the gradient needs: (N, windows, C, C)."""
+    """The loss of each image, the whole plane's part of it, and what the gradient needs: matrices of each window,
+    (N, rows, cols, C (C + 1) / 2), the lower triangles of G - (T + T^T) / 2 with the whole plane's mixed in."""
     _native.check(x)
     _check_windows(x, rows, cols)
     n, c = x.shape[:2]
     target = target.float().contiguous()
     _native.check_numbers("target", target, x, (c, c), (n, c, c))
     out, whole = (x.new_empty(n, dtype=torch.float32) for _ in range(2))
-    difference = _native.empty(x, (n, rows * cols, c, c), torch.float32)
+    difference = _native.empty(x, (n, rows, cols, c * (c + 1) // 2), torch.float32)
     _native.call(
         "gram_style_loss_forward",
         x.device,
@@ -78,12 +79,10 @@ def gram_style_loss_backward(
     n, c = x.shape[:2]
     grad = grad.float().contiguous()
     _native.check_numbers("grad", grad, x, (n,))
-    _native.check_numbers("difference", difference, x, (n, rows * cols, c, c))
+    _native.check_numbers("difference", difference, x, (n, rows, cols, c * (c + 1) // 2))
     grad_target = target.new_empty(0)
     if needs_target:
-        areas = [high * wide for high in _sides(x.shape[2], rows) for wide in _sides(x.shape[3], cols)]
-        parts = [matrix * (area / x[0, 0].numel()) for matrix, area in zip(difference.unbind(1), areas, strict=True)]
-        total = torch.stack(parts).sum(0)
+        total = _whole_difference(x, difference) + (target.mT - target).float() / 2
         scaled = total * (grad.view(-1, 1, 1) * (-2 / c**2))
         grad_target = (scaled.sum(0) if target.dim() == 2 else scaled).to(target.dtype)
     if not needs_x:
@@ -99,13 +98,23 @@ def gram_style_loss_backward(
         _native.float32_ptr(difference.contiguous()),
         _native.float32_ptr(grad),
         _native.tensor_arg(grad_x),
-        workspace=lambda module: 4 * difference.numel(),
+        workspace=lambda module: 4 * n * rows * cols * c * c,
     )
     return grad_x, grad_target
 
 
-def _sides(size: int, count: int) -> list[int]:
-    return [(i + 1) * size // count - i * size // count for i in range(count)]
+def _whole_difference(x: Tensor, difference: Tensor) -> Tensor:
+    """(N, C, C): the windows' matrices, each by its share of the plane."""
+    n, c, height, width = x.shape
+    down, across = (
+        torch.tensor([((i + 1) * size // count - i * size // count) / size for i in range(count)], device=x.device)
+        for size, count in zip((height, width), difference.shape[1:3], strict=True)
+    )
+    row, column = torch.tril_indices(c, c, device=x.device)
+    full = x.new_empty((n, c, c), dtype=torch.float32)
+    full[:, row, column] = (difference * (down[:, None] * across)[..., None]).sum((1, 2))
+    full[:, column, row] = full[:, row, column]
+    return full
 
 
 def _check_windows(x: Tensor, rows: int, cols: int) -> None:

@@ -37,7 +37,7 @@ def _(grad: Tensor, x: Tensor) -> Tensor:
 def _(x: Tensor, target: Tensor, rows: int, cols: int, window_weight: float) -> tuple[Tensor, Tensor, Tensor]:
     n, c = x.shape[:2]
     per_image = x.new_empty(n, dtype=torch.float32)
-    return per_image, torch.empty_like(per_image), x.new_empty((n, rows * cols, c, c), dtype=torch.float32)
+    return per_image, torch.empty_like(per_image), x.new_empty((n, rows, cols, c * (c + 1) // 2), dtype=torch.float32)
 
 
 @torch.library.register_fake("fastgan::gram_style_loss_backward")
