@@ -31,9 +31,9 @@ def define(
     op = getattr(torch.ops.fastgan, name).default
     arguments = enumerate(op._schema.arguments)
     tensors = [(index, argument.name) for index, argument in arguments if "Tensor" in str(argument.type)]
-    guarded = _with_memory_checked(function, tensors)
+    checked = _with_memory_checked(function, tensors)
     for device in devices:
-        _LIBRARY.impl(name, guarded, device)
+        _LIBRARY.impl(name, checked, device)
     if name.endswith("_backward") and not differentiable:
         torch.library.register_autograd(f"fastgan::{name}", refuse)
     return op

@@ -98,25 +98,23 @@ class Trainer:
         config = self.config
         self.device = select_device(config.train.device)
         self.dtype = select_dtype(config.train.precision, self.device)
-        task = task_of(config)
         self.state = setup.build_state(config, self.device, self.dtype)
         self.broken: dict[ImagePath, str] = {}
         self._messages: deque[tuple[str, int]] = deque()
         newest = None
         if self.folder is not None:
-            damaged = "{}: damaged, not used ({})"
-            newest = load_newest(self.folder.checkpoints, lambda *file: self._note(damaged.format(*file)))
+            note_damaged = "{}: damaged, not used ({})".format
+            newest = load_newest(self.folder.checkpoints, lambda *file: self._note(note_damaged(*file)))
         before = None if newest is None else newest[1].get("inputs", {})
         self.photographs = None if data is not None else setup.open_photographs(config, self._note_broken, before)
         styles = setup.open_styles(config.data.style, self._note_broken, crop_size=config.data.size)
-        self.task = task(config, self.photographs, styles, self.state.generator, self.device, self.dtype)
+        self.task = task_of(config)(config, self.photographs, styles, self.state.generator, self.device, self.dtype)
         self.stepper = TrainStep(config, self.task, self.device, self.dtype)
         self.stepper.graph_runner = make_graph_runner(
             config, self.state.generator, self.stepper.update, self.device, partial(self._note, level=logging.INFO)
         )
         batches = None if self.photographs is None else self.photographs.batches
-        read_from = partial(setup.read_ahead, config, batches, device=self.device)
-        self._source = BatchSource(data, read_from, self._note)
+        self._source = BatchSource(data, partial(setup.read_ahead, config, batches, device=self.device), self._note)
         self.run_length = RunLength.from_config(config.train, None if batches is None else batches.steps_per_epoch)
         self.stop_requested = self._in_step = False
         check_tracks_best(config, self.photographs)
@@ -151,13 +149,10 @@ class Trainer:
         begin = time.perf_counter()
         progress = self.run_length.schedule(self.state.global_step, self.state.train_seconds)
         metrics = self.stepper(self.state, batch, progress)
-        for name, seconds in self.stepper.phases.take().items():
-            metrics[f"time/phase/{name}"] = seconds
+        metrics |= {f"time/phase/{name}": seconds for name, seconds in self.stepper.phases.take().items()}
         seconds = time.perf_counter() - begin
         self.state.train_seconds += seconds
-        metrics["progress"] = progress
-        metrics["time/step"] = seconds
-        metrics["time/img_per_s"] = batch.shape[0] / seconds
+        metrics |= {"progress": progress, "time/step": seconds, "time/img_per_s": batch.shape[0] / seconds}
         metrics["memory/peak_bytes"] = float(peak_memory_bytes(self.device))
         return metrics
 
@@ -200,9 +195,8 @@ class Trainer:
 
     def notify(self, hook: Callable[..., None], event: Any = None) -> None:
         """Call a hook of all callbacks, in order."""
-        arguments = (self,) if event is None else (self, event)
         for callback in self._ordered_callbacks():
-            getattr(callback, hook.__name__)(*arguments)
+            getattr(callback, hook.__name__)(self, *([] if event is None else [event]))
 
     def _ordered_callbacks(self) -> tuple[Callback, ...]:
         own = (self._rollback, self._collapse, self._evaluation, *self._writers)
@@ -284,8 +278,8 @@ class Trainer:
         lines = [] if self.folder is None else read_metrics(self.folder.metrics)
         report = run_record(self, result, time.monotonic() - self._started, lines, complete=complete)
         if self.folder is not None:
-            labels = {"caption": self.task.sample_caption, "baseline": self.task.baseline_label}
-            write_report(self.folder.path, report, lines, **labels)
+            task = self.task
+            write_report(self.folder.path, report, lines, caption=task.sample_caption, baseline=task.baseline_label)
         self.notify(Callback.on_end, EndEvent(report, stopped))
         return report
 

@@ -302,8 +302,8 @@ def test_measures_pair_photographs_with_styles(fusion: Make, tmp_path: Path) -> 
     start = trainer.task.evaluate_baseline().values["style_distance"]
     plain = [torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1 for image in held]
     targets = [style_grams(encoder, [style]) for style in TENSORS]
-    wanted = [style_distance(encoder(x, STYLE_LAYERS), targets[i % 2]).item() for i, x in enumerate(plain)]
-    assert [close_distance(each, encoder) for each in wanted] == start
+    expected = [style_distance(encoder(x, STYLE_LAYERS), targets[i % 2]).item() for i, x in enumerate(plain)]
+    assert [close_distance(each, encoder) for each in expected] == start
 
 
 # --- pictures

@@ -129,8 +129,8 @@ def start(*callbacks, calls=None):
         print(repr(error), file=sys.stderr, flush=True)
         os._exit(9)
 for attempt in range(5):
-    wanted, calls = random.randint(2, 8), random.randint(0, 5000)  # a step takes some 10^4
-    code = start(KillAt(wanted, calls)) if attempt else start(calls=calls)
+    expected, calls = random.randint(2, 8), random.randint(0, 5000)  # a step takes some 10^4
+    code = start(KillAt(expected, calls)) if attempt else start(calls=calls)
     killed += code == -signal.SIGKILL
     print("attempt", attempt, "lines", lines())
 print("killed", killed)

@@ -99,11 +99,11 @@ def test_twenty_states(tiny: Make) -> None:
         state, images = reference.state.snapshot(), batch(number)
         with forced("reference") as by_reference:
             shifted = step_from(reference, rounded(state, number), images)
-            wanted = step_from(reference, state, images)  # the trajectory goes on from here
+            expected = step_from(reference, state, images)  # the trajectory goes on from here
         with forced("native") as by_native:
-            fused.append(apart(wanted, step_from(native, state, images)))
-            by_fault.append(apart(wanted, step_from(off, state, images)))
-        by_rounding.append(apart(wanted, shifted))
+            fused.append(apart(expected, step_from(native, state, images)))
+            by_fault.append(apart(expected, step_from(off, state, images)))
+        by_rounding.append(apart(expected, shifted))
         assert all(name.endswith("[reference]") for name in by_reference)
         assert {"ssim[native]", "psnr[native]", "gram_style_loss[native]", "instance_norm[native]"} <= by_native
     found, fault, moved = map(median, (fused, by_fault, by_rounding))

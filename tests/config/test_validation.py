@@ -266,11 +266,11 @@ def test_every_model_has_its_defaults() -> None:
     plain = dict(leaves(of("fast").model_dump()))
     assert dict(leaves(Config().model_dump())) == plain and set(PRESETS) == {"fusion", "article", "dcgan"}
     for name, preset in PRESETS.items():
-        wanted = dict(leaves(preset))
+        expected = dict(leaves(preset))
         have = dict(leaves(of(name).model_dump()))
-        assert {field: have[field] for field in wanted} == wanted
+        assert {field: have[field] for field in expected} == expected
         differing = {field for field in have if have[field] != plain[field]}
-        assert differing <= {"model.name", "model.generator.stem", *wanted} and len(differing) > 3
+        assert differing <= {"model.name", "model.generator.stem", *expected} and len(differing) > 3
 
 
 #: Another value of each kind of field that a recipe sets; where one alone would be refused, with what goes with it.

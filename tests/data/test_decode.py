@@ -79,14 +79,14 @@ def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
 
 def test_16_bit_gray_is_scaled(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
-    wanted = np.rint(ramp / 257).astype(np.uint8)
+    expected = np.rint(ramp / 257).astype(np.uint8)
     (tmp_path / "gray.png").write_bytes(png_16_bit(ramp))
     Image.fromarray(ramp).save(tmp_path / "gray.tif")
     Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "deep.tif")
     for name in ("gray.png", "gray.tif", "deep.tif"):
         image = read_image(tmp_path / name)
         assert image.dtype == np.uint8 and image.shape == (32, 32, 3), name
-        assert all(np.array_equal(image[..., channel], wanted) for channel in range(3)), name
+        assert all(np.array_equal(image[..., channel], expected) for channel in range(3)), name
 
 
 def test_16_bit_color_is_scaled(tmp_path: Path) -> None:
@@ -110,11 +110,11 @@ def test_palette_with_transparency(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "plain.png"), colors[index])
     for name in ("seen.png", "seen.gif"):
         picture.save(tmp_path / name, transparency=1)
-        wanted = np.where((index == 1)[..., None], 255, colors[index])
-        assert np.array_equal(read_image(tmp_path / name), wanted), name
+        expected = np.where((index == 1)[..., None], 255, colors[index])
+        assert np.array_equal(read_image(tmp_path / name), expected), name
         read = read_picture(tmp_path / name)
         assert read.alpha is not None and np.array_equal(read.alpha, np.where(index == 1, 0, 255)), name
-        assert np.array_equal(read.pixels, wanted), name
+        assert np.array_equal(read.pixels, expected), name
 
 
 @pytest.mark.parametrize("channels", [2, 4])
@@ -122,8 +122,8 @@ def test_alpha_is_laid_on_white(tmp_path: Path, channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 30, channels), dtype=np.uint8)
     file = save(pixels, tmp_path / "a.png")
     color, opacity = pixels[..., :-1].astype(float), pixels[..., -1:] / 255
-    wanted = np.broadcast_to(color * opacity + 255 * (1 - opacity), (30, 30, 3))
-    assert np.abs(read_image(file) - wanted).max() <= 1  # rounded or cut off to 8 bits
+    expected = np.broadcast_to(color * opacity + 255 * (1 - opacity), (30, 30, 3))
+    assert np.abs(read_image(file) - expected).max() <= 1  # rounded or cut off to 8 bits
     read = read_picture(file)
     assert read.alpha is not None and np.array_equal(read.alpha, pixels[..., -1])
     seen = read.alpha > 0
@@ -137,14 +137,14 @@ def test_opaque_picture_has_no_alpha(tmp_path: Path) -> None:
 
 def test_cmyk(tmp_path: Path) -> None:
     ink = np.concatenate([smooth(32, 32), smooth(32, 32)[::-1, :, :1]], -1)
-    wanted = 255 * (1 - ink[..., :3] / 255) * (1 - ink[..., 3:] / 255)
+    expected = 255 * (1 - ink[..., :3] / 255) * (1 - ink[..., 3:] / 255)
     picture = Image.frombytes("CMYK", (32, 32), ink.tobytes())
     picture.save(tmp_path / "a.tif")
     picture.save(tmp_path / "a.jpg", quality=98)
-    assert np.abs(read_image(tmp_path / "a.tif") - wanted).max() <= 2  # two roundings
+    assert np.abs(read_image(tmp_path / "a.tif") - expected).max() <= 2  # two roundings
     # Quality 98 divides coefficients by 5 at most: each ink is off by 2.5 at most (root mean square), and two make a
     # color. Without the black it would be off by 40.
-    assert np.abs(read_image(tmp_path / "a.jpg") - wanted).mean() <= 2 * 2.5 + 2
+    assert np.abs(read_image(tmp_path / "a.jpg") - expected).mean() <= 2 * 2.5 + 2
 
 
 def test_gray_and_bilevel(tmp_path: Path) -> None:

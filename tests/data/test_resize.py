@@ -32,11 +32,11 @@ def test_resizing_takes_any_array(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = noise(60, 80)
     whole.flags.writeable = False
     part = whole[3:43, 70:10:-1]
-    wanted = resize.resized(np.array(part), (30, 20))
-    assert np.array_equal(resize.resized(part, (30, 20)), wanted)
+    expected = resize.resized(np.array(part), (30, 20))
+    assert np.array_equal(resize.resized(part, (30, 20)), expected)
     assert resize.resized(part, (60, 40)) is part
     monkeypatch.setattr(resize, "HAS_TORCH_LANCZOS", False)
-    assert np.abs(resize.resized(part, (30, 20)).astype(int) - wanted).max() <= 2
+    assert np.abs(resize.resized(part, (30, 20)).astype(int) - expected).max() <= 2
 
 
 def test_reducing_does_not_alias() -> None:

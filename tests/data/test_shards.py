@@ -234,9 +234,9 @@ def still_open(folder: Path) -> list[str]:
 
 def test_reads_from_many_threads(shards: Path) -> None:
     images = list_images(shards) * 12
-    wanted = [read_image(image) for image in images]
+    expected = [read_image(image) for image in images]
     with ThreadPoolExecutor(8) as pool:
-        for image, pixels in zip(pool.map(read_image, images), wanted, strict=True):
+        for image, pixels in zip(pool.map(read_image, images), expected, strict=True):
             assert np.array_equal(image, pixels)
     assert still_open(shards) == []
 
@@ -322,11 +322,11 @@ def test_compressed_shards_are_refused(tmp_path: Path, shards: Path) -> None:
 
 
 def test_other_files_beside_photographs_do_not_matter(folder: Path) -> None:
-    wanted = list_images(folder)
+    expected = list_images(folder)
     (folder / "backup.tar.gz").write_bytes(b"")
     (folder / "0.tar.idx").write_bytes(b"")
     pack(folder / "labels.tar", {"a.txt": b"a"})
-    assert list_images(folder) == wanted
+    assert list_images(folder) == expected
 
 
 def test_shards_without_images(tmp_path: Path) -> None:
@@ -340,9 +340,9 @@ def test_shards_without_images(tmp_path: Path) -> None:
 def test_where_shards_are_not_wanted(folder: Path, shards: Path) -> None:
     with pytest.raises(InputError, match=r"0\.tar: shards are for training"):
         list_images(shards / "0.tar", shards=False)
-    wanted = list_images(folder)
+    expected = list_images(folder)
     (folder / "a.tar").write_bytes(b"not looked at")
-    assert list_images(folder, shards=False) == wanted
+    assert list_images(folder, shards=False) == expected
     with pytest.raises(InputError, match="the folder holds no images"):
         list_images(shards, shards=False)
 

@@ -151,15 +151,15 @@ def absence(need: str) -> str | None:
     return _package(package) if not name and package else NEEDS[need]()
 
 
-def needs(*wanted: str) -> pytest.MarkDecorator:
+def needs(*expected: str) -> pytest.MarkDecorator:
     """Skips a test where one of its needs is not met; for parameters too, as ``marks=``."""
-    missing = [f"{_PREFIX}{need}: {reason}" for need in wanted if (reason := absence(need))]
+    missing = [f"{_PREFIX}{need}: {reason}" for need in expected if (reason := absence(need))]
     return pytest.mark.skipif(bool(missing), reason="; ".join(missing) or "nothing is missing")
 
 
-def require(*wanted: str) -> None:
+def require(*expected: str) -> None:
     """Skips the test that calls it where one of its needs is not met."""
-    for need in wanted:
+    for need in expected:
         if reason := absence(need):
             pytest.skip(f"{_PREFIX}{need}: {reason}")
 

@@ -175,11 +175,11 @@ def test_every_subset_of_gradients(mode: str, cut: bool, monkeypatch: pytest.Mon
     given = inputs(mode, (2, 3, 5, 4), (6, 3))
     grad = torch.randn(given[0].shape)
     want = run(mode, *given, "triton", grad)[1:]
-    for wanted in range(3):
-        leaves = [each.clone().requires_grad_(at == wanted) for at, each in enumerate(given)]
+    for expected in range(3):
+        leaves = [each.clone().requires_grad_(at == expected) for at, each in enumerate(given)]
         out = ops.fuse(leaves[0], leaves[1], mode=mode, alpha=leaves[2], backend="triton")
-        (have,) = torch.autograd.grad(out, leaves[wanted], grad)
-        assert_close(have, want[wanted], terms=3 * 5 * 4, steps=2 * STEPS)
+        (have,) = torch.autograd.grad(out, leaves[expected], grad)
+        assert_close(have, want[expected], terms=3 * 5 * 4, steps=2 * STEPS)
 
 
 def test_not_a_number_stays_in_its_image() -> None:

@@ -20,13 +20,13 @@ def case() -> OpCase:
 
 
 def test_the_fastest_is_kept_and_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = {"bias_act_fwd_kernel": 2, "bias_act_bwd_kernel": 3}
+    expected = {"bias_act_fwd_kernel": 2, "bias_act_bwd_kernel": 3}
     turn: list[_triton.Config] = []
     real = _triton.Launch.run
 
     def noted(self: _triton.Launch, chosen: _triton.Config) -> None:
         turn.append(chosen)
-        fast.append(self.choices.index(chosen) == wanted[self.name])
+        fast.append(self.choices.index(chosen) == expected[self.name])
         real(self, chosen)
 
     fast: list[bool] = []
@@ -42,7 +42,7 @@ def test_the_fastest_is_kept_and_taken(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(chosen) == 2
     for key, best in chosen.items():
         name = key.partition(":")[0]
-        assert best == kernels.NCHW[wanted[name]]
+        assert best == kernels.NCHW[expected[name]]
     assert _triton.read_cache(path) == chosen
     assert json.loads(path.read_text())["device"] == "some-gpu"
     assert any("bias_act_fwd_kernel" in line and "default 2.0000 ms" in line for line in lines)

@@ -48,8 +48,8 @@ def test_the_articles_formulas(logits: tuple[Tensor, Tensor], temperature: float
     for have, want in ((have_d, want_d), (have_g, want_g)):
         inputs = (real, fake) if have is have_d else (fake,)
         got = torch.autograd.grad(have, inputs, retain_graph=True)
-        wanted = torch.autograd.grad(want, inputs, retain_graph=True)
-        for a, b in zip(got, wanted, strict=True):
+        expected = torch.autograd.grad(want, inputs, retain_graph=True)
+        for a, b in zip(got, expected, strict=True):
             # The scale is the largest gradient that a mean can have.
             assert_close(a, b, **BOUND, scale=1 / (temperature * a.numel()))
 

@@ -24,9 +24,9 @@ def test_upsample_is_nearest(shape: tuple[int, ...], channels_last: bool, rng: t
     assert torch.equal(have, want)
     assert have.is_contiguous(memory_format=layout) or shape[2:] == (1, 1)  # four times one pixel needs no copy
     cotangent = torch.randn(want.shape, generator=rng)
-    (wanted,) = torch.autograd.grad(want, x, cotangent)
+    (expected,) = torch.autograd.grad(want, x, cotangent)
     (got,) = torch.autograd.grad(have, x, cotangent)
-    assert_close(got, wanted, terms=4, steps=2)
+    assert_close(got, expected, terms=4, steps=2)
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -204,14 +204,14 @@ def test_a_run_says_what_is_not_compiled_and_goes_on(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("wanted", [False, "auto"])
-def test_not_compiled_where_it_cannot_pay(monkeypatch: pytest.MonkeyPatch, tiny: Make, wanted: Any) -> None:
+def test_not_compiled_where_it_cannot_pay(monkeypatch: pytest.MonkeyPatch, tiny: Make, expected: Any) -> None:
     """Four steps of milliseconds: not even tried, and nothing is said."""
     compiles_to(monkeypatch, failing)
     watch = Recorder()
-    trainer = Trainer(tiny({"train.compile": wanted}), data=[batch(n) for n in range(4)], callbacks=[watch])
+    trainer = Trainer(tiny({"train.compile": expected}), data=[batch(n) for n in range(4)], callbacks=[watch])
     report = trainer.fit()
     assert watch.of("on_message") == []
-    assert report["decisions"] == ({"compile": {}} if wanted == "auto" else {})
+    assert report["decisions"] == ({"compile": {}} if expected == "auto" else {})
 
 
 def compiler_of(trainer: Trainer, told: list[str], networks: Mapping[str, Any] | None = None) -> Compiler:

@@ -24,8 +24,8 @@ class Plant:
         self.span, self.low, self.bias, self.quality = span, low, bias, start
 
     def step(self, weight: float) -> float:
-        wanted = 1 / (1 + math.exp(-math.log(weight) / 1.5))
-        self.quality += 0.05 * (wanted - self.quality)
+        expected = 1 / (1 + math.exp(-math.log(weight) / 1.5))
+        self.quality += 0.05 * (expected - self.quality)
         return self.low + self.span * (self.quality + self.random.gauss(0, NOISE))
 
     def held_out(self) -> float:

@@ -236,8 +236,8 @@ def test_steps_that_cannot_be_replayed(
     assert reason in str(unsupported_reason(tiny(fields), state.generator))
     told: list[str] = []
     gpu = torch.device("cuda")
-    for wanted in ("auto", True, False):
-        config = tiny({**fields, "train.cuda_graphs": wanted})
+    for expected in ("auto", True, False):
+        config = tiny({**fields, "train.cuda_graphs": expected})
         assert cuda_graphs.make_graph_runner(config, state.generator, lambda: None, gpu, told.append) is None  # type: ignore
     assert len(told) == 1 and reason in told[0]
 

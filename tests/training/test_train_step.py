@@ -97,8 +97,8 @@ def test_ds_gradient_is_of_its_own_loss(warm: Trainer) -> None:
     real, fake, _ = seen.seen
     loss = F.softplus(-seen.d_before(real)).mean() + F.softplus(seen.d_before(fake)).mean()
     assert seen.metrics["loss/d"] == near(loss, seen.d_before)
-    wanted = torch.autograd.grad(loss, list(seen.d_before.parameters()))
-    close(seen.at["before step D"]["grad D"], wanted, seen.d_before)
+    expected = torch.autograd.grad(loss, list(seen.d_before.parameters()))
+    close(seen.at["before step D"]["grad D"], expected, seen.d_before)
 
 
 def test_gs_gradient_is_of_its_own_loss(smooth_encoder: None, warm: Trainer) -> None:
@@ -109,7 +109,7 @@ def test_gs_gradient_is_of_its_own_loss(smooth_encoder: None, warm: Trainer) -> 
     updated = copy.deepcopy(warm.state.discriminator)
     result = seen.g_before(content)
     unit, unit_content = (result + 1) / 2, (content + 1) / 2
-    features, wanted = task.encoder(result), task.encoder(content)
+    features, expected = task.encoder(result), task.encoder(content)
     style = torch.zeros(())
     for layer in STYLE_LAYERS:
         f = features[layer].flatten(2)
@@ -121,7 +121,7 @@ def test_gs_gradient_is_of_its_own_loss(smooth_encoder: None, warm: Trainer) -> 
         "adversarial": F.softplus(-updated(result)).mean(),
         "style": style / len(STYLE_LAYERS),
         "content": (
-            (features[layer] - wanted[layer]).square().mean((1, 2, 3)) / wanted[layer].square().mean((1, 2, 3))
+            (features[layer] - expected[layer]).square().mean((1, 2, 3)) / expected[layer].square().mean((1, 2, 3))
         ).mean(),
         "psnr": (unit - unit_content).square().mean((1, 2, 3)).log10().mul(10).mean() / 20,
         "tv": (result.diff(dim=2)).square().mean() + (result.diff(dim=3)).square().mean(),

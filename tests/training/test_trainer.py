@@ -295,7 +295,7 @@ def test_photographs_held_out_correct_the_controller(tiny: Make, tmp_path: Path)
         save_picture(picture(36, 40, number), tmp_path / f"{number}.png")
     metrics = importlib.import_module("skimage.metrics")
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
-    wanted: list[float] = []
+    expected: list[float] = []
     errors: list[float] = []
 
     class Measure(Recorder):
@@ -311,11 +311,11 @@ def test_photographs_held_out_correct_the_controller(tiny: Make, tmp_path: Path)
         photos = trainer.photographs.val_images  # type: ignore[union-attr]
         pairs = [(photo, stylizer_of(trainer)(photo)) for photo in photos]
         assert len(pairs) == 2
-        wanted.append(np.mean([metrics.structural_similarity(*pair, channel_axis=2, **options) for pair in pairs]))
+        expected.append(np.mean([metrics.structural_similarity(*pair, channel_axis=2, **options) for pair in pairs]))
         psnr = np.mean([metrics.peak_signal_noise_ratio(*pair, data_range=255) for pair in pairs])
         units = [[torch.from_numpy(x.copy()).permute(2, 0, 1)[None] / 255 for x in pair] for pair in pairs]
         errors.append(max(ssim_error(*pair) for pair in units))
-        assert event.values["val/ssim"] == pytest.approx(wanted[-1], abs=errors[-1])
+        assert event.values["val/ssim"] == pytest.approx(expected[-1], abs=errors[-1])
         assert event.values["val/psnr"] == pytest.approx(psnr, abs=psnr_error(units[0][0]))
 
     watch = Measure()
@@ -326,7 +326,7 @@ def test_photographs_held_out_correct_the_controller(tiny: Make, tmp_path: Path)
     running = 0.8 * (0.8 * q1 + 0.2 * q2) + 0.2 * q3
     assert [line["controller/val_offset"] for line in lines[:3]] == [0, 0, 0]
     assert lines[3]["controller/val_offset"] == lines[4]["controller/val_offset"]
-    assert lines[3]["controller/val_offset"] == pytest.approx(0.5 * (wanted[0] - running), abs=0.5 * errors[0])
+    assert lines[3]["controller/val_offset"] == pytest.approx(0.5 * (expected[0] - running), abs=0.5 * errors[0])
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

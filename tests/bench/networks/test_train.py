@@ -70,14 +70,14 @@ def test_the_second_step_agrees_too() -> None:
     baseline(first)
     for (have, want), start in zip(pairs, before, strict=True):
         gradients = torch.cat([p.grad.flatten() for p in want.parameters() if p.grad is not None])
-        moved, wanted = (
+        moved, expected = (
             torch.cat([(p.detach() - old).flatten() for p, old in zip(network.parameters(), start, strict=True)])
             for network in (have, want)
         )
         # Adam's first update is the rate, with the gradient's sign: certain where that is well above its error.
         certain = gradients.abs() > 10 * train.TOLERANCES["float32"][1] * gradients.square().mean().sqrt()
         assert certain.float().mean() > 0.5 and moved[certain].abs().min() > 0
-        assert_close(moved[certain], wanted[certain], scale=max(p.abs().max().item() for p in want.parameters()))
+        assert_close(moved[certain], expected[certain], scale=max(p.abs().max().item() for p in want.parameters()))
         with torch.no_grad():
             networks.copy_weights(have, want)
     second = next(source)

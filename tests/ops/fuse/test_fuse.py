@@ -48,8 +48,8 @@ def test_equals_the_formula(mode: str, alpha: Any, layout: Callable[[Tensor], Te
         result = ops.fuse(first, second, mode=mode, alpha=alpha)
         assert_close(result, formula(content, style, mode, alpha), **SUMS, scale=size(content, style))
         assert result.dtype == torch.float32
-        wanted = first.is_contiguous(memory_format=torch.channels_last)
-        assert result.is_contiguous(memory_format=torch.channels_last if wanted else torch.contiguous_format)
+        expected = first.is_contiguous(memory_format=torch.channels_last)
+        assert result.is_contiguous(memory_format=torch.channels_last if expected else torch.contiguous_format)
 
 
 def test_defaults_are_adain_at_full_style(rng: torch.Generator) -> None:
@@ -60,10 +60,10 @@ def test_defaults_are_adain_at_full_style(rng: torch.Generator) -> None:
 def test_full_adain_has_the_moments_of_the_style(rng: torch.Generator) -> None:
     content, style = pair(rng, "adain", torch.float64)
     fused = ops.fuse(content, style)
-    (variance, mean), (styled, wanted), (own, _) = (
+    (variance, mean), (styled, expected), (own, _) = (
         torch.var_mean(x, (2, 3), correction=0) for x in (fused, style, content)
     )
-    assert_close(mean, wanted, **SUMS)
+    assert_close(mean, expected, **SUMS)
     assert_close(variance, (styled + 1e-5) * own / (own + 1e-5), **SUMS)
     ours, theirs = (x.flatten(2) - x.flatten(2).mean(2, keepdim=True) for x in (content, fused))
     assert_close(torch.cosine_similarity(ours, theirs, dim=2), torch.ones(3, 4).double(), **SUMS)

@@ -105,8 +105,8 @@ def test_gs_gradient_is_of_its_own_loss(tiny: Make) -> None:
     assert m["loss/g_adversarial"] == near(adversarial, seen.g, seen.d)
     assert m["loss/g"] == near(0.7 * adversarial, seen.g, seen.d)
     assert m["loss/total"] == approx(m["loss/g_adversarial"] + 0.3 * m["loss/d"], steps=2)
-    wanted = torch.autograd.grad(0.7 * adversarial, list(seen.g.parameters()))
-    close(seen.grads["generator"], wanted, seen.g, seen.d_updated)
+    expected = torch.autograd.grad(0.7 * adversarial, list(seen.g.parameters()))
+    close(seen.grads["generator"], expected, seen.g, seen.d_updated)
 
 
 def test_d_first_and_each_optimizer_leaves_the_other_alone(warm: Trainer) -> None:
