@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fastgan import ops
 from fastgan.models import STYLE_LAYERS, VGGEncoder
+from fastgan.models.layers import at_least_float32
 
 
 def style_grams(
@@ -38,7 +39,7 @@ def style_distance(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]
     distances = []
     for layer, target in targets.items():
         distance = ops.gram_style_loss(features[layer], target, reduction="none")
-        distances.append(distance / target.float().square().mean((-2, -1)))
+        distances.append(distance / at_least_float32(target).square().mean((-2, -1)))
     total = torch.stack(distances).mean(0)
     return total if reduction == "none" else total.mean()
 
@@ -66,7 +67,7 @@ class ContentLoss(nn.Module):
 
     def forward(self, result: Tensor, content: Tensor, reduction: str = "mean") -> Tensor:
         """(N, C, H, W) features of the result and of the content; a scalar, or (N,) for ``reduction="none"``."""
-        content32 = content.float()
-        distance = (result.float() - content32).square().mean((1, 2, 3))
+        content32 = at_least_float32(content)
+        distance = (at_least_float32(result) - content32).square().mean((1, 2, 3))
         ratio = distance / content32.square().mean((1, 2, 3)).clamp_min(1e-12)
         return ratio if reduction == "none" else ratio.mean()
