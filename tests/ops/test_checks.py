@@ -211,6 +211,22 @@ def test_a_storage_freed_before_the_gradient_is_taken(op: str) -> None:
             torch.autograd.grad(result, next(iter(inputs.values())), grad)
 
 
+@pytest.mark.parametrize("name", ["bias_act", "triton_bias_act", "triton_bias_act_backward", "triton_optim_step"])
+def test_kernels_that_are_called_without_their_op(name: str) -> None:
+    """Those of Triton, too, before it is imported."""
+    x, spoiled = _rand(1, 4, 4, 4), _freed(_rand(1, 4, 4, 4))
+    flat = [_rand(8) for _ in range(3)]
+    update = (*flat[:2], [flat[2], _freed(flat[2])], "adam", 1, None, 0.1, None, 0.9, 0.9, 1e-8, *[None] * 2, 0.0)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "bias_act": (spoiled, None, None, 0.2, 1.0, None),
+        "triton_bias_act": (x, _freed(_rand(4)), None, 0.2, 1.0, None),
+        "triton_bias_act_backward": (spoiled, x, None, None, 0.2, 1.0, None, True, False),
+        "triton_optim_step": (*update, None, None, None),
+    }
+    with torch.no_grad(), pytest.raises(RuntimeError, match="are out of bounds for storage of size 0"):
+        getattr(torch.ops.fastgan, name)(*arguments[name])
+
+
 def test_every_stride_is_looked_at() -> None:
     """A view needs the last element that its strides reach, not its number of elements."""
     base = torch.rand(64)
