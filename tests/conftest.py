@@ -48,7 +48,13 @@ SLOW = (
     *("models/test_fusion_tiles.py", "models/test_vgg.py", "utils/test_system.py"),
     *("ops/conv2d", "ops/test_native.py", "ops/test_native_buffers.py", "ops/test_registry.py"),
     *("ops/test_triton.py", "ops/test_cuda_emulated.py", "ops/test_cuda_emulated_networks.py", "ops/test_backends.py"),
-    *("project/test_docs.py", "project/test_examples.py", "project/test_layout.py", "project/test_skips.py"),
+    *(
+        "project/test_docs.py",
+        "project/test_examples.py",
+        "project/test_layout.py",
+        "project/test_skips.py",
+        "project/test_typed_use.py",
+    ),
 )
 
 

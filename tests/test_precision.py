@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastgan.errors import InputError
-from fastgan.precision import autocast, cpu_has_bf16, select_device, select_dtype
+from fastgan.precision import autocast, autocast_dtype, cpu_has_bf16, select_device, select_dtype
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -88,3 +88,19 @@ def test_autocast() -> None:
         assert (x @ x).dtype == torch.bfloat16
     with autocast(CPU, torch.float32):
         assert (x @ x).dtype == torch.float32
+
+
+def test_float32_turns_the_callers_autocast_off() -> None:
+    x = torch.rand(4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert autocast_dtype(CPU) == torch.bfloat16
+        with autocast(CPU, torch.float32):
+            assert (x @ x).dtype == torch.float32 and autocast_dtype(CPU) is None
+        assert (x @ x).dtype == torch.bfloat16
+
+
+def test_a_device_without_autocast() -> None:
+    meta = torch.device("meta")
+    with autocast(meta, torch.float32), autocast(meta, torch.bfloat16):
+        assert (torch.ones(2, 2, device=meta) @ torch.ones(2, 2, device=meta)).dtype == torch.float32
+    assert autocast_dtype(meta) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -28,6 +28,14 @@ class Sampler:
         self.generator: Any = to_device(generator, device).eval()
         self.device = device
         self.dtype = dtype
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise TypeError: the model takes no picture."""
+        raise TypeError("this model makes images from noise and takes no picture; use generate(count)")
+
+    def code(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise TypeError: the model takes no style."""
+        raise TypeError("this model makes images from noise and takes no style; use generate(count)")
 
     @own_settings()
     def noise(self, count: int, *, seed: int = 0) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -82,6 +82,12 @@ class Stylizer:
     @property
     def _stride(self) -> int:
         return self.generator.stride
+
+    def generate(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise TypeError: the model makes nothing from noise."""
+        raise TypeError("this model stylizes pictures and takes no noise; call it with a picture")
+
+    interpolate = generate
 
     @own_settings()
     def code(self, style: Image.Image | np.ndarray | Tensor) -> Tensor:

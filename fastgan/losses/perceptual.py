@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastgan import ops
 from fastgan.models import STYLE_LAYERS, VGGEncoder
+from fastgan.models.layers import at_least_float32
 
 
 def style_grams(
@@ -72,12 +73,13 @@ def style_distance(
     Raises:
         ValueError: ``windows`` that a layer's plane does not have, or a ``window_weight`` outside of 0 to 1.
     """
-    distances, of_whole = [], []
+    distances: list[Tensor] = []
+    of_whole: list[Tensor] = []
     for layer, target in targets.items():
         losses = ops.gram_style_loss(
             features[layer], target, windows=windows, window_weight=window_weight, reduction="none", return_whole=True
         )
-        size = target.float().square().mean((-2, -1))
+        size = at_least_float32(target).square().mean((-2, -1))
         for values, loss in zip((distances, of_whole), losses, strict=True):
             values.append(loss / size)
     distance, whole = (torch.stack(values).mean(0) for values in (distances, of_whole))
@@ -120,7 +122,7 @@ class ContentLoss(nn.Module):
 
     def forward(self, result: Tensor, content: Tensor, reduction: str = "mean") -> Tensor:
         """(N, C, H, W) features of the result and of the content; a scalar, or (N,) for ``reduction="none"``."""
-        content32 = content.float()
-        distance = (result.float() - content32).square().mean((1, 2, 3))
+        content32 = at_least_float32(content)
+        distance = (at_least_float32(result) - content32).square().mean((1, 2, 3))
         ratio = distance / content32.square().mean((1, 2, 3)).clamp_min(1e-12)
         return ratio if reduction == "none" else ratio.mean()

@@ -1,4 +1,4 @@
-"""Image quality metrics with state, and metrics of sets of generated images."""
+"""Image quality metrics with state, and metrics of sets of generated images; each object is for one thread."""
 
 from fastgan.metrics.coverage import Coverage, covered_windows, style_window_median, window_style_distances
 from fastgan.metrics.fixed_pattern import FixedPattern

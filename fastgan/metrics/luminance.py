@@ -45,9 +45,8 @@ class LuminanceCorrelation(ImageMetric):
 
     def _blurred(self, images: Tensor) -> Tensor:
         """Luminance (N, H, W) in float64."""
-        luminance = torch.tensordot(
-            images.detach().cpu().double(), torch.tensor(_WEIGHTS, dtype=torch.float32).double(), ([1], [0])
-        )
+        weights = torch.tensor(_WEIGHTS, dtype=torch.float32).double()
+        luminance = torch.tensordot(images.detach().cpu().double(), weights, ([1], [0]))
         down, across = (_blur_matrix(length, self._sigma) for length in luminance.shape[1:])
         return down @ luminance @ across.T
 

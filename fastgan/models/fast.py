@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastgan.models.layers import InstanceNorm, conv, pad_to_multiple
+from fastgan.models.layers import InstanceNorm, at_least_float32, conv, pad_to_multiple
 from fastgan.models.registry import GeneratorSpec, register_generator
 
 #: Total stride of the network; other sizes are padded to multiples.
@@ -83,7 +83,7 @@ class FastGenerator(nn.Module):
                 cropped again.
 
         Returns:
-            (N, 3, H, W) float32 in [-1, 1].
+            (N, 3, H, W) in [-1, 1], float32 (float64 of a float64 network).
         """
         height, width = x.shape[-2:]
         h = pad_to_multiple(x, STRIDE)
@@ -97,7 +97,7 @@ class FastGenerator(nn.Module):
             h = block(h)
         for stage in self.up:
             h = stage(h)
-        return torch.tanh(self.to_rgb(h).float())[..., :height, :width]
+        return torch.tanh(at_least_float32(self.to_rgb(h)))[..., :height, :width]
 
 
 register_generator(GeneratorSpec("fast", FastGenerator, options={"stem": "model.generator.stem"}), default=True)

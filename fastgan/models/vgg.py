@@ -6,9 +6,9 @@ import hashlib
 import importlib.util
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,18 @@ class VGGEncoder(nn.Module):
         self.dtype = torch.float32
         return super().float()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """See ``nn.Module``: ``double()``, ``to(dtype)`` and others, which change the arithmetic with the weights."""
+        before = self._weight_dtype
+        super()._apply(fn, recurse)
+        if self._weight_dtype != before:
+            self.dtype = self._weight_dtype
+        return self
+
+    @property
+    def _weight_dtype(self) -> torch.dtype:
+        return next(self.convs.parameters()).dtype
+
     def forward(self, x: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Features of images.
 
@@ -105,7 +117,8 @@ class VGGEncoder(nn.Module):
         """
         requested = self.layers if layers is None else tuple(layers)
         last = max(LAYERS.index(name) for name in requested)
-        x = (x.float() * self.scale + self.shift).to(self.dtype)
+        x = x.to(torch.promote_types(self.scale.dtype, torch.float32))
+        x = (x * self.scale + self.shift).to(self.dtype)
         features: dict[str, Tensor] = {}
         for index, (name, conv) in enumerate(self.convs.items()):
             if index > last:

@@ -1,7 +1,7 @@
 """Stateless functions on tensors: one folder an op, the same public signature for every backend of it.
 
-Images and features are (N, C, H, W). Every op takes `backend=None`; `report()` says what a call gets
-by default, and why.
+Images and features are (N, C, H, W). Any number of threads may call them at once. Every op takes `backend=None`;
+`report()` says what a call gets by default, and why.
 """
 
 from fastgan.ops._registry import report, second_order

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -392,8 +393,13 @@ def test_round_trip(fusion: Make, tmp_path: Path) -> None:
     trainer.save()
     made, loaded = trainer.model(), fastgan.load(tmp_path / "run", device="cpu", precision="fp32")
     assert isinstance(made, Stylizer) and isinstance(loaded, Stylizer)
+    models = [loaded, copy.deepcopy(made), copy.deepcopy(loaded), pickle.loads(pickle.dumps(made))]
+    models.append(pickle.loads(pickle.dumps(loaded)))
     for style in (None, STYLES["red"]):
-        assert np.array_equal(loaded(IMAGE, style=style), made(IMAGE, style=style))
+        want = made(IMAGE, style=style)
+        assert all(np.array_equal(model(IMAGE, style=style), want) for model in models)
+        # Once the style of the training is encoded, too.
+        assert np.array_equal(pickle.loads(pickle.dumps(copy.deepcopy(made)))(IMAGE, style=style), want)
 
 
 def test_a_model_of_one_style_takes_no_other(tmp_path: Path) -> None:

@@ -51,23 +51,23 @@ def computed(config: Config, folder: Path) -> dict[str, Any]:
     """All that a run computes: weights, metrics, measures, pictures, of the trainer's model and of the saved one."""
     trainer = Trainer(config, out=folder)
     steps = [trainer.train_step(batch(0)), trainer.train_step(floats(1))]
-    made: dict[str, Any] = {"metrics": [{name: repr(value) for name, value in step.items()} for step in steps]}
+    results: dict[str, Any] = {"metrics": [{name: repr(value) for name, value in step.items()} for step in steps]}
     trainer.save()
     models = trainer.model(), fastgan.load(folder, device="cpu", precision="fp32")
     for name, model in zip(("own", "loaded"), models, strict=True):
         if isinstance(model, Sampler):
-            made[name] = [model.generate(3), model.interpolate(3), model.run(model.noise(2))]
+            results[name] = [model.generate(3), model.interpolate(3), model.run(model.noise(2))]
         else:
             x = torch.from_numpy(picture(90, 150, 3)).permute(2, 0, 1)[None].to("cpu", torch.float32) / 255
-            made[name] = [model(picture(40, 30, 1)), model(x, strength=0.5), model(x, tile=model.min_tile)]
+            results[name] = [model(picture(40, 30, 1)), model(x, strength=0.5), model(x, tile=model.min_tile)]
             if model.takes_any_style:
-                made[name] += [model.code(picture(40, 44, 2)), model(x, style=picture(40, 44, 2))]
+                results[name] += [model.code(picture(40, 44, 2)), model(x, style=picture(40, 44, 2))]
     if trainer.task.takes == "images":
-        made["measures"] = trainer.task.evaluate_baseline().values, trainer.task.evaluate_quick(trainer.state)
-    made |= trainer.state.state_dict()
+        results["measures"] = trainer.task.evaluate_baseline().values, trainer.task.evaluate_quick(trainer.state)
+    results |= trainer.state.state_dict()
     for name in ("own", "loaded"):
-        made[name] = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in made[name]]
-    return made
+        results[name] = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in results[name]]
+    return results
 
 
 @pytest.mark.parametrize(
@@ -100,15 +100,15 @@ def test_fit_computes_the_same_bits(tiny: Make, setting: str) -> None:
             x = torch.linspace(0, 1, 12, dtype=torch.float32, requires_grad=True).view(3, 4)
             self.seen.append(torch.autograd.grad((x @ x.T).sum(), x)[0])
 
-    made = []
+    results = []
     for context in (None, SETTINGS[setting]()):
         own = Own()
         trainer = Trainer(tiny({"train.steps": 2}), callbacks=[own])
         with context or torch.enable_grad():
             report = trainer.fit()
         measured = {"result": report["result"], "baseline": report["baseline"], "seen": own.seen}
-        made.append(trainer.state.state_dict() | measured)
-    assert differences(*made) == []
+        results.append(trainer.state.state_dict() | measured)
+    assert differences(*results) == []
 
 
 @pytest.mark.parametrize("setting", ["autocast", "float64", "meta", "inference"])
@@ -136,16 +136,16 @@ def test_what_a_model_gives_is_an_ordinary_tensor(tiny: Make) -> None:
     x = floats(0, 1)
     for context in (torch.enable_grad(), torch.inference_mode()):
         with context:
-            made = trainer.model()((x + 1) / 2)
-        assert not made.is_inference() and not made.requires_grad
-        made.mul_(2)
+            result = trainer.model()((x + 1) / 2)
+        assert not result.is_inference() and not result.requires_grad
+        result.mul_(2)
         weight = torch.ones(1, requires_grad=True)
-        (weight * made).sum().backward()
+        (weight * result).sum().backward()
 
 
 def test_a_batch_made_in_inference_mode(tiny: Make) -> None:
     with torch.inference_mode():
-        given = floats(0).contiguous(memory_format=torch.channels_last)
-    assert given.is_inference()
-    metrics = [Trainer(tiny({"loss.r1": 1.0})).train_step(x) for x in (given, floats(0))]
+        images = floats(0).contiguous(memory_format=torch.channels_last)
+    assert images.is_inference()
+    metrics = [Trainer(tiny({"loss.r1": 1.0})).train_step(x) for x in (images, floats(0))]
     assert differences(*metrics) == []

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def at_once(call: Callable[[int], Any], times: int = 1) -> list[list[Any]]:
-    """What ``call`` gives for each thread's number, when all begin together."""
+    """The results of ``call`` of each thread's number, when all begin together."""
     together = Barrier(THREADS)
 
     def work(number: int) -> list[Any]:
@@ -54,24 +54,24 @@ def fast() -> Stylizer:
 
 @pytest.fixture(scope="module")
 def fusion() -> Stylizer:
-    made = network()
-    encoder = VGGEncoder(made.layers, "random")
-    return Stylizer(made, CPU, torch.float32, "random", encoder=encoder, styles=lambda: [picture(40, 44, 90)])
+    generator = network()
+    encoder = VGGEncoder(generator.layers, "random")
+    return Stylizer(generator, CPU, torch.float32, "random", encoder=encoder, styles=lambda: [picture(40, 44, 90)])
 
 
 @pytest.mark.parametrize("model", ["fast", "fusion"])
 @pytest.mark.parametrize("tiled", [False, True])
-def test_a_stylizer(request: pytest.FixtureRequest, model: str, tiled: bool) -> None:
+def test_stylizing(request: pytest.FixtureRequest, model: str, tiled: bool) -> None:
     """By tiles too, for which the norms hold the moments of a whole picture."""
-    made: Stylizer = request.getfixturevalue(model)
-    side = made.min_tile + 40
+    stylizer: Stylizer = request.getfixturevalue(model)
+    side = stylizer.min_tile + 40
     pictures = [_photograph(number, side, side) for number in range(THREADS)]
-    tile = made.min_tile if tiled else None
-    want = [made(x, tile=tile) for x in pictures]
-    made._code = None  # the style of the training, which a first call encodes
-    for number, have in enumerate(at_once(lambda number: made(pictures[number], tile=tile))):
+    tile = stylizer.min_tile if tiled else None
+    want = [stylizer(x, tile=tile) for x in pictures]
+    stylizer._code = None  # the style of the training, which a first call encodes
+    for number, have in enumerate(at_once(lambda number: stylizer(pictures[number], tile=tile))):
         assert same(have, want[number]), number
-    assert not any(getattr(module, "frozen", None) for module in made.generator.modules())
+    assert not any(getattr(module, "frozen", None) for module in stylizer.generator.modules())
 
 
 def test_styles_of_their_own(fusion: Stylizer) -> None:
@@ -94,11 +94,11 @@ def test_a_sampler() -> None:
 def test_metrics_of_their_own() -> None:
     def call(number: int) -> list[Tensor]:
         x, y = _photograph(number, 40, 40), _photograph(number + 1, 40, 40)
-        made = [metrics.SSIM(), metrics.PSNR()]
-        for metric in made:
+        both = metrics.SSIM(), metrics.PSNR()
+        for metric in both:
             metric.update(x, y)
             metric.update(y, x)
-        return [metric.compute() for metric in made]
+        return [metric.compute() for metric in both]
 
     want = [call(number) for number in range(THREADS)]
     for number, have in enumerate(at_once(call, times=3)):

@@ -1,6 +1,8 @@
 """A trained generator of images from noise: its noise, its images, and the ways between them."""
 
+import copy
 import math
+import pickle
 from collections.abc import Iterator
 
 import numpy as np
@@ -164,3 +166,14 @@ def test_no_way(sampler: Sampler, steps: int) -> None:
 def test_noise_of_another_length(sampler: Sampler) -> None:
     with pytest.raises(ValueError, match=rf"z must be \(N, {Z}\)"):
         sampler.run(torch.zeros(2, Z + 1))
+
+
+def test_pictures_are_refused(sampler: Sampler) -> None:
+    for call in (sampler, sampler.code):
+        with pytest.raises(TypeError, match="this model makes images from noise and takes no"):
+            call(np.zeros((20, 20, 3), np.uint8))
+
+
+def test_it_is_copied_and_pickled(sampler: Sampler) -> None:
+    for again in (copy.deepcopy(sampler), pickle.loads(pickle.dumps(sampler))):
+        assert np.array_equal(again.generate(3), sampler.generate(3))

@@ -1,5 +1,7 @@
 """Trained models on pictures: kinds, strength, tiles."""
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -277,3 +279,18 @@ def test_norms_are_released_after_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 def test_tile_too_small(stylizer: Stylizer) -> None:
     with pytest.raises(ValueError, match=f"tile must be at least {stylizer.min_tile} px"):
         stylizer(IMAGE, tile=stylizer.min_tile - 1)
+
+
+# --- what it is not
+
+
+def test_noise_is_refused(stylizer: Stylizer) -> None:
+    for call in (stylizer.generate, stylizer.interpolate):
+        with pytest.raises(TypeError, match="this model stylizes pictures and takes no noise"):
+            call(16)
+
+
+def test_it_is_copied_and_pickled(stylizer: Stylizer) -> None:
+    want = stylizer(IMAGE)
+    for again in (copy.deepcopy(stylizer), pickle.loads(pickle.dumps(stylizer))):
+        assert np.array_equal(again(IMAGE), want)

@@ -133,3 +133,11 @@ def test_half_precision_features_are_summed_in_float32(rng: torch.Generator) -> 
     r, c = (value.double() for value in halves)
     want = ((r - c).square().mean() / c.square().mean()).item()
     assert ContentLoss()(*halves).item() == approx(want, terms=8 * 64 * 64, steps=3)  # one bfloat16 rounding: ten times
+
+
+def test_float64_stays(rng: torch.Generator) -> None:
+    """The difference of nearly equal features, of which float32 has no digit."""
+    content = torch.rand(2, 4, 8, 8, generator=rng, dtype=torch.float64) + 1
+    loss = ContentLoss()(content * (1 + 1e-9), content)
+    assert loss.dtype == torch.float64
+    assert loss.item() == pytest.approx(1e-18, rel=1e-6)

@@ -93,8 +93,18 @@ def test_flat_input_gives_flat_output() -> None:
     for stem in STEMS:
         network = frozen_positive(stem, 1)
         nn.init.normal_(network.to_rgb.weight, generator=torch.Generator().manual_seed(1))
-        out = network(torch.full((1, 3, 32, 32), 0.25, dtype=torch.float64))
+        out = network(torch.full((1, 3, 32, 32), 0.25, dtype=torch.float64)).float()
         assert_close(out, out[..., :1, :1].expand(out.shape))  # computed in float64, rounded once to float32
+
+
+def test_float64_stays() -> None:
+    network = FastGenerator(4, 1)
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    single = network(x)
+    double = network.double()(x.double())
+    assert single.dtype == torch.float32 and double.dtype == torch.float64
+    assert not torch.equal(double, double.float().double())
+    assert_close(single, double, steps=2 * sums(network), scale=1.0)
 
 
 def test_config_rebuilds_the_network() -> None:

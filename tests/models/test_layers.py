@@ -10,7 +10,15 @@ from helpers.bounds import assert_close, rounding, unit
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from fastgan.models.layers import EPS, InstanceNorm, MomentRecorder, conv, pad_to_multiple, spectral_norm
+from fastgan.models.layers import (
+    EPS,
+    InstanceNorm,
+    MomentRecorder,
+    conv,
+    copy_modules,
+    pad_to_multiple,
+    spectral_norm,
+)
 from fastgan.ops.conv2d.reference import upsample_nearest
 
 
@@ -217,3 +225,17 @@ def test_spectral_norm_is_saved_and_copied(rng: torch.Generator) -> None:
         for parameter in copied.parameters():
             parameter.mul_(2)
     assert torch.equal(network.eval()(x), twin.eval()(x))
+
+
+def test_a_copy_of_the_modules_shares_all_tensors() -> None:
+    network = nn.Sequential(conv(3, 4, 3), InstanceNorm(4, "relu"), nn.BatchNorm2d(4))
+    network[1].note = torch.ones(3)  # neither parameter nor buffer
+    copied = copy_modules(network)
+    pairs = zip(network.modules(), copied.modules(), strict=True)
+    assert all(type(a) is type(b) and a is not b for a, b in pairs)
+    tensors, others = network.state_dict(keep_vars=True), copied.state_dict(keep_vars=True)
+    assert tensors.keys() == others.keys() and all(others[name] is tensor for name, tensor in tensors.items())
+    assert copied[1].note is network[1].note
+    copied[1].recording = True
+    copied(torch.rand(1, 3, 8, 8))
+    assert copied[1].frozen is not None and network[1].frozen is None and not network[1].recording

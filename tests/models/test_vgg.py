@@ -1,6 +1,7 @@
 """The VGG-19 encoder: real weights against independent ones, every way to give weights, and what is computed."""
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from helpers.bounds import assert_close, unit
 from helpers.networks import sums
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastgan.data import demo_val, read_image
 from fastgan.errors import InputError
@@ -135,6 +136,26 @@ def test_compute_dtype_keeps_the_input_affine_exact(photograph: Tensor) -> None:
     weight = built.convs["relu1_1"].weight.abs()
     terms = F.conv2d((photograph * built.scale + built.shift).abs(), weight, padding=1)
     assert ((rounded.float() - exact).abs() <= ((1 + unit(torch.bfloat16)) ** 3 - 1) * terms).all()
+
+
+@pytest.mark.parametrize("turn", [lambda net: net.double(), lambda net: nn.Sequential(net).to(torch.float64)[0]])
+def test_float64_by_the_weights(turn: Callable[[VGGEncoder], VGGEncoder], photograph: Tensor) -> None:
+    """Its own call, and that of a module which holds it; and back."""
+    built = VGGEncoder(("relu2_1",), "random")
+    want = built(photograph)["relu2_1"]
+    turn(built)
+    assert built.dtype == torch.float64
+    have = built(photograph.double() + 1e-12)["relu2_1"]
+    assert have.dtype == torch.float64 and not torch.equal(have, built(photograph)["relu2_1"])
+    assert_close(want, have, terms=9 * 64, steps=3)
+    assert torch.equal(built.float()(photograph)["relu2_1"], want) and built.dtype == torch.float32
+
+
+def test_other_dtypes_by_the_weights(photograph: Tensor) -> None:
+    built = VGGEncoder(("relu1_1",), "random").to(torch.bfloat16)
+    assert built.dtype == torch.bfloat16 and built(photograph)["relu1_1"].dtype == torch.bfloat16
+    built.to("cpu")
+    assert built.dtype == torch.bfloat16
 
 
 # --- weights that a user gives

@@ -78,7 +78,7 @@ ARGUMENTS = [(op, name) for op in CALLS for name in _tensors(op)]
 
 
 def call(op: str, replaced: dict[str, Callable[[Tensor], Any]]) -> Any:
-    """The op on its inputs, those named made something else; of a tuple its last."""
+    """The op on its inputs, those named copy something else; of a tuple its last."""
     inputs = CALLS[op]()
     for name, make in replaced.items():
         value = inputs[name]
@@ -159,8 +159,8 @@ def test_shapes_of_pictures_and_updates_without_memory() -> None:
     def to_meta(x: Tensor) -> Tensor:
         return x.to("meta")
 
-    made = call("from_pixels", dict.fromkeys(_tensors("from_pixels"), to_meta))
-    assert (made.shape, made.device.type) == ((2, 3, 4, 4), "meta")
+    pictures = call("from_pixels", dict.fromkeys(_tensors("from_pixels"), to_meta))
+    assert (pictures.shape, pictures.device.type) == ((2, 3, 4, 4), "meta")
     call("check_finite", dict.fromkeys(_tensors("check_finite"), to_meta))
     state = [torch.zeros(4, device="meta") for _ in range(4)]
     ops.optim_step(state[0], state[1], (state[2], state[3]), step=1, lr=0.1, beta1=0.9, beta2=0.9)
@@ -171,15 +171,15 @@ def test_shapes_of_pictures_and_updates_without_memory() -> None:
 
 def _freed(x: Tensor) -> Tensor:
     """As sharded and offloaded training leaves a tensor."""
-    made = x.clone()
-    made.untyped_storage().resize_(0)
-    return made
+    copy = x.clone()
+    copy.untyped_storage().resize_(0)
+    return copy
 
 
 def _cut(x: Tensor) -> Tensor:
-    made = x.clone()
-    made.untyped_storage().resize_(made.untyped_storage().nbytes() - 1)
-    return made
+    copy = x.clone()
+    copy.untyped_storage().resize_(copy.untyped_storage().nbytes() - 1)
+    return copy
 
 
 @pytest.mark.parametrize("spoil", [_freed, _cut])
@@ -193,7 +193,7 @@ def test_a_storage_that_is_freed_or_too_small(op: str, name: str, spoil: Callabl
 @needs("the extension")
 @pytest.mark.parametrize("op", ["bias_act", "conv2d", "fuse", "gram", "gram_style_loss", "instance_norm", "max_pool"])
 def test_a_storage_freed_before_the_gradient_is_taken(op: str) -> None:
-    """Of what the op keeps for it, and of the gradient that comes in."""
+    """A tensor that the op keeps for it, or the gradient that comes in."""
     for spoiled in ("kept", "gradient"):
         inputs = {
             name: value.requires_grad_() if isinstance(value, Tensor) else value for name, value in CALLS[op]().items()
@@ -211,8 +211,24 @@ def test_a_storage_freed_before_the_gradient_is_taken(op: str) -> None:
             torch.autograd.grad(result, next(iter(inputs.values())), grad)
 
 
+@pytest.mark.parametrize("name", ["bias_act", "triton_bias_act", "triton_bias_act_backward", "triton_optim_step"])
+def test_kernels_that_are_called_without_their_op(name: str) -> None:
+    """Those of Triton, too, before it is imported."""
+    x, spoiled = _rand(1, 4, 4, 4), _freed(_rand(1, 4, 4, 4))
+    flat = [_rand(8) for _ in range(3)]
+    update = (*flat[:2], [flat[2], _freed(flat[2])], "adam", 1, None, 0.1, None, 0.9, 0.9, 1e-8, *[None] * 2, 0.0)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "bias_act": (spoiled, None, None, 0.2, 1.0, None),
+        "triton_bias_act": (x, _freed(_rand(4)), None, 0.2, 1.0, None),
+        "triton_bias_act_backward": (spoiled, x, None, None, 0.2, 1.0, None, True, False),
+        "triton_optim_step": (*update, None, None, None),
+    }
+    with torch.no_grad(), pytest.raises(RuntimeError, match="are out of bounds for storage of size 0"):
+        getattr(torch.ops.fastgan, name)(*arguments[name])
+
+
 def test_every_stride_is_looked_at() -> None:
-    """What a view needs is the last element that its strides reach, not its number of elements."""
+    """A view needs the last element that its strides reach, not its number of elements."""
     base = torch.rand(64)
     expanded = base[:8].view(1, 1, 1, 8).expand(1, 3, 16, 8)
     last = base.as_strided((2, 3), (31, 1), 1)
@@ -232,16 +248,16 @@ def test_every_stride_is_looked_at() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_what_is_not_finite_is_found_in_every_dtype(dtype: torch.dtype, value: float) -> None:
-    grad, found = torch.ones(100, dtype=dtype), torch.zeros(1)
-    ops.check_finite(grad, found)
-    assert found.item() == 0
+    grad, found_inf = torch.ones(100, dtype=dtype), torch.zeros(1)
+    ops.check_finite(grad, found_inf)
+    assert found_inf.item() == 0
     grad[97] = value
-    ops.check_finite(grad, found)
-    assert found.item() == 1
+    ops.check_finite(grad, found_inf)
+    assert found_inf.item() == 1
 
 
 def test_a_negative_view_is_read_with_its_sign() -> None:
-    """Of which memory holds the opposite numbers: the imaginary part of a conjugate."""
+    """Memory holds the opposite numbers of such a view: the imaginary part of a conjugate."""
     z = torch.complex(_rand(1, 3, 16, 16), _rand(1, 3, 16, 16))
     x = z.conj().imag
     assert x.is_neg()

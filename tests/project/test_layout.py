@@ -200,7 +200,22 @@ def test_public_names_exist() -> None:
         fastgan.training,
         fastgan.inference,
         fastgan.evaluation,
+        fastgan.bench,
+        fastgan.config,
+        fastgan.data,
     ):
         assert sorted(part.__all__) == sorted(set(part.__all__)) and all(hasattr(part, name) for name in part.__all__)
+    assert issubclass(fastgan.errors.InputError, ValueError) and set(fastgan.__all__) <= set(dir(fastgan))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = fastgan.nothing
+
+
+def test_importing_the_package_imports_none_of_its_parts() -> None:
+    """And so costs nothing; each is there when it is first used."""
+    code = """
+import sys
+import fastgan
+loaded = sorted(name for name in sys.modules if name.partition(".")[0] in ("fastgan", "torch", "numpy", "PIL"))
+print(loaded, fastgan.errors.__name__, fastgan.data.__name__, fastgan.config.__name__)
+"""
+    assert run(code) == "['fastgan', 'fastgan.version'] fastgan.errors fastgan.data fastgan.config"

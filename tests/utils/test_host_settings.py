@@ -1,4 +1,4 @@
-"""What the host program has set, and how it is left."""
+"""The settings of the host program: not seen, and left as they are."""
 
 from concurrent.futures import ThreadPoolExecutor
 
