@@ -55,7 +55,10 @@ TRAIN = {
     "text named jpg": (["--content", "{p}/text.jpg"], ["{p}/text.jpg", "not an image", "JPEG"]),
     "folder of text": (["--content", "{p}/text"], ["{p}/text/text.jpg", "1 of 1 images cannot be read"]),
     "one pixel": (["--content", "{p}/pixels"], ["{p}/pixels/pixel.png", "too small, 1 x 1 px", "at least 11 px"]),
-    "huge": (["--content", "{p}/huges"], ["{p}/huges/huge.png", "too large, 40000 x 40000 px", "FASTGAN_MEMORY_BUDGET"]),
+    "huge": (
+        ["--content", "{p}/huges"],
+        ["{p}/huges/huge.png", "too large, 40000 x 40000 px", "FASTGAN_MEMORY_BUDGET"],
+    ),
     "style missing": (["--style", "{p}/none.jpg"], ["{p}/none.jpg", "no such file"]),
     "style of text": (["--style", "{p}/text.jpg"], ["{p}/text.jpg", "not an image"]),
     "style of a pixel": (["--style", "{p}/pixel.png"], ["{p}/pixel.png", "too small"]),
