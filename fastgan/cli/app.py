@@ -18,12 +18,11 @@ from fastgan.cli.failures import is_out_of_memory, lost_output, memory_line
 from fastgan.cli.generate import generate
 from fastgan.cli.help import TrainingCommand
 from fastgan.cli.info import info
-from fastgan.cli.messages import warnings_on_stderr
+from fastgan.cli.messages import print_line, warnings_on_stderr
 from fastgan.cli.profile import profile
 from fastgan.cli.stylize import MEMORY_ADVICE, stylize
 from fastgan.cli.train import train
 from fastgan.errors import FastganError, InputError
-from fastgan.utils.format import printable
 from fastgan.utils.json_output import fill_in_stdout
 from fastgan.utils.signals import Interrupted, interruptible
 from fastgan.version import __version__
@@ -121,7 +120,7 @@ def _run(arguments: list[str]) -> int:
             return _fail(*lost_output(error))
         return _fail(f"{error.filename}: cannot be written ({error.strerror})", 2)
     if broken_plugin and code == 0 and name != "--version":
-        print(f"fastgan: {printable(broken_plugin)}", file=sys.stderr)
+        print_line(broken_plugin)
     return code
 
 
@@ -152,5 +151,5 @@ def _as_options(text: str) -> str:
 
 def _fail(message: str, code: int) -> int:
     if message:
-        print(f"fastgan: {printable(message)}", file=sys.stderr)
+        print_line(message)
     return code

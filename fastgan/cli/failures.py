@@ -9,7 +9,7 @@ import signal
 import sys
 from contextlib import suppress
 
-from fastgan.utils.format import printable
+from fastgan.cli.messages import print_line
 
 #: Matches the RuntimeErrors of torch's allocators, on CPU and on GPU.
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
@@ -54,7 +54,7 @@ def has_no_place(error: BaseException | None) -> bool:
 def tell_skipped(lines: list[str]) -> None:
     """Name what was passed over, a line each, on stderr."""
     for line in lines:
-        print(f"fastgan: skipped: {printable(line)}", file=sys.stderr)
+        print_line(f"skipped: {line}")
 
 
 def lost_output(error: OSError) -> tuple[str, int]:

@@ -1,13 +1,19 @@
-"""Warnings of the library, as lines of the command line."""
+"""Lines on stderr: complaints, and the warnings of the library."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fastgan.utils.format import printable
+
+
+def print_line(message: object) -> None:
+    """Print one printable line to stderr; nothing where that is gone, which is no reason to end."""
+    with suppress(OSError, ValueError):
+        print(f"fastgan: {printable(message)}", file=sys.stderr)
 
 
 @contextmanager
@@ -32,4 +38,4 @@ class _Lines(logging.Handler):
             if logger.handlers:
                 return
             logger = logger.parent
-        print(f"fastgan: {printable(record.getMessage())}", file=sys.stderr)
+        print_line(record.getMessage())

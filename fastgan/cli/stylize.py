@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastgan.cli.failures import SOME_FAILED, has_no_place, item_line, tell_skipped
+from fastgan.cli.messages import print_line
 from fastgan.cli.options import DEVICE_HELP, PRECISION_HELP
 from fastgan.errors import FastganError, InputError
 from fastgan.utils.choices import DEVICES, PRECISIONS, check_choice
@@ -178,6 +178,5 @@ def plan(inputs: list[tuple[Path, list[Path]]], out: Path) -> list[tuple[Path, P
         if argument.is_dir() and out.resolve().is_relative_to(argument.resolve()):
             raise InputError(f"--out {out}: lies inside the input {argument}; give a folder beside it")
     if repeated:
-        line = f"given more than once, taken once: {len(repeated)} (first {printable(repeated[0])})"
-        print(f"fastgan: {line}", file=sys.stderr)
+        print_line(f"given more than once, taken once: {len(repeated)} (first {repeated[0]})")
     return [(source, target) for target, source in jobs.items()]

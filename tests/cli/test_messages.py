@@ -1,10 +1,11 @@
-"""Warnings of the library reach the user of the command line, on one printable line each, and once."""
+"""Lines on stderr: printable, once each, and nothing that ends a command where stderr is gone."""
 
 import logging
+import sys
 
 import pytest
 
-from fastgan.cli.messages import warnings_on_stderr
+from fastgan.cli.messages import print_line, warnings_on_stderr
 
 
 def test_warnings_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,3 +20,12 @@ def test_warnings_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     logger.info("not a warning")
     assert capsys.readouterr().err == "fastgan: a\\nb\\x1b[31m.png: passed over\nfastgan: of a part\n"
     assert logger.handlers == before
+
+
+def test_stderr_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        print_line("a line")
+        with warnings_on_stderr():
+            logging.getLogger("fastgan").warning("a line")
+        full.detach()
