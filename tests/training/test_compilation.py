@@ -103,7 +103,7 @@ def test_kept_whole_where_it_agrees(front_half: None, name: str, dtype: torch.dt
 )
 def test_the_check_has_seen_all_that_a_step_does(front_half: None, tiny: Make, fields: dict[str, Any]) -> None:
     """No step after it compiles anything: what is measured is what runs."""
-    fields = {**fields, "train.compile": True, "train.precision": "bf16"}
+    fields = {**fields, "train.compile": True, "train.precision": "bf16", "train.steps": 2}
     watch = Recorder()
     trainer = Trainer(tiny(fields), data=[batch(0), batch(1)], callbacks=[watch])
     step, compiled = trainer.stepper, []
@@ -203,7 +203,7 @@ def test_a_run_says_what_is_not_compiled_and_goes_on(monkeypatch: pytest.MonkeyP
     assert [made["compiled"] for made in report["decisions"]["compile"].values()] == [False] * 3
 
 
-@pytest.mark.parametrize("wanted", [False, "auto"])
+@pytest.mark.parametrize("expected", [False, "auto"])
 def test_not_compiled_where_it_cannot_pay(monkeypatch: pytest.MonkeyPatch, tiny: Make, expected: Any) -> None:
     """Four steps of milliseconds: not even tried, and nothing is said."""
     compiles_to(monkeypatch, failing)

@@ -293,7 +293,7 @@ def test_measured_on_the_way(tiny: Make, few: int, tmp_path: Path, no_plots: Non
 
 def test_an_iterable_is_not_measured(tiny: Make) -> None:
     watch = Recorder()
-    report = Trainer(tiny(DCGAN), data=[batch(n, 4) for n in range(4)], callbacks=[watch]).fit()
+    report = Trainer(tiny(DCGAN), data=(batch(n, 4) for n in range(4)), callbacks=[watch]).fit()
     assert report["steps"] == 4 and report["result"] is None and report["baseline"] is None
     assert "on_evaluation" not in watch.names()
 
