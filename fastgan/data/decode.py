@@ -16,13 +16,14 @@ import numpy as np
 from PIL import Image
 
 from fastgan.data import jpeg, resize
-from fastgan.data.failures import display_name, named_failures
+from fastgan.data.failures import named_failures
 from fastgan.data.formats import ALLOWED, READABLE
 from fastgan.data.picture import MIN_SIDE, Picture, check_size, make_picture, on_white, one_line, to_arrays
 from fastgan.data.resize import BYTES_PER_PIXEL
 from fastgan.data.shards import ShardImage
 from fastgan.errors import InputError
 from fastgan.models.style_code import FEATURES_BYTES_PER_PIXEL, MIN_FEATURES_SIDE, SHORT_SIDE
+from fastgan.utils.format import printable
 from fastgan.utils.memory import check_budget, memory_budget
 
 PathLike = str | os.PathLike[str]
@@ -90,7 +91,7 @@ def read_for_features(path: PathLike | ShardImage, *, crop_size: int = 1) -> np.
         path, reduce_to=SHORT_SIDE, enlarge_to=MIN_FEATURES_SIDE, bytes_per_pixel=FEATURES_BYTES_PER_PIXEL
     )
     size = (pixels.shape[1], pixels.shape[0])
-    resize.check_enlarged(size, resize.enlarged_size(size, crop_size), display_name(path))
+    resize.check_enlarged(size, resize.enlarged_size(size, crop_size), printable(path))
     return pixels
 
 
@@ -119,7 +120,7 @@ def is_readable(path: PathLike | ShardImage) -> bool:
 def _opened(path: PathLike | ShardImage) -> Iterator[tuple[BinaryIO, str]]:
     """The picture's bytes and its name for messages."""
     source = path if isinstance(path, ShardImage) else Path(path)
-    name = display_name(source)
+    name = printable(source)
     with _open_member(source, name) if isinstance(source, ShardImage) else _open_file(source, name) as file:
         yield file, name
 

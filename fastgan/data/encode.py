@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from fastgan.data.decode import PathLike
-from fastgan.data.failures import display_name
 from fastgan.data.formats import FORMATS, IMAGE_SUFFIXES, WITH_ALPHA, WITH_DPI, WITH_PROFILE
 from fastgan.data.picture import on_white
 from fastgan.errors import InputError
 from fastgan.utils.files import atomic_write
+from fastgan.utils.format import printable
 
 _OPTIONS: dict[str, dict[str, object]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -51,8 +51,8 @@ def write_image(
     kind = FORMATS.get(target.suffix.lower())
     if kind is None:
         allowed = " ".join(sorted(IMAGE_SUFFIXES))
-        suffix = display_name(target.suffix) if target.suffix else "a file without suffix"
-        raise InputError(f"{display_name(target)}: cannot write {suffix}, only {allowed}")
+        suffix = printable(target.suffix) if target.suffix else "a file without suffix"
+        raise InputError(f"{printable(target)}: cannot write {suffix}, only {allowed}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != image.shape[:2]):
@@ -73,6 +73,6 @@ def write_image(
             picture.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
         picture.save(encoded, format=kind, **options)
     except (OSError, ValueError, MemoryError) as error:
-        what = f"{display_name(target)}: a picture of {image.shape[1]} x {image.shape[0]} px"
+        what = f"{printable(target)}: a picture of {image.shape[1]} x {image.shape[0]} px"
         raise InputError(f"{what} cannot be written as {kind} ({str(error) or 'not enough memory'})") from None
     atomic_write(target, lambda file: file.write(encoded.getbuffer()), durable=False)

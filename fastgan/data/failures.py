@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Concatenate, ParamSpec, TypeVar
 
 from fastgan.errors import FastganError, InputError, first_line
+from fastgan.utils.format import printable
 
 _P = ParamSpec("_P")
 _Path = TypeVar("_Path")
@@ -52,17 +53,11 @@ class LoaderError(FastganError):
     """No further batch can be made: a worker process has died, or the photographs are gone."""
 
 
-def display_name(path: object) -> str:
-    """The path as one printable line, whatever bytes the file's name has."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
-
-
 def failure_reason(path: object, error: BaseException) -> str:
     """One line that names the picture and says why it cannot be used, whatever was raised."""
     if isinstance(error, InputError):
         return str(error)
-    name = display_name(path)
+    name = printable(path)
     if isinstance(error, MemoryError):
         return f"{name}: not enough memory to read it"
     if isinstance(error, OSError) and error.strerror:
@@ -146,10 +141,10 @@ class Omissions:
         parts = []
         if self._suffixes:
             kinds = [
-                f"{count} {display_name(suffix) or 'without suffix'}"
+                f"{count} {printable(suffix) or 'without suffix'}"
                 for suffix, count in sorted(self._suffixes.items(), key=lambda item: (-item[1], item[0]))
             ]
             more = ["..."] if len(kinds) > _KINDS_TOLD else []
             parts.append(f"files of other kinds: {self._suffixes.total()} ({', '.join([*kinds[:_KINDS_TOLD], *more])})")
-        parts += [f"{kind}: {count} (first {display_name(self._first[kind])})" for kind, count in self._kinds.items()]
+        parts += [f"{kind}: {count} (first {printable(self._first[kind])})" for kind, count in self._kinds.items()]
         return "; ".join(parts)

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from fastgan.data.decode import PathLike, read_image
-from fastgan.data.failures import LoaderError, display_name, failure_reason
+from fastgan.data.failures import LoaderError, failure_reason
 from fastgan.data.listing import list_images
 from fastgan.data.resize import BYTES_PER_PIXEL
 from fastgan.data.shards import ImagePath, ShardImage
 from fastgan.errors import InputError
+from fastgan.utils.format import printable
 from fastgan.utils.memory import check_budget
 
 _log = logging.getLogger("fastgan")
@@ -122,7 +123,7 @@ class ImageFolder:
                 if delay is None:
                     raise LoaderError(
                         f"the photographs are gone: {gone} of {min(_LOOKED_FOR, len(self.paths))} looked for are not "
-                        f"where they were, {display_name(path)} among them; put them back and resume the run"
+                        f"where they were, {printable(path)} among them; put them back and resume the run"
                     ) from error
             else:
                 self._has_read = True

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple, overload
 
 from fastgan.data.decode import PathLike
-from fastgan.data.failures import Omissions, display_name, retry_transient
+from fastgan.data.failures import Omissions, retry_transient
 from fastgan.data.formats import IMAGE_SUFFIXES
 from fastgan.data.shards import SHARD_SUFFIX, ImagePath, index_shard, is_compressed_tar
 from fastgan.errors import InputError, first_line
+from fastgan.utils.format import printable
 
 _log = logging.getLogger("fastgan")
 
@@ -48,23 +49,23 @@ def list_images(path: PathLike, *, shards: bool = True, repeats: bool = False) -
     try:
         mode = retry_transient(root.stat).st_mode
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise InputError(f"{display_name(root)}: {_reason(error, 'no such file or folder')}") from None
+        raise InputError(f"{printable(root)}: {_reason(error, 'no such file or folder')}") from None
     omitted = Omissions()
     images: list[ImagePath]
     if stat.S_ISDIR(mode):
         kind, images = "folder", _in_folder(root, omitted, shards=shards, repeats=repeats)
     elif stat.S_ISREG(mode) and (root.suffix.lower() == SHARD_SUFFIX or is_compressed_tar(root)):
         if not shards:
-            raise InputError(f"{display_name(root)}: shards are for training; give pictures or a folder of them")
+            raise InputError(f"{printable(root)}: shards are for training; give pictures or a folder of them")
         kind, images = "shard", _in_shards([root], omitted, alone=True)
     else:
         return [root]
     if not images:
         looked_for = f"looked for {' '.join(sorted(IMAGE_SUFFIXES))}"
         passed_over = f"; passed over: {omitted}" if omitted else ""
-        raise InputError(f"{display_name(root)}: the {kind} holds no images ({looked_for}{passed_over})")
+        raise InputError(f"{printable(root)}: the {kind} holds no images ({looked_for}{passed_over})")
     if omitted:
-        _log.warning("%s: passed over: %s", display_name(root), omitted)
+        _log.warning("%s: passed over: %s", printable(root), omitted)
     return sorted(images, key=lambda file: file.parts)
 
 
@@ -113,7 +114,7 @@ def _walk(root: Path, omitted: Omissions) -> Iterator[_File]:
         except OSError as error:
             if folder == root or not isinstance(error, PermissionError):
                 reason = _reason(error, "it is gone")
-                raise InputError(f"{display_name(folder)}: the folder cannot be read: {reason}") from None
+                raise InputError(f"{printable(folder)}: the folder cannot be read: {reason}") from None
             omitted.add("folders that may not be read", folder)
             continue
         if (status.st_dev, status.st_ino) in seen:
@@ -184,14 +185,12 @@ def _in_shards(files: list[Path], omitted: Omissions, *, alone: bool) -> list[Im
             images += retry_transient(partial(index_shard, shard, IMAGE_SUFFIXES, omitted))
         except OSError as error:
             reason = _reason(error, "it is gone")
-            raise InputError(f"{display_name(shard)}: the shard cannot be read: {reason}") from None
+            raise InputError(f"{printable(shard)}: the shard cannot be read: {reason}") from None
         except ValueError as error:
-            raise InputError(f"{display_name(shard)}: {error}") from None
+            raise InputError(f"{printable(shard)}: {error}") from None
     compressed = next(filter(is_compressed_tar, files), None)
     if compressed is not None and (images or alone):
-        raise InputError(
-            f"{display_name(compressed)}: the shard is compressed; shards must be uncompressed tar archives"
-        )
+        raise InputError(f"{printable(compressed)}: the shard is compressed; shards must be uncompressed tar archives")
     return images
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fastgan.data.failures import display_name
 from fastgan.data.resize import BYTES_PER_PIXEL
 from fastgan.errors import InputError
+from fastgan.utils.format import printable
 from fastgan.utils.memory import check_budget
 
 MIN_SIDE = 11
@@ -133,7 +133,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _arrays_of(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    name = display_name(getattr(image, "filename", "") or "the image")
+    name = printable(getattr(image, "filename", "") or "the image")
     check_size(image.size, name)
     try:
         return to_arrays(image)
