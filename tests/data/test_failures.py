@@ -116,7 +116,7 @@ def test_whatever_reading_raises_names_the_picture(
 
 
 def test_failure_reason_of_each_kind() -> None:
-    assert failure_reason("a\nb", MemoryError()) == r"'a\nb': not enough memory to read it"
+    assert failure_reason("a\nb", MemoryError()) == r"a\nb: not enough memory to read it"
     assert failure_reason("a", OSError(5, "Input/output error")) == "a: cannot be read (Input/output error)"
     assert failure_reason("a", ValueError("one\ntwo")) == "a: cannot be read (ValueError: one)"
     assert failure_reason("a", InputError("b: known")) == "b: known"
@@ -128,4 +128,4 @@ def test_many_kinds_of_files_stay_one_short_line() -> None:
     for number in range(30):
         omitted.add_file(Path(f"x.k{number:02}\n"))
     assert omitted and str(omitted).isprintable()
-    assert str(omitted).startswith("files of other kinds: 30 (1 '.k00\\n', ") and str(omitted).endswith(", ...)")
+    assert str(omitted).startswith(r"files of other kinds: 30 (1 .k00\n, ") and str(omitted).endswith(", ...)")
