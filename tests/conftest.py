@@ -1,6 +1,7 @@
 """Fixtures: development data; small pictures and configs; for ops, backends, layouts and a spy on the extension."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,6 +65,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path = item.path.relative_to(tests).as_posix()
         if path.startswith(tuple(name if name.endswith(".py") else f"{name}/" for name in SLOW)):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ending_signals() -> None:
+    """Signals that end a command do so in tests and what they start: under nohup, or in the background of a script,
+    the caller has them ignored, and a child inherits that."""
+    for number, handler in {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
