@@ -83,7 +83,7 @@ TRAIN = {
     "precision": (["--precision", "fp8"], ["--precision", "'bf16'"]),
     "fp16 on a CPU": (["--precision", "fp16"], ["fp16 needs a GPU"]),
     "features missing": (["--features", "{p}/none.safetensors"], ["{p}/none.safetensors", "no such file"]),
-    "features of text": (["--features", "{p}/weights.safetensors"], ["weights.safetensors", "not a readable"]),
+    "features of text": (["--features", "{p}/weights.safetensors"], ["weights.safetensors", "not a safetensors file"]),
     "unknown layer": (["--set", "loss.content_layer=conv9"], ["conv9", "relu4_1"]),
     "out under a file": (["--out", "{p}/text.jpg/run"], ["--out {p}/text.jpg/run", "cannot be"]),
     "out is a file": (["--out", "{p}/text.jpg"], ["--out {p}/text.jpg", "is a file; give a folder"]),

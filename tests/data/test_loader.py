@@ -240,7 +240,7 @@ def test_whatever_a_picture_raises_in_a_worker_it_is_a_broken_one(
             raise problem
         return image
 
-    monkeypatch.setattr("fastgan.data.folder.enlarge_to", fail)
+    monkeypatch.setattr("fastgan.data.resize.enlarge_to", fail)
     broken: list[Path] = []
     images = ImageFolder(folder, size=SIZE, on_broken=lambda path, _: broken.append(path))
     with contextlib.closing(prefetch(CropBatches(images, batch=3, seed=5), workers=2)) as stream:

@@ -401,7 +401,8 @@ def test_a_run_from_shards_is_the_run_from_the_folder(
         trainer = Trainer(tiny({"data.content": str(tmp_path / kind)}), out=tmp_path / f"run-{kind}")
         contents[kind] = trainer.fit()["content"]
         states[kind] = trainer.state.snapshot()
-    assert differences(states["files"], states["shards"]) == []
+    # What it was made from has other names.
+    assert differences(*({**state, "inputs": None} for state in states.values())) == []
     assert contents["shards"]["val_images"] == contents["files"]["val_images"] != []
     assert list(contents["shards"]["broken"]) == [f"{tmp_path}/shards/0.tar/5.png"]
 
