@@ -218,7 +218,7 @@ def _try(generator: nn.Module, encoder: VGGEncoder | None, weights: Path) -> Non
     else:
         stylizer = Stylizer(generator, cpu, torch.float32, encoder=encoder)
         side = max(_PROBE_SIDE, stylizer.min_side)
-        picture = torch.linspace(-1, 1, 3 * side * side).view(1, 3, side, side)
+        picture = torch.linspace(-1, 1, 3 * side * side, dtype=torch.float32).view(1, 3, side, side)
         code = None if encoder is None else stylizer.code((picture + 1) / 2)
         result = stylizer.run(picture, code=code)
     if not result.isfinite().all():

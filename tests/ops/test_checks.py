@@ -166,6 +166,38 @@ def test_shapes_of_pictures_and_updates_without_memory() -> None:
     ops.optim_step(state[0], state[1], (state[2], state[3]), step=1, lr=0.1, beta1=0.9, beta2=0.9)
 
 
+@pytest.mark.parametrize("op", [op for op in CALLS if op not in ("optim_step", "check_finite")])
+def test_the_default_dtype_and_device_do_not_matter(op: str) -> None:
+    """Values and gradients, also of outputs that come from the extension's own memory."""
+    inputs = CALLS[op]()
+    if op in ("bias_act", "instance_norm", "max_pool", "to_pixels"):
+        inputs = {"x": _rand(1, 16, 200, 200)}
+    if op == "gram_style_loss" and "windows" in inspect.signature(ops.gram_style_loss).parameters:
+        inputs["windows"] = (2, 2)
+
+    def results() -> list[Tensor]:
+        leaves = {
+            name: value.detach().requires_grad_(op != "to_pixels")
+            if isinstance(value, Tensor) and value.is_floating_point()
+            else value
+            for name, value in inputs.items()
+        }
+        result = getattr(ops, op)(**leaves)
+        wrt = [value for value in leaves.values() if isinstance(value, Tensor) and value.requires_grad]
+        return [result.detach(), *(torch.autograd.grad(result.sum(), wrt) if wrt else ())]
+
+    want = results()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        have = results()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    for a, b in zip(have, want, strict=True):
+        assert a.dtype == b.dtype and torch.equal(a, b)
+
+
 # --- memory that is not there
 
 

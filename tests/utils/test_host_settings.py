@@ -1,9 +1,11 @@
 """The settings of the host program: not seen, and left as they are."""
 
+import ast
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from helpers.source import parse, python_files, relative
 from torch import nn
 
 from fastgan.utils.host_settings import building, own_settings
@@ -79,3 +81,23 @@ def test_threads_that_make_networks_at_once_make_what_each_would_alone() -> None
         have = list(pool.map(made, list(range(8)) * 4))
     assert all(torch.equal(a, b) for a, b in zip(have, want * 4, strict=True))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+#: Makers of tensors whose dtype is the default one where none is named.
+MAKERS = {"empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros"}
+
+
+def test_nothing_takes_the_default_dtype() -> None:
+    """Networks do when they are made, within ``building``; and benchmarks and profiles are programs of their own."""
+    implicit = [
+        f"{relative(file)}:{node.lineno}"
+        for file in python_files()
+        if file.parent.name != "models" and not {"bench", "profiling"} & set(file.parts)
+        for node in ast.walk(parse(file))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).removeprefix("torch.") in MAKERS
+        and ast.unparse(node.func).startswith("torch.")
+        and not {"dtype", None} & {keyword.arg for keyword in node.keywords}
+        and 'device="meta"' not in ast.unparse(node).replace("'", '"')
+    ]
+    assert implicit == []

@@ -107,7 +107,7 @@ def _whole_difference(x: Tensor, difference: Tensor) -> Tensor:
     """(N, C, C): the windows' matrices, each by its share of the plane."""
     n, c, height, width = x.shape
     down, across = (
-        torch.tensor([((i + 1) * size // count - i * size // count) / size for i in range(count)], device=x.device)
+        difference.new_tensor([((i + 1) * size // count - i * size // count) / size for i in range(count)])
         for size, count in zip((height, width), difference.shape[1:3], strict=True)
     )
     row, column = torch.tril_indices(c, c, device=x.device)
