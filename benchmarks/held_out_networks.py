@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan.errors import InputError
-from fastgan.metrics import lpips_unavailable_reason
+from fastgan.metrics.lpips import lpips_unavailable_reason
 
 LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5")
 #: A window of 96 px has a few cells in those that follow.

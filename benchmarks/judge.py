@@ -32,7 +32,7 @@ from fastgan.evaluation.evaluator import CONTENT_LAYER, StyleReference
 from fastgan.evaluation.image_grid import picture_sheet
 from fastgan.inference import Sampler
 from fastgan.losses import style_distance, style_grams
-from fastgan.metrics import window_style_distances
+from fastgan.metrics.coverage import window_style_distances
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
 from fastgan.precision import select_device

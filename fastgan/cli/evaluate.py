@@ -189,7 +189,7 @@ def _show(measures: EvalResult, title: str) -> None:
     from rich.table import Table
 
     from fastgan.evaluation.evaluator import TITLES
-    from fastgan.metrics import lpips_unavailable_reason
+    from fastgan.metrics.lpips import lpips_unavailable_reason
 
     result = measures.to_json()
     table = Table(title=title, title_justify="left", header_style="bold")

@@ -26,13 +26,10 @@ from fastgan.metrics import (
     FixedPattern,
     LuminanceCorrelation,
     StyleDistance,
-    covered_windows,
-    lpips_unavailable_reason,
     pooled_features,
-    style_window_median,
-    window_style_distances,
 )
-from fastgan.metrics.coverage import WINDOW_STEP
+from fastgan.metrics.coverage import WINDOW_STEP, covered_windows, style_window_median, window_style_distances
+from fastgan.metrics.lpips import lpips_unavailable_reason
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.utils.host_settings import own_settings
 

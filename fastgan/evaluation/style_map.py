@@ -17,7 +17,7 @@ def style_map(covered: np.ndarray, height: int, width: int) -> np.ndarray:
     """The share of the windows over each pixel that carry the style, (height, width) float32 in [0, 1].
 
     Args:
-        covered: (rows, columns) bool of all windows, from ``fastgan.metrics.covered_windows``.
+        covered: (rows, columns) bool of all windows, from ``fastgan.metrics.coverage.covered_windows``.
         height, width: of the picture; pixels past the last window have the share of the nearest that is in one.
     """
     total, count = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)

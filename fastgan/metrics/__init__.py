@@ -1,10 +1,10 @@
 """Image quality metrics with state, and metrics of sets of generated images; each object is for one thread."""
 
-from fastgan.metrics.coverage import Coverage, covered_windows, style_window_median, window_style_distances
+from fastgan.metrics.coverage import Coverage
 from fastgan.metrics.fixed_pattern import FixedPattern
 from fastgan.metrics.generative import KID, Diversity, batch_diversity, pooled_features
 from fastgan.metrics.image import PSNR, SSIM, ContentDistance, StyleDistance
-from fastgan.metrics.lpips import LPIPS, lpips_unavailable_reason
+from fastgan.metrics.lpips import LPIPS
 from fastgan.metrics.luminance import LuminanceCorrelation
 
 __all__ = [
@@ -19,9 +19,5 @@ __all__ = [
     "LuminanceCorrelation",
     "StyleDistance",
     "batch_diversity",
-    "covered_windows",
-    "lpips_unavailable_reason",
     "pooled_features",
-    "style_window_median",
-    "window_style_distances",
 ]

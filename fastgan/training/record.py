@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fastgan.evaluation import EvalResult
-from fastgan.metrics import lpips_unavailable_reason
+from fastgan.metrics.lpips import lpips_unavailable_reason
 from fastgan.training.callbacks import Run
 from fastgan.utils.format import dtype_name
 from fastgan.utils.system import machine_name

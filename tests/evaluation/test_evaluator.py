@@ -16,7 +16,7 @@ from torch import Tensor
 from fastgan.config import Config
 from fastgan.evaluation import EvalResult, Evaluator
 from fastgan.evaluation.evaluator import TITLES, StyleReference, as_uint8_model
-from fastgan.metrics import covered_windows, style_window_median, window_style_distances
+from fastgan.metrics.coverage import covered_windows, style_window_median, window_style_distances
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.models.style_code import SHORT_SIDE
 from fastgan.training import Trainer

