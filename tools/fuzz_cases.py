@@ -321,8 +321,8 @@ def wrong_calls(case: Case) -> None:
         True,
     )
     for windows in ((1, 1), (h + 1, 1)):
-        tail = matrix, *windows, True, True
-        must_raise("gram_style_loss_backward: difference", OPS.gram_style_loss_backward, per_image, x, matrix, *tail)
+        last = matrix, *windows, True, True
+        must_raise("gram_style_loss_backward: difference", OPS.gram_style_loss_backward, per_image, x, matrix, *last)
     parameter = case.random.choice(
         (memory.numbers(c + 1), memory.numbers(n + 1, c), memory.numbers(c).double(), memory.numbers(2 * c + 2)[::2])
     )

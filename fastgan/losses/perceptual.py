@@ -72,7 +72,8 @@ def style_distance(
     Raises:
         ValueError: ``windows`` that a layer's plane does not have, or a ``window_weight`` outside of 0 to 1.
     """
-    distances, of_whole = [], []
+    distances: list[Tensor] = []
+    of_whole: list[Tensor] = []
     for layer, target in targets.items():
         losses = ops.gram_style_loss(
             features[layer], target, windows=windows, window_weight=window_weight, reduction="none", return_whole=True

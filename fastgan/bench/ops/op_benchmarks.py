@@ -186,7 +186,7 @@ OP_BENCHMARKS = [
         ((8, 512, 32, 32), (8, 64, 256, 256)),
         _style_loss_inputs,
         lambda t, case, backend: ops.gram_style_loss(*t, windows=(2, 2), window_weight=0.3, backend=backend),
-        lambda t, case: eager_ops.gram_style_loss_windows(*t, 0.3),
+        lambda t, case: eager_ops.gram_style_loss_windows(t[0], t[1], 0.3),
         _gram_cost,
         variant="windows",
         quick_sizes=((2, 5, 8, 10),),

@@ -116,8 +116,8 @@ def gram_style_loss(
     rows, cols = _check_windows(windows, x)
     _checks.fraction("window_weight", window_weight)
     _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
-    chosen = select("gram_style_loss", x, target, backend=backend)
-    per_image, whole = chosen(x, target, rows, cols, float(window_weight))
+    call = select("gram_style_loss", x, target, backend=backend)
+    per_image, whole = call(x, target, rows, cols, float(window_weight))
     loss = _checks.reduce(per_image, reduction)
     return (loss, _checks.reduce(whole.detach(), reduction)) if return_whole else loss
 
