@@ -81,7 +81,10 @@ struct TileLoader {
         steps(operand, operand.depth_is_pixels, first_depth + depth_of_thread(), kSteps),
         side(side_of_thread()),
         depth(depth_of_thread()) {
-    from = static_cast<const T*>(operand.view.data) + operand.offset(first_side + side, first_depth + depth);
+    PixelView view = operand.view;
+    if constexpr (!kWindows) view.width = 0;  // and no division
+    const Operand evenly{view, operand.image, operand.depth_is_pixels, 0, 0, operand.origin};
+    from = static_cast<const T*>(view.data) + evenly.offset(first_side + side, first_depth + depth);
     sides = operand.side_size - first_side - side;
     depth_left = end - first_depth - depth;
   }
