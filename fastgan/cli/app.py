@@ -21,7 +21,7 @@ from fastgan.cli.info import info
 from fastgan.cli.messages import print_line, warnings_on_stderr
 from fastgan.cli.profile import profile
 from fastgan.cli.stylize import MEMORY_ADVICE, stylize
-from fastgan.cli.train import train
+from fastgan.cli.train import FIELDS, train
 from fastgan.errors import FastganError, InputError
 from fastgan.utils.json_output import fill_in_stdout
 from fastgan.utils.signals import Interrupted, interruptible
@@ -29,6 +29,10 @@ from fastgan.version import __version__
 
 #: Arguments that a message of the library begins with and that are options here.
 _ARGUMENT = re.compile(r"^(content|features|out|precision|style)(?=[ :])")
+#: A field that a message of the library asks for.
+_SETTING = re.compile(r"\b(add|give|or|use|with) (task|precision|[a-z]\w*(?:\.[a-z]\w*)+)=(?=\w)")
+#: The options of those that have one.
+_OPTIONS = {field: f"--{name.replace('_', '-')}" for name, field in FIELDS.items()} | {"precision": "--precision"}
 _OWN = (train, stylize, generate, evaluate, bench, profile, info)
 #: What helps against too little memory, command by command.
 _MEMORY_ADVICE = {
@@ -146,7 +150,13 @@ def _as_options(text: str) -> str:
     """A message of the library, which names arguments as in Python, with the options of those names."""
     text = _ARGUMENT.sub(r"--\1", text)
     text = re.sub(r"\b(add|use) resume=True\b", r"\1 --resume", text)
-    return re.sub(r"\buse (?:train\.)?(task|precision)=(?=\w)", r"use --\1 ", text)
+    return _SETTING.sub(_as_option, text)
+
+
+def _as_option(setting: re.Match[str]) -> str:
+    word, field = setting.groups()
+    option = _OPTIONS.get(field)
+    return f"{word} --set {field}=" if option is None else f"{word} {option} "
 
 
 def _fail(message: str, code: int) -> int:

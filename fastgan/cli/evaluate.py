@@ -74,7 +74,7 @@ def evaluate(
     if not is_stdout(json_):
         _show(measures, title)
         if failed:
-            print(f"{len(failed)} broken images were skipped")
+            print(f"{len(failed)} {'image was' if len(failed) == 1 else 'images were'} skipped")
     return SOME_FAILED if failed else 0
 
 

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from fastgan.cli.options import DEVICE_HELP, PRECISION_HELP
-from fastgan.errors import InputError
+from fastgan.errors import FastganError, InputError
 from fastgan.utils.format import printable, shell_quoted
+from fastgan.utils.signals import Interrupted
 
 #: Images made at once.
 _TOGETHER = 64
@@ -40,9 +41,17 @@ def generate(
     except OSError as error:
         raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
     number = 0
-    for part in sampler.noise(count, seed=seed).split(_TOGETHER):
-        for image in to_pixels(sampler.run(part)).cpu().numpy():
-            write_image(image, out / f"{number:06d}.png")
-            number += 1
+    try:
+        for part in sampler.noise(count, seed=seed).split(_TOGETHER):
+            for image in to_pixels(sampler.run(part)).cpu().numpy():
+                write_image(image, out / f"{number:06d}.png")
+                number += 1
+    except Interrupted as stop:
+        stop.add_note(f"{number} of {count} images are in {printable(out)}")
+        raise
+    except InputError as error:
+        if number == 0:
+            raise
+        raise FastganError(f"{error}; {number} of {count} images are in {out}") from error
     print(f"{count} images in {printable(out)}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from mimetypes import guess_type
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -146,14 +147,19 @@ def plan(inputs: list[tuple[Path, list[Path]]], out: Path) -> list[tuple[Path, P
     those.
 
     Raises:
-        InputError: ``out`` names one picture, and there are more; two inputs would become one file, a result would
-            replace an input, or has a name without the suffix of a format that can be written.
+        InputError: ``out`` names one picture, and there are more, or one in a format that is not written; two inputs
+            would become one file, a result would replace an input, or has a name without the suffix of a format that
+            can be written.
     """
     from fastgan.data import IMAGE_SUFFIXES, same_file
 
     one = out.suffix.lower() in IMAGE_SUFFIXES and not os.path.isdir(out)
     if os.path.exists(out) and not os.path.isdir(out) and not one:
         raise InputError(f"--out {out}: is a file; give a folder, or for one picture a name that ends as one")
+    if not one and not os.path.isdir(out) and (guess_type(out.name, strict=False)[0] or "").startswith("image/"):
+        raise InputError(
+            f"--out {out}: a {out.suffix} cannot be written; names end in {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
     jobs: dict[Path, Path] = {}
     repeated: list[Path] = []
     sources = {source.resolve() for _, files in inputs for source in files}

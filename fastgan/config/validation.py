@@ -57,7 +57,7 @@ def check_combinations(config: Sections) -> None:
 
 
 def models_that_take(inputs: str) -> str:
-    """The models that take ``"images"`` or ``"noise"``, as ``--model`` names them: ``fast, article or fusion``."""
+    """The models that take ``"images"`` or ``"noise"``, as ``model.name`` has them: ``fast, article or fusion``."""
     from fastgan.models import GENERATORS
 
     *others, last = [spec.name for spec in GENERATORS.values() if spec.takes == inputs]
@@ -83,16 +83,16 @@ def _options(config: Sections, spec: GeneratorSpec) -> None:
             raise ValueError(f"{field}: the model {spec.name} needs one")
         if field not in spec.model_options and value is not None:
             raise ValueError(
-                f"{field}: only the model {owner} has this, and model.name is {spec.name}; leave it out or use --model "
-                f"{owner}"
+                f"{field}: only the model {owner} has this, and model.name is {spec.name}; leave it out or use "
+                f"model.name={owner}"
             )
 
 
 def _batch(config: Sections, spec: GeneratorSpec) -> None:
     if spec.arbitrary_style and config.data.batch < 2:
         raise ValueError(
-            f"data.batch: the model {spec.name} learns a full and a lower strength from each batch; give --batch 2 or "
-            "more"
+            f"data.batch: the model {spec.name} learns a full and a lower strength from each batch; give "
+            "data.batch=2 or more"
         )
 
 
@@ -135,21 +135,21 @@ def _adversarial(config: Sections) -> None:
     if loss.r1 and norm == "batch":
         raise ValueError(
             "loss.r1: batch norm mixes the images whose gradients R1 penalizes one by one; add "
-            "--set model.discriminator.norm=instance or none"
+            "model.discriminator.norm=instance or none"
         )
     if quality.target_ssim is not None and not loss.ssim:
-        raise ValueError("loss.ssim: is what --target-ssim turns; give it a weight above 0")
+        raise ValueError("loss.ssim: is what quality.target_ssim turns; give it a weight above 0")
     if not any((loss.adversarial, loss.style, loss.content, loss.ssim, loss.psnr, loss.tv, *loss.extra.values())):
         raise ValueError("loss.style: every weight is 0 and nothing would be learned; give one above 0")
     bounded = discriminator.clip_weights is not None or loss.r1 > 0 or config.model.discriminator.spectral_norm
     if loss.kind == "wgan" and loss.adversarial and not bounded:
         raise ValueError(
-            "loss.kind: wgan needs a bounded discriminator; add --set optim.discriminator.clip_weights=0.01 or "
-            "--set model.discriminator.spectral_norm=true" + (" or --set loss.r1=1" if norm != "batch" else "")
+            "loss.kind: wgan needs a bounded discriminator; add optim.discriminator.clip_weights=0.01 or "
+            "model.discriminator.spectral_norm=true" + (" or loss.r1=1" if norm != "batch" else "")
         )
     if loss.kind in ("hinge", "wgan") and (loss.real_label, loss.fake_label) != (1.0, 0.0):
         field = "loss.real_label" if loss.real_label != 1.0 else "loss.fake_label"
-        raise ValueError(f"{field}: {loss.kind} has no labels; use --set loss.kind=bce or lsgan")
+        raise ValueError(f"{field}: {loss.kind} has no labels; use loss.kind=bce or lsgan")
     if not loss.fake_label < loss.real_label:
         raise ValueError("loss.real_label: must be above loss.fake_label")
 
@@ -162,7 +162,7 @@ def _inputs(config: Sections, spec: GeneratorSpec) -> None:
                 f"data.short_side: only the model {models_that_take('noise')} can do without; give 384, for instance"
             )
         if config.data.style is None:
-            raise ValueError(f"data.style: the model {name} needs a style; give --style FILE or demo")
+            raise ValueError(f"data.style: the model {name} needs a style; give data.style=FILE or demo")
         return
     if config.data.style is not None:
         raise ValueError(f"data.style: the model {name} makes images from noise and takes no style; leave it out")
@@ -170,13 +170,13 @@ def _inputs(config: Sections, spec: GeneratorSpec) -> None:
         if getattr(config.quality, target) is not None:
             raise ValueError(
                 f"quality.{target}: the model {name} makes images from noise, and there is no photograph that they "
-                f"should be like; use --model {models_that_take('images')}"
+                f"should be like; use model.name={models_that_take('images')}"
             )
     for term in _PERCEPTUAL:
         if getattr(config.loss, term):
             raise ValueError(
-                f"loss.{term}: the model {name} learns from its discriminator alone; leave it at 0 or use --model "
-                f"{models_that_take('images')}"
+                f"loss.{term}: the model {name} learns from its discriminator alone; leave it at 0 or use "
+                f"model.name={models_that_take('images')}"
             )
     if not config.loss.adversarial:
         raise ValueError(f"loss.adversarial: is all that the model {name} learns from; give it a weight above 0")
@@ -186,15 +186,16 @@ def _memory(config: Sections, spec: GeneratorSpec) -> None:
     train = config.train
     if train.accumulate > 1 and (spec.has_batch_norm or effective_norm(config) == "batch"):
         raise ValueError(
-            "train.accumulate: batch norm takes its moments from the whole batch; leave it at 1 or use another --model"
+            "train.accumulate: batch norm takes its moments from the whole batch; leave it at 1 or use another "
+            "model.name"
         )
     if train.accumulate > 1 and spec.arbitrary_style:
         raise ValueError(
             f"train.accumulate: the strengths of a batch of the model {spec.name} go together; leave it at 1 or give a "
-            "smaller --batch"
+            "smaller data.batch"
         )
     if train.activation_checkpointing and spec.has_batch_norm:
         raise ValueError(
             "train.activation_checkpointing: batch norm would count each batch twice; leave it false or use another "
-            "--model"
+            "model.name"
         )

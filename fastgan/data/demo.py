@@ -63,7 +63,7 @@ def demo_style() -> Path:
     """The style image that comes with fastgan. Raises InputError where the installation lacks it."""
     path = Path(__file__).parent / "assets" / "demo_style.jpg"
     if not path.is_file():
-        raise InputError(f"{path}: the demo's style image is missing; reinstall fastgan or give --style FILE")
+        raise InputError(f"{path}: the demo's style image is missing; reinstall fastgan or give data.style=FILE")
     return path
 
 
@@ -72,10 +72,10 @@ def _photographs(names: tuple[str, ...]) -> list[Path]:
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
             "demo photographs come with scikit-image, which is not installed; "
-            "run 'pip install scikit-image' or give --content DIR"
+            "run 'pip install scikit-image' or give data.content=DIR"
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "data"
     paths = [folder / name for name in names if (folder / name).is_file()]
     if not paths:
-        raise InputError(f"{folder}: this scikit-image has none of the demo photographs; give --content DIR")
+        raise InputError(f"{folder}: this scikit-image has none of the demo photographs; give data.content=DIR")
     return paths

@@ -80,7 +80,7 @@ class StyleImages(Sequence[np.ndarray]):
         except OSError:
             names = []
         if not names:
-            raise InputError(f"--style: {folder} is missing; name the style image")
+            raise InputError(f"style: {folder} is missing; name the style image")
         self.paths = [folder / name for name in sorted(names, key=lambda name: int(name.removesuffix(".png")))]
 
     def __len__(self) -> int:

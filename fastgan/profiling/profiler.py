@@ -113,7 +113,7 @@ def check_out(out: Path) -> None:
     """Raise InputError unless ``out`` does not exist and can be created."""
     try:
         if os.path.lexists(out):
-            raise InputError(f"--out {out}: already exists; give a new folder")
+            raise InputError(f"out {out}: already exists; give a new folder")
         parent = out.absolute().parent
         while not parent.exists():
             parent = parent.parent
@@ -121,7 +121,7 @@ def check_out(out: Path) -> None:
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
-        raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
+        raise InputError(f"out {out}: cannot be created ({error.strerror})") from None
 
 
 def save(profile: Profile, out: Path) -> list[Path]:
@@ -145,7 +145,7 @@ def save(profile: Profile, out: Path) -> list[Path]:
             with suppress(OSError):
                 path.rmdir()
         if isinstance(error, OSError):
-            raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+            raise InputError(f"out {out}: cannot be written ({error.strerror})") from None
         raise
     return [out / "profile.json", out / trace]
 

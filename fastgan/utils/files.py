@@ -45,7 +45,7 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, durable: bo
             nothing is left behind.
     """
     try:
-        descriptor = _own_descriptor(path)
+        descriptor = own_descriptor(path)
         if descriptor is not None or _is_stream(path):
             _write_into(path if descriptor is None else descriptor, write)
         else:
@@ -88,6 +88,18 @@ def remove_temp_files(folder: Path) -> None:
     """Remove temporary files that an interrupted ``atomic_write`` left anywhere below ``folder``."""
     for path in folder.rglob(_TEMPORARY):
         path.unlink(missing_ok=True)
+
+
+def own_descriptor(path: Path) -> int | None:
+    """The number of the open file of this process that ``path`` is another name of, as ``/dev/stdout`` is of 1."""
+    for _ in range(40):  # links, as many as Linux follows
+        folder = os.path.realpath(path.parent)
+        if path.name.isdecimal() and folder in ("/dev/fd", f"/proc/{os.getpid()}/fd"):
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = Path(folder, os.readlink(path))
+    return None
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -164,18 +176,6 @@ def _is_stream(path: Path) -> bool:
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         return True
     raise OSError(errno.EINVAL, f"it is {_kind(mode)}")
-
-
-def _own_descriptor(path: Path) -> int | None:
-    """The number of the open file of this process that ``path`` is another name of, as ``/dev/stdout`` is of 1."""
-    for _ in range(40):  # links, as many as Linux follows
-        folder = os.path.realpath(path.parent)
-        if path.name.isdecimal() and folder in ("/dev/fd", f"/proc/{os.getpid()}/fd"):
-            return int(path.name)
-        if not path.is_symlink():
-            return None
-        path = Path(folder, os.readlink(path))
-    return None
 
 
 def _write_into(target: Path | int, write: Callable[[BinaryIO], object]) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.errors import InputError
-from fastgan.utils.files import write_text
+from fastgan.utils.files import own_descriptor, write_text
 
 #: Stands for standard output in place of a file; ``--json`` without a value means it, too.
 STDOUT = "-"
+_STDOUT_DESCRIPTOR = 1
 JSON_HELP = "Write it as JSON to this file; - or nothing: to standard output, and nothing else there."
 
 
@@ -27,8 +28,8 @@ def fill_in_stdout(arguments: Sequence[str]) -> list[str]:
 
 
 def is_stdout(target: Path | None) -> bool:
-    """Whether results go to standard output, where nothing else may be printed then."""
-    return target is not None and str(target) == STDOUT
+    """Whether results go to standard output, by ``-`` or as ``/dev/stdout``; nothing else may be printed there then."""
+    return target is not None and (str(target) == STDOUT or own_descriptor(target) == _STDOUT_DESCRIPTOR)
 
 
 def check_json_target(target: Path | None) -> None:

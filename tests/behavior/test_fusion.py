@@ -412,5 +412,5 @@ def test_a_model_of_one_style_takes_no_other(tmp_path: Path) -> None:
     loaded = fastgan.load(tmp_path, device="cpu", precision="fp32")
     assert isinstance(loaded, Stylizer) and not loaded.takes_any_style
     for given in ({"style": STYLES["red"]}, {"code": torch.zeros(1, 192, 1, 2)}):
-        with pytest.raises(ValueError, match="train with --model fusion"):
+        with pytest.raises(ValueError, match=r"train with model\.name=fusion"):
             loaded(IMAGE, **given)  # type: ignore[arg-type]

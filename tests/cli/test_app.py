@@ -13,6 +13,7 @@ import pytest
 from helpers.command_line import Command
 from helpers.tiny_runs import fingerprint, picture, save_picture
 
+from fastgan.errors import InputError
 from fastgan.utils import registry
 
 
@@ -129,6 +130,10 @@ STYLIZE = {
     "unknown option": (["{run}", "{p}/good.png", "--strenght", "1"], ["--strenght"]),
     "out under a file": (["{run}", "{p}/good.png", "--out", "{p}/text.jpg/x"], ["--out {p}/text.jpg/x"]),
     "out is a file": (["{run}", "{p}/good.png", "--out", "{p}/list.yaml"], ["--out {p}/list.yaml", "is a file"]),
+    "out of another format": (
+        ["{run}", "{p}/good.png", "--out", "{p}/x.HEIC"],
+        ["x.HEIC", "a .HEIC cannot"],
+    ),
     "a name for many": (["{run}", "{p}/good.png", "{p}/text.jpg", "--out", "{p}/x.jpg"], ["x.jpg", "one picture"]),
     "a name for a folder": (["{run}", "{p}/pixels", "--out", "{p}/x.jpg"], ["--out {p}/x.jpg", "one picture"]),
     "a name that is the input": (["{run}", "{p}/good.png", "--out", "{p}/good.png"], ["{p}/good.png", "replace"]),
@@ -145,6 +150,26 @@ def test_stylize(case: str, fastgan: Command, place: Path, run: Path) -> None:
     complaint = fastgan("stylize", "--out", place / "out", *options).complaint
     assert all(part in complaint for part in says), complaint
     assert fingerprint(place) == before and fingerprint(run) == model
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("data.style: the model fast needs a style; give data.style=FILE or demo", "give --style FILE or demo"),
+        ("wgan: add loss.r1=1 or model.name=fast", "add --set loss.r1=1 or --model fast"),
+        ("--set loss.r1=1: loss.r1: use another", "--set loss.r1=1: loss.r1: use another"),
+        ("task: use train.precision=fp32 or task=restore", "use --precision fp32 or --task restore"),
+        ("features vgg19: is missing", "--features vgg19: is missing"),
+    ],
+)
+def test_settings_in_messages_become_options(
+    fastgan: Command, monkeypatch: pytest.MonkeyPatch, message: str, shown: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise InputError(message)
+
+    monkeypatch.setattr("fastgan.cli.train.load_settings", refuse)
+    assert fastgan("train", "--out", "none").complaint.endswith(shown)
 
 
 def test_unknown_command(fastgan: Command) -> None:

@@ -93,7 +93,7 @@ def test_broken_among_good(fastgan: Command, run: Path, folder: Path, tmp_path: 
     (folder / "bad.png").write_text("no picture")
     done = fastgan("evaluate", run, "--content", folder, "--json", tmp_path / "r.json")
     assert done.code == 3 and json.loads((tmp_path / "r.json").read_text())["n"] == 3
-    assert done.err.count("bad.png") == 1 and "1 broken images were skipped" in done.out
+    assert done.err.count("bad.png") == 1 and "1 image was skipped" in done.out
 
 
 def test_an_unchanged_picture_has_infinite_psnr(

@@ -1,6 +1,7 @@
 """The models beside ``fast``, from the command line: train, resume, use, measure, refuse."""
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from helpers.command_line import Command
 from helpers.tiny_runs import MEASURES, MEASURES_OF_ONE, picture, read_lines, save_picture
 from PIL import Image
 
+import fastgan.data as fastgan_data
 from fastgan.cli import main
 from fastgan.config import load_config
+from fastgan.errors import InputError
 
 OPTIONS: dict[str, list[object]] = {
     "dcgan": [f"--set={field}" for field in ("data.short_side=34", "optim.generator.lr=0.05")],
@@ -123,6 +126,25 @@ def test_generate(fastgan: Command, runs: dict[str, Path], tmp_path: Path) -> No
     assert fastgan("generate", runs["dcgan"], "--out", tmp_path / "c", "--seed", 6).code == 0
     other = images(tmp_path / "c")
     assert len(other) == 16 and difference(other["000000.png"], made["000000.png"]) > 1
+
+
+@pytest.mark.parametrize("ends", ["signal", "full disk"])
+def test_generate_says_what_is_done(
+    fastgan: Command, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    write = fastgan_data.write_image
+
+    def stop(image: np.ndarray, path: Path) -> None:
+        if path.name == "000002.png" and ends == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif path.name == "000002.png":
+            raise InputError(f"{path}: cannot be written (No space left on device)")
+        write(image, path)
+
+    monkeypatch.setattr("fastgan.data.write_image", stop)
+    done = fastgan("generate", runs["dcgan"], "--out", tmp_path / "out", "--count", 3)
+    assert done.code == (143 if ends == "signal" else 1) and len(list((tmp_path / "out").iterdir())) == 2
+    assert done.err.endswith(f"; 2 of 3 images are in {tmp_path / 'out'}\n") and done.err.count("\n") == 1
 
 
 def test_generate_refused(fastgan: Command, runs: dict[str, Path], tmp_path: Path) -> None:

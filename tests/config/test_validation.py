@@ -193,45 +193,43 @@ def test_refused_by_name_and_the_way_out_works(text: str, said: str, field: str,
         load_config(overrides=[*kept, *typed(more)])  # a later one of a field is what counts
 
 
-SUGGESTED = re.compile(
-    r"--set [\w.]+=[\w.]+|--(?:model|batch|style) \w+"  # as they are typed
-)
+SUGGESTED = re.compile(r"[a-z]\w*(?:\.\w+)+=[\w.]+")
 
 
 def suggestions(message: str) -> Iterator[str]:
-    """The options that a message suggests: each option in it after what was at fault, and each of "a, b or c"."""
+    """The settings that a message suggests: each ``field=value`` in it, and each of "a, b or c"."""
     said = message.split(": ", 2)[2]
     for found in SUGGESTED.finditer(said):
         option = found.group().replace("FILE", "demo")
         yield option
         head = option[: max(option.rfind("="), option.rfind(" ")) + 1]
-        more = re.match(r"((?:, \w+)*),? or (?!more|demo)(\w+)(?=[;.,]|$)", said[found.end() :])
+        more = re.match(r"((?:, \w+)*),? or (?!more|demo)(\w+)(?=[;,]|$)", said[found.end() :])
         for word in re.findall(r"\w+", " ".join(more.groups())) if more else ():
             yield head + word
 
 
 @pytest.mark.parametrize("text", [case[0] for case in CASES])
-def test_every_option_that_a_message_names_is_accepted(text: str) -> None:
+def test_every_setting_that_a_message_names_is_accepted(text: str) -> None:
     message = refusal(text)
     for option in suggestions(message):
-        load_config(overrides=[*typed(text), *typed(option)])
+        load_config(overrides=[*typed(text), parse_set(option)])
 
 
 def test_suggestions_are_found() -> None:
     """The parser above finds the suggestions of real messages."""
     wgan = list(suggestions(refusal("--set loss.kind=wgan")))
     assert wgan == [
-        "--set optim.discriminator.clip_weights=0.01",
-        "--set model.discriminator.spectral_norm=true",
-        "--set loss.r1=1",
+        "optim.discriminator.clip_weights=0.01",
+        "model.discriminator.spectral_norm=true",
+        "loss.r1=1",
     ]
     label = refusal("--set loss.kind=hinge --set loss.real_label=0.9")
-    assert list(suggestions(label)) == ["--set loss.kind=bce", "--set loss.kind=lsgan"]
+    assert list(suggestions(label)) == ["loss.kind=bce", "loss.kind=lsgan"]
     target = refusal("--model dcgan --target-ssim 0.5")
-    assert list(suggestions(target)) == ["--model fast", "--model article", "--model fusion"]
-    assert list(suggestions(refusal("--fusion adain"))) == ["--model fusion"]
-    assert list(suggestions(refusal("--model fusion --batch 1"))) == ["--batch 2"]
-    assert list(suggestions(refusal("--set data.style=null"))) == ["--style demo"]
+    assert list(suggestions(target)) == ["model.name=fast", "model.name=article", "model.name=fusion"]
+    assert list(suggestions(refusal("--fusion adain"))) == ["model.name=fusion"]
+    assert list(suggestions(refusal("--model fusion --batch 1"))) == ["data.batch=2"]
+    assert list(suggestions(refusal("--set data.style=null"))) == ["data.style=demo"]
 
 
 def test_wgan_without_an_adversarial_part_needs_no_bound() -> None:

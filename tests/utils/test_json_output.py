@@ -24,7 +24,12 @@ def test_json_without_a_value(arguments: list[str], filled: list[str]) -> None:
 
 
 def test_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert is_stdout(Path("-")) and not is_stdout(Path("./x")) and not is_stdout(None)
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    for stdout in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", tmp_path / "link"):
+        assert is_stdout(Path(stdout))
+    assert not is_stdout(Path("/dev/stderr"))
+    (tmp_path / "link").unlink()
+    assert not is_stdout(Path("./x")) and not is_stdout(None)
     for bad in (tmp_path, tmp_path / "none" / "x.json"):
         with pytest.raises(InputError, match=f"^--json {bad}: cannot be written"):
             check_json_target(bad)
