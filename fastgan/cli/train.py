@@ -14,7 +14,7 @@ from fastgan.cli.start_time import STARTED
 from fastgan.cli.stop_signals import StopOnSignal
 from fastgan.config import Config, load_config, parse_set, read_config_file
 from fastgan.config.sections import FusionMode
-from fastgan.errors import InputError
+from fastgan.errors import FastganError, InputError
 from fastgan.utils.choices import listed
 
 #: Options and the fields of config.yaml that they set; the help has the defaults of these fields.
@@ -90,7 +90,13 @@ def train(
         stop.trainer.request_stop()
     # Progress shows what the trainer logs; with a handler of their own these records do not go to stderr once more.
     logging.getLogger("fastgan.training").addHandler(logging.NullHandler())
-    report = stop.trainer.fit()
+    begin = stop.trainer.state.global_step
+    try:
+        report = stop.trainer.fit()
+    except InputError as error:
+        if stop.trainer.state.global_step == begin:
+            raise
+        raise FastganError(str(error)) from error  # a run that failed, and not nothing done
     return 0 if stop.number is None or report["complete"] else 128 + stop.number
 
 

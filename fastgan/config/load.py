@@ -46,7 +46,9 @@ class _Origins:
 
 
 def load_config(
-    file: Path | None = None, overrides: Iterable[tuple[str, str, Any]] = (), base: Mapping[str, Any] | None = None
+    file: str | Path | None = None,
+    overrides: Iterable[tuple[str, str, Any]] = (),
+    base: Mapping[str, Any] | None = None,
 ) -> Config:
     """Defaults, then ``base``, then a YAML file, then ``overrides``: (what the user typed, dotted field, value).
 
@@ -56,6 +58,7 @@ def load_config(
         InputError: one line that names the file and line, or the option, and the field; or a plugin that cannot be
             imported.
     """
+    file = None if file is None else Path(file)
     load_plugins()  # what they register has defaults; pydantic would wrap the error of one that cannot be imported
     fields: dict[str, Any] = {}
     _merge(fields, base or {})

@@ -18,7 +18,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
     config = load_config(overrides=[("x", "quality.target_ssim", 0.5), ("x", "loss.content_layer", "relu2_1")])
     file = tmp_path / "config.yaml"
     file.write_text(config.to_yaml())
-    assert load_config(file) == config != Config()
+    assert load_config(file) == load_config(str(file)) == config != Config()
     assert load_config(base=yaml.safe_load(config.to_yaml())) == config
 
 
