@@ -216,15 +216,13 @@ def test_nothing_but_broken_files_stops_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_photographs_that_go_away_are_told_as_such(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
+def test_photographs_that_go_away_are_told_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     monkeypatch.setattr("fastgan.data.folder.GONE_DELAYS", (0.0,))
     images = ImageFolder(folder, size=SIZE, cache_bytes=0, on_broken=lambda path, _: pytest.fail(f"{path} broken"))
     with contextlib.closing(prefetch(CropBatches(images, batch=1, seed=5), workers=workers)) as stream:
-        next(stream)
-        for file in images.paths:
-            file.rename(file.with_suffix(".away"))
+        for _ in range(2):  # each worker has read one
+            next(stream)
+        folder.rename(folder.with_name(f"{folder.name}-away"))  # at once: workers are reading ahead
         with pytest.raises(LoaderError, match=r"^the photographs are gone: 7 of 7[^\n]*$"):
             for _ in stream:
                 pass
