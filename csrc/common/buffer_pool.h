@@ -5,7 +5,7 @@
 namespace fastgan {
 
 // Memory for large outputs. A released buffer is kept for the next output of about its size: the operating system takes
-// as long to hand out fresh pages (6 to 38 ms for 33 MB on the machine of docs/performance/README.md) as a kernel to fill
+// as long to hand out fresh pages (6 to 38 ms for 33 MB on the machine of docs/performance) as a kernel to fill
 // them. Threads may call all of these at once.
 
 // At least `bytes` long, 2 MiB-aligned and on huge pages where it is that large; the content is arbitrary. Null if
