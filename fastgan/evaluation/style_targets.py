@@ -42,6 +42,22 @@ class StyleReference:
         return cls(style_grams(encoder, images), images)
 
 
+class _StyleTensors(Sequence[Tensor]):
+    """Style images as the encoder takes them, each read and made when it is asked for."""
+
+    def __init__(self, images: Sequence[np.ndarray], indices: range, device: torch.device) -> None:
+        self._images = images
+        self._indices = indices
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        image = self._images[self._indices[index]]
+        return image_to_tensor(enlarge_to(image, MIN_FEATURES_SIDE)).to(self._device)
+
+
 class StyleTargets(Sequence[StyleReference]):
     """The references of style images, by the index of the image.
 
@@ -71,21 +87,17 @@ class StyleTargets(Sequence[StyleReference]):
     @property
     def mean_reference(self) -> StyleReference:
         """The style that a network for one style is measured against: all images together."""
-        return StyleReference(self.mean_targets, [self._tensor(index) for index in range(len(self))])
+        return StyleReference(self.mean_targets, self._tensors(range(len(self))))
 
     def reference(self, index: int) -> StyleReference:
         """The style that pictures in it are measured against."""
-        return StyleReference(self.grams(index), [self._tensor(index)])
+        return StyleReference(self.grams(index), self._tensors(range(index, index + 1)))
 
     @property
     def mean_targets(self) -> dict[str, Tensor]:
         """The Gram targets, layer -> (C, C), of a network for one style: the mean over all images."""
         if self._mean is None:
-            mean: dict[str, Tensor] = {}
-            for index in range(len(self)):
-                for layer, gram in style_grams(self._encoder, [self._tensor(index)]).items():
-                    mean[layer] = mean[layer] + gram / len(self) if layer in mean else gram / len(self)
-            self._mean = mean
+            self._mean = style_grams(self._encoder, self._tensors(range(len(self))))
         return self._mean
 
     def grams(self, index: int) -> dict[str, Tensor]:
@@ -93,7 +105,7 @@ class StyleTargets(Sequence[StyleReference]):
         if index not in self._grams:
             if len(self._grams) >= _KEPT:
                 self._grams.pop(next(iter(self._grams)))
-            self._grams[index] = style_grams(self._encoder, [self._tensor(index)])
+            self._grams[index] = style_grams(self._encoder, self._tensors(range(index, index + 1)))
         return self._grams[index]
 
     def targets(self, indices: Sequence[int]) -> dict[str, Tensor]:
@@ -106,8 +118,8 @@ class StyleTargets(Sequence[StyleReference]):
         if index not in self._codes:
             if len(self._codes) >= _KEPT:
                 self._codes.pop(next(iter(self._codes)))
-            self._codes[index] = style_code(self._tensor(index), self._encoder, generator)
+            self._codes[index] = style_code(self._tensors(range(len(self)))[index], self._encoder, generator)
         return self._codes[index]
 
-    def _tensor(self, index: int) -> Tensor:
-        return image_to_tensor(enlarge_to(self.images[index], MIN_FEATURES_SIDE)).to(self._device)
+    def _tensors(self, indices: range) -> _StyleTensors:
+        return _StyleTensors(self.images, indices, self._device)
