@@ -7,8 +7,9 @@
 
 ``demo`` runs the README's first command. ``--content``, ``--style`` and ``--held-out`` put other photographs and
 another style in the place of the demo's; with ``--held-out DIR`` the first 24 readable pictures of a folder are
-measured by ``fastgan evaluate``. ``targets`` trains 400 steps at 128 px for each of two SSIM targets. Each command's
-line, wall time and measures are written to ``quality-NAME.json``; ``table`` prints what the README has of them.
+measured by ``fastgan evaluate``. ``targets`` trains at 128 px for each of the targets, ``--minutes`` or ``--steps``
+long. Each command's line, wall time and measures are written to ``quality-NAME.json``; ``table`` prints what the README
+has of them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,16 @@ from fastgan.utils.system import git_commit
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = 24
-TARGETS = (0.45, 0.65)
+TARGETS = (("ssim", 0.45), ("ssim", 0.55), ("ssim", 0.65), ("coverage", 0.85), ("lpips", 0.5))
+#: Column of the table -> measure and digits.
+COLUMNS = {
+    "style distance": ("style_distance", 3),
+    "coverage": ("coverage", 2),
+    "SSIM": ("ssim", 3),
+    "LPIPS": ("lpips", 3),
+    "luminance": ("luminance_correlation", 2),
+    "fixed pattern": ("fixed_pattern", 2),
+}
 
 
 def run(command: list[str]) -> float:
@@ -69,8 +79,8 @@ def _means(measures: dict[str, Any]) -> dict[str, Any]:
 def table(folder: Path) -> str:
     """The results in ``folder`` as the README shows them, in Markdown."""
     rows = [
-        "| run | steps, wall time | measured on | style distance: photograph | result | SSIM | PSNR, dB |",
-        "|---|---|---|---|---|---|---|",
+        f"| run | steps, wall time | measured on | {' | '.join(COLUMNS)} |",
+        "|---|---|---|" + "---|" * len(COLUMNS),
     ]
     for file in sorted(folder.glob("quality-*.json")):
         for name, run in json.loads(file.read_text()).items():
@@ -79,11 +89,14 @@ def table(folder: Path) -> str:
             minutes, seconds = divmod(round(run["wall_seconds"]), 60)
             for key, measured_on in (("result", "its own held out"), ("held_out", "another set")):
                 if key in run:
-                    before = f"{run['baseline']['style_distance']:.3f}" if key == "result" else ""
                     means = run[key]
+                    values = [
+                        f"{means[measure]:.{digits}f}" if measure in means else ""
+                        for measure, digits in COLUMNS.values()
+                    ]
                     rows.append(
                         f"| {title} | {run['steps']}, {minutes}:{seconds:02d} | {measured_on}, {means['n']} "
-                        f"| {before} | {means['style_distance']:.3f} | {means['ssim']:.3f} | {means['psnr']:.1f} |"
+                        f"| {' | '.join(values)} |"
                     )
     return "\n".join(rows)
 
@@ -96,6 +109,7 @@ def main() -> None:
     parser.add_argument("--content", default="demo")
     parser.add_argument("--style", default="demo")
     parser.add_argument("--minutes", default="3")
+    parser.add_argument("--steps", help="in place of minutes")
     parser.add_argument("--size", default="128")
     parser.add_argument("--target-ssim", help="of the demo")
     parser.add_argument("--held-out", type=Path)
@@ -113,16 +127,17 @@ def main() -> None:
             for path in [path for path in list_images(args.held_out, shards=False) if is_readable(path)][:HELD_OUT]:
                 shutil.copy(path, held_out / path.name)
         pictures = ["--content", args.content, "--style", args.style]
+        length = ["--minutes", args.minutes] if args.steps is None else ["--steps", args.steps]
         results: dict[str, Any] = {}
         if args.name == "demo":
-            options = ["--size", args.size, "--minutes", args.minutes]
+            options = ["--size", args.size, *length]
             options += ["--target-ssim", args.target_ssim] if args.target_ssim else []
             changed = args.content != "demo" or args.style != "demo"
             results["demo"] = train_and_measure(options + pictures * changed, runs / "demo", held_out)
         else:
-            for target in TARGETS:
-                options = [*pictures, "--size", args.size, "--steps", "400", "--target-ssim", str(target)]
-                results[f"ssim-{target}"] = train_and_measure(options, runs / f"ssim-{target}", held_out)
+            for name, target in TARGETS:
+                options = [*pictures, "--size", args.size, *length, f"--target-{name}", str(target)]
+                results[f"{name}-{target}"] = train_and_measure(options, runs / f"{name}-{target}", held_out)
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / f"quality-{args.label or args.name}.json"
     file.write_text(json.dumps(results, indent=2) + "\n")

@@ -1,5 +1,6 @@
-"""Two recipes that train to a target quality, each in a worker process: fastgan's default, and plain PyTorch's.
+"""Recipes that train to a target quality, each in a worker process: fastgan's default, and plain PyTorch's.
 
+``eager`` is fastgan's recipe in plain PyTorch, network and losses; ``published`` is that of Johnson et al. 2016 there.
 ``benchmarks/time_to_quality.py`` runs them in turns.
 """
 
@@ -23,18 +24,30 @@ from fastgan.errors import InputError
 from fastgan.evaluation.evaluator import CONTENT_LAYER, as_uint8_model, make_evaluator
 from fastgan.evaluation.style_targets import StyleTargets
 from fastgan.inference import Stylizer
+from fastgan.metrics.lpips import lpips_unavailable_reason
 from fastgan.models import STYLE_LAYERS, VGGEncoder
 from fastgan.precision import select_device, select_dtype
 from fastgan.training import Trainer
 from fastgan.training.schedules import lr_factor
 from fastgan.training.setup import build_networks, open_photographs, open_styles, read_ahead
 
-#: The baseline's networks are the published ones.
-PUBLISHED = {"model.generator.stem": "conv9", "model.discriminator.width": 64, "model.discriminator.depth": 3}
+PROVIDERS = ("fastgan", "eager", "published")
+#: The network of 9x9 convolutions, content by features of the third block, style by the whole picture alone.
+PUBLISHED = {
+    "model.generator.stem": "conv9",
+    "loss.adversarial": 0.0,
+    "loss.content_layer": "relu3_1",
+    "loss.content": 1.0,
+    "loss.luminance": 0.0,
+    "loss.style_window_weight": 0.0,
+    "loss.ssim": 0.0,
+}
+#: What a target can name.
+MEASURES = ("style_distance", "coverage", "lpips", "ssim")
 
 
 def config_of(provider: str, options: dict[str, Any]) -> Config:
-    """The run of ``fastgan`` or ``eager``. Raises InputError for what a run cannot have."""
+    """The run of one of ``PROVIDERS``. Raises InputError for what a run cannot have."""
     fields: dict[str, Any] = {
         "model.features": options["features"],
         "data.content": options["content"],
@@ -43,17 +56,20 @@ def config_of(provider: str, options: dict[str, Any]) -> Config:
         "data.batch": options["batch"],
         "train.steps": options["steps" if provider == "fastgan" else "baseline_steps"],
         "train.device": options["device"],
-        **(PUBLISHED if provider == "eager" else {}),
+        **(PUBLISHED if provider == "published" else {}),
     }
     return load_config(overrides=[("the benchmark's", field, value) for field, value in fields.items()])
 
 
 def validate(options: dict[str, Any]) -> None:
     """Raise InputError for photographs, a style or sizes that cannot be trained on."""
-    for provider in ("fastgan", "eager"):
+    for provider in PROVIDERS:
         build_networks(config_of(provider, options))
     if not open_photographs(config_of("eager", options), lambda *_: None).val_images:
         raise InputError(f"--content {options['content']}: no photograph of it can be held out")
+    reason = lpips_unavailable_reason()
+    if options["lpips"] is not None and reason is not None:
+        raise InputError(f"--lpips: {reason}")
     if len(open_styles(options["style"], lambda *_: None)) != 1:
         raise InputError(f"--style {options['style']}: the baseline learns one style; give one picture")
 
@@ -120,7 +136,7 @@ def _measure(config: Config, images: list[np.ndarray], device: torch.device) -> 
     encoder.to_compute(encoder.dtype, torch.channels_last)
 
     def measure(stylizer: Stylizer) -> dict[str, float]:
-        values = evaluator.measure(images, as_uint8_model(stylizer), window_stride=0).values
-        return {name: float(np.mean(values[name])) for name in ("style_distance", "ssim")}
+        values = evaluator.measure(images, as_uint8_model(stylizer), with_content=False, window_stride=2).values
+        return {name: float(np.mean(values[name])) for name in MEASURES if name in values}
 
     return measure

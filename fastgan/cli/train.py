@@ -14,6 +14,7 @@ from fastgan.cli.start_time import STARTED
 from fastgan.cli.stop_signals import StopOnSignal
 from fastgan.config import Config, load_config, parse_set, read_config_file
 from fastgan.config.sections import FusionMode
+from fastgan.config.targets import TARGET_METRICS
 from fastgan.errors import FastganError, InputError
 from fastgan.utils.choices import listed
 
@@ -33,13 +34,15 @@ FIELDS = {
     "features": "model.features",
     "target_ssim": "quality.target_ssim",
     "target_psnr": "quality.target_psnr",
+    "target_coverage": "quality.target_coverage",
+    "target_lpips": "quality.target_lpips",
     "precision": "train.precision",
     "compile": "train.compile",
 }
 #: Fields that a run keeps from its beginning to its end.
 _FIXED = tuple(FIELDS[name] for name in ("model", "fusion", "task"))
 #: Options of which a run has at most one.
-_ALTERNATIVES = (("steps", "epochs", "minutes"), ("target_ssim", "target_psnr"))
+_ALTERNATIVES = (("steps", "epochs", "minutes"), tuple(f"target_{name}" for name in TARGET_METRICS))
 
 
 def train(
@@ -60,6 +63,12 @@ def train(
     features: Annotated[str | None, typer.Option(help=FEATURES_HELP)] = None,
     target_ssim: Annotated[float | None, typer.Option(help="Hold this SSIM to the photographs.")] = None,
     target_psnr: Annotated[float | None, typer.Option(help="Hold this PSNR (dB) to the photographs.")] = None,
+    target_coverage: Annotated[
+        float | None, typer.Option(help="Carry the style in this share of the pictures, with as much photograph.")
+    ] = None,
+    target_lpips: Annotated[
+        float | None, typer.Option(help="Hold this LPIPS (0 is the photograph) to the photographs.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help=PRECISION_HELP)] = None,
     compile: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="torch.compile the networks; auto where it pays.")

@@ -43,7 +43,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _psnr_term(self) -> Config:
         if self.quality.target_psnr is not None and not self.loss.psnr:
-            self.loss.psnr = self.loss.ssim  # a target needs a term that moves what it measures
+            self.loss.psnr = 1.0  # a target needs a term that moves what it measures
         return self
 
     def to_yaml(self) -> str:

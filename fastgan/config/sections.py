@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from fastgan.config.targets import TARGET_METRICS
 from fastgan.utils.choices import DeviceName, PrecisionName
 from fastgan.utils.reserved import DEMO, path_text
 
@@ -139,6 +140,8 @@ class DataConfig(Section):
 class LossConfig(Section):
     """Weights of the generator's losses; ``lambda_d`` is the article's lambda in L = L_G + lambda L_D.
 
+    ``content`` (features of ``content_layer``), ``luminance`` (light and dark, averaged over 8 px), ``ssim`` and
+    ``psnr`` keep the photograph; a target of ``quality`` turns them together.
     ``kind``, the labels and ``temperature`` (which goes to ``temperature_end`` over the run) shape the adversarial
     losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_interval`` steps; ``augment``
     names the changes to real and fake images before the discriminator sees them. ``style_window_weight`` is the share
@@ -147,13 +150,14 @@ class LossConfig(Section):
     """
 
     kind: Literal["bce", "hinge", "lsgan", "wgan"] = "bce"
-    adversarial: Weight = 0.1
-    content: Weight = 0.03
+    adversarial: Weight = 0.0
+    content: Weight = 2.0
     style: Weight = 10.0
     style_windows: int = Field(2, ge=1, le=64)
-    style_window_weight: float = Field(0.0, ge=0, le=1)
-    ssim: Weight = 4.5
+    style_window_weight: float = Field(0.3, ge=0, le=1)
+    ssim: Weight = 0.0
     psnr: Weight = 0.0
+    luminance: Weight = 1.0
     tv: Weight = 0.0
     lambda_d: Weight = 1.0
     temperature: float = Field(1.0, gt=0)
@@ -163,7 +167,7 @@ class LossConfig(Section):
     r1: Weight = 0.0
     r1_interval: int = Field(1, ge=1, le=1000)
     augment: list[Literal["color", "translation", "cutout"]] = []
-    content_layer: str = "relu3_1"
+    content_layer: str = "relu2_1"
     extra: dict[str, Weight] = {}
 
 
@@ -192,6 +196,9 @@ class OptimConfig(Section):
 class QualityConfig(Section):
     """Quality-guided training (SPEC S10): at most one target; without one nothing is controlled.
 
+    ``target_ssim`` and ``target_psnr`` (dB) name how much of the photograph is left, ``target_lpips`` (AlexNet; extra
+    ``quality``) how far the eye is from it, ``target_coverage`` in which share of the picture the style is.
+
     Where something asks for it, the averaged generator is measured every ``eval.every`` steps: a target; ``keep_best``,
     which makes the model that of the best measurement and not the last; ``patience``, which ends the run after so many
     measurements without a better one; ``rollback``, which takes the run back when a measurement is so many times worse
@@ -200,6 +207,8 @@ class QualityConfig(Section):
 
     target_ssim: float | None = Field(None, gt=0, lt=1)
     target_psnr: float | None = Field(None, gt=0, le=60)
+    target_coverage: float | None = Field(None, gt=0, lt=1)
+    target_lpips: float | None = Field(None, gt=0, lt=1)
     gain: float = Field(0.25, gt=0, le=10)
     smoothing: float = Field(0.9, ge=0, lt=1)
     keep_best: bool = False
@@ -209,9 +218,16 @@ class QualityConfig(Section):
 
     @model_validator(mode="after")
     def _one_target(self) -> QualityConfig:
-        if self.target_ssim is not None and self.target_psnr is not None:
-            raise ValueError("give target_ssim or target_psnr, not both")
+        names = [f"target_{name}" for name in TARGET_METRICS if getattr(self, f"target_{name}") is not None]
+        if len(names) > 1:
+            raise ValueError(f"give one target, got {' and '.join(names)}")
         return self
+
+    @property
+    def target(self) -> tuple[str, float] | None:
+        """The name of ``TARGET_METRICS`` and the value of the target; None without one."""
+        values = {name: getattr(self, f"target_{name}") for name in TARGET_METRICS}
+        return next(((name, value) for name, value in values.items() if value is not None), None)
 
 
 class EvalConfig(Section):

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 #: Pixels of a picture beside each of relu4_1, the last of the style's layers.
 _STYLE_STRIDE = 8
-_PERCEPTUAL = ("extra", "content", "style", "ssim", "psnr", "tv")
+#: The losses that the structure weight multiplies.
+_STRUCTURE = ("content", "ssim", "psnr", "luminance")
+_PERCEPTUAL = ("extra", "content", "style", "ssim", "psnr", "luminance", "tv")
 
 
 class Sections(Protocol):
@@ -137,9 +139,12 @@ def _adversarial(config: Sections) -> None:
             "loss.r1: batch norm mixes the images whose gradients R1 penalizes one by one; add "
             "model.discriminator.norm=instance or none"
         )
-    if quality.target_ssim is not None and not loss.ssim:
-        raise ValueError("loss.ssim: is what quality.target_ssim turns; give it a weight above 0")
-    if not any((loss.adversarial, loss.style, loss.content, loss.ssim, loss.psnr, loss.tv, *loss.extra.values())):
+    if quality.target is not None and not any(getattr(loss, term) for term in _STRUCTURE):
+        raise ValueError(
+            f"loss.content: is what quality.target_{quality.target[0]} turns, with {', '.join(_STRUCTURE[1:])}; "
+            "give one a weight above 0"
+        )
+    if not any((loss.adversarial, *(getattr(loss, term) for term in _PERCEPTUAL[1:]), *loss.extra.values())):
         raise ValueError("loss.style: every weight is 0 and nothing would be learned; give one above 0")
     bounded = discriminator.clip_weights is not None or loss.r1 > 0 or config.model.discriminator.spectral_norm
     if loss.kind == "wgan" and loss.adversarial and not bounded:
@@ -166,12 +171,11 @@ def _inputs(config: Sections, spec: GeneratorSpec) -> None:
         return
     if config.data.style is not None:
         raise ValueError(f"data.style: the model {name} makes images from noise and takes no style; leave it out")
-    for target in ("target_ssim", "target_psnr"):
-        if getattr(config.quality, target) is not None:
-            raise ValueError(
-                f"quality.{target}: the model {name} makes images from noise, and there is no photograph that they "
-                f"should be like; use model.name={models_that_take('images')}"
-            )
+    if config.quality.target is not None:
+        raise ValueError(
+            f"quality.target_{config.quality.target[0]}: the model {name} makes images from noise, and there is no "
+            f"photograph that they should be like; use model.name={models_that_take('images')}"
+        )
     for term in _PERCEPTUAL:
         if getattr(config.loss, term):
             raise ValueError(

@@ -149,9 +149,8 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     _try(generator, encoder, weights.path)
     if spec.takes == "noise":
         return Sampler(generator, target, dtype, features)
-    if encoder is None:
-        return Stylizer(generator, target, dtype, features)
-    encoder.to(target).to_compute(dtype, torch.channels_last)
+    if encoder is not None:
+        encoder.to(target).to_compute(dtype, torch.channels_last)
     return Stylizer(generator, target, dtype, features, encoder=encoder, styles=partial(StyleImages, folder))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -63,6 +64,11 @@ class Stylizer:
     def takes_any_style(self) -> bool:
         """True for a model that takes any style; others hold the one that they were trained on."""
         return spec_of(self.generator).arbitrary_style
+
+    @cached_property
+    def styles(self) -> Sequence[np.ndarray]:
+        """The styles that it was trained on, (H, W, 3) uint8; none where they are not known. Errors as of the files."""
+        return [] if self._styles is None else self._styles()
 
     @property
     def min_side(self) -> int:
@@ -225,9 +231,9 @@ class Stylizer:
         if self.takes_any_style:
             if code is None:
                 if self._code is None:
-                    if self._styles is None:
+                    if not self.styles:
                         raise ValueError("this model takes any style and knows none: give style or code")
-                    self._code = self.code(self._styles()[0])
+                    self._code = self.code(self.styles[0])
                 code = self._code
         elif not strengths.any():
             return x

@@ -2,7 +2,7 @@
 
 from fastgan.losses.adversarial import AdversarialLoss, r1_penalty
 from fastgan.losses.perceptual import ContentLoss, StyleLoss, style_distance, style_grams
-from fastgan.losses.pixel import PSNRLoss, SSIMLoss, TotalVariation
+from fastgan.losses.pixel import LuminanceLoss, PSNRLoss, SSIMLoss, TotalVariation
 from fastgan.losses.registry import LOSSES, LossInputs, register_loss
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "AdversarialLoss",
     "ContentLoss",
     "LossInputs",
+    "LuminanceLoss",
     "PSNRLoss",
     "SSIMLoss",
     "StyleLoss",

@@ -31,7 +31,7 @@ class LossInputs:
 LossTerm = Callable[[LossInputs], Tensor]
 LOSSES: Registry[LossTerm] = Registry("loss")
 #: The names after ``loss/`` that every run has in its metrics.
-_RESERVED = ("g", "d", "total", "g_adversarial", "content", "style", "tv", "ssim", "psnr", "r1")
+_RESERVED = ("g", "d", "total", "g_adversarial", "content", "style", "tv", "ssim", "psnr", "luminance", "r1")
 
 
 def register_loss(name: str, term: LossTerm) -> LossTerm:

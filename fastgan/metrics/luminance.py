@@ -7,10 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from fastgan.losses.pixel import LUMA_WEIGHTS
 from fastgan.metrics.base import ImageMetric, check_pair
 
-#: Luma of Rec. 601, as in Pillow's mode "L".
-_WEIGHTS = (0.299, 0.587, 0.114)
 _SIGMA = 8.0
 
 
@@ -45,7 +44,7 @@ class LuminanceCorrelation(ImageMetric):
 
     def _blurred(self, images: Tensor) -> Tensor:
         """Luminance (N, H, W) in float64."""
-        weights = torch.tensor(_WEIGHTS, dtype=torch.float32).double()
+        weights = torch.tensor(LUMA_WEIGHTS, dtype=torch.float32).double()
         luminance = torch.tensordot(images.detach().cpu().double(), weights, ([1], [0]))
         down, across = (_blur_matrix(length, self._sigma) for length in luminance.shape[1:])
         return down @ luminance @ across.T

@@ -126,7 +126,8 @@ register_generator(
             "model": {
                 "generator": {"width": 64, "depth": 2},
                 "discriminator": {"name": "article", "width": 32, "depth": 2},
-            }
+            },
+            "loss": {"adversarial": 0.1},
         },
     )
 )

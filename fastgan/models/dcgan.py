@@ -164,6 +164,8 @@ register_generator(
                 "adversarial": 1.0,
                 "content": 0.0,
                 "style": 0.0,
+                "style_window_weight": 0.0,
+                "luminance": 0.0,
                 "ssim": 0.0,
                 "augment": ["color", "translation", "cutout"],
             },

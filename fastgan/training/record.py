@@ -21,7 +21,6 @@ def run_record(
     config, state, photographs = run.config, run.state, run.photographs
     rates = [line["time/img_per_s"] for line in lines[3:]] or [line["time/img_per_s"] for line in lines]
     reason = lpips_unavailable_reason()
-    target = {"ssim": config.quality.target_ssim, "psnr": config.quality.target_psnr}
     return {
         "fastgan": __version__,
         "model": config.model.name,
@@ -44,7 +43,7 @@ def run_record(
             "broken": {str(path): reason for path, reason in run.broken.items()},
         },
         "style": config.data.style,
-        "target": {name: value for name, value in target.items() if value is not None},
+        "target": {} if config.quality.target is None else dict([config.quality.target]),
         "structure_weight": None if state.controller is None else state.controller.weight,
         "rollbacks": state.rollbacks,
         "best": None if state.best is None else {"step": state.best.step, "score": state.best.score},

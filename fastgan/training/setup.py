@@ -256,9 +256,6 @@ def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> Tra
 def build_controller(config: Config) -> Controller | None:
     """The controller of the target that the config names; None without one."""
     quality = config.quality
-    options = {"gain": quality.gain, "smoothing": quality.smoothing}
-    if quality.target_ssim is not None:
-        return Controller("ssim", quality.target_ssim, **options)
-    if quality.target_psnr is not None:
-        return Controller("psnr", quality.target_psnr, **options)
-    return None
+    if quality.target is None:
+        return None
+    return Controller(*quality.target, gain=quality.gain, smoothing=quality.smoothing)

@@ -181,7 +181,7 @@ class TrainStep:
         if state.controller is not None:
             metrics["controller/structure_weight"] = state.controller.weight
             metrics["controller/val_offset"] = state.controller.correction
-            state.controller.update(metrics[f"train/{state.controller.metric}"])
+            state.controller.update(metrics.get(f"train/{state.controller.metric}", math.nan))
         return metrics
 
     def _split_micro_batches(self, inputs: Inputs) -> tuple[list[float], list[Inputs]]:

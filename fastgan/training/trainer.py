@@ -31,7 +31,7 @@ from fastgan.training.callbacks import (
     RollbackRequest,
     Samples,
     StepEvent,
-    check_tracks_best,
+    check_evaluates,
     open_writers,
 )
 from fastgan.training.checkpoint import load_newest, restore
@@ -117,7 +117,7 @@ class Trainer:
         self._source = BatchSource(data, partial(setup.read_ahead, config, batches, device=self.device), self._note)
         self.run_length = RunLength.from_config(config.train, None if batches is None else batches.steps_per_epoch)
         self.stop_requested = self._in_step = False
-        check_tracks_best(config, self.photographs)
+        check_evaluates(config, self.photographs)
         self.baseline: EvalResult | None = None
         self._rollback = Rollback(self.stepper.finite_metrics())
         self._collapse, self._evaluation = CollapseMonitor(), Evaluation(self._rollback)

@@ -20,6 +20,8 @@ OPTIONS = {
     "--batch": "data.batch",
     "--target-ssim": "quality.target_ssim",
     "--target-psnr": "quality.target_psnr",
+    "--target-coverage": "quality.target_coverage",
+    "--target-lpips": "quality.target_lpips",
 }
 MODELS = ("fast", "fusion", "article", "dcgan")
 PRESETS = {spec.name: spec.preset for spec in GENERATORS.values() if spec.preset}
@@ -126,7 +128,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
         ["--set loss.r1=1 --set loss.adversarial=0.1", "--set loss.r1=0"],
     ),
     (
-        "--target-ssim 0.5 --set loss.ssim=0",
+        "--target-ssim 0.5 --set loss.content=0 --set loss.ssim=0 --set loss.luminance=0",
         "--set loss.ssim=0",
         "loss.ssim",
         ["--set loss.ssim=1"],
@@ -154,17 +156,14 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("--set data.style=null", "--set data.style=null", "data.style", ["--style demo", "--style painting.jpg"]),
     ("--model fusion --set data.style=null", "--set data.style=null", "data.style", ["--style demo"]),
     ("--model dcgan --style painting.jpg", "--style", "data.style", [""]),
-    (
-        "--model dcgan --target-ssim 0.5",
-        "--target-ssim",
-        "quality.target_ssim",
-        ["", "--model fast", "--model fusion", "--model article"],
-    ),
-    (
-        "--model dcgan --target-psnr 20",
-        "--target-psnr",
-        "quality.target_psnr",
-        ["", "--model fast", "--model fusion", "--model article"],
+    *(
+        (
+            f"--model dcgan --target-{name} 0.5",
+            f"--target-{name}",
+            f"quality.target_{name}",
+            ["", "--model fast", "--model fusion", "--model article"],
+        )
+        for name in ("ssim", "psnr", "coverage", "lpips")
     ),
     *(
         (
@@ -173,7 +172,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
             f"loss.{name}",
             ["", f"--set loss.{name}=0", "--model fast"],
         )
-        for name in ("content", "style", "ssim", "psnr", "tv")
+        for name in ("content", "style", "ssim", "psnr", "luminance", "tv")
     ),
     (
         "--model dcgan --set loss.adversarial=0",

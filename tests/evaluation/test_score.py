@@ -20,9 +20,13 @@ def test_it_cannot_be_had_by_painting_a_part() -> None:
 def test_values() -> None:
     measured = {"ssim": 0.4, "psnr": 12.0, "style_distance": 0.1, "coverage": 0.75}
     assert picture_score(measured) == pytest.approx(0.1 + 0.25 + 0.45 * 0.6)
-    assert picture_score(measured, target_ssim=0.5) == pytest.approx(0.1 + 0.25 + 4.5 * 0.1)
-    assert picture_score(measured, target_ssim=0.3) == pytest.approx(0.1 + 0.25)
-    assert picture_score(measured, target_psnr=14.0) == pytest.approx(0.1 + 0.25 + 4.5 * 0.1)
+    assert picture_score(measured, ("ssim", 0.5)) == pytest.approx(0.1 + 0.25 + 4.5 * 0.1)
+    assert picture_score(measured, ("ssim", 0.3)) == pytest.approx(0.1 + 0.25)
+    assert picture_score(measured, ("psnr", 14.0)) == pytest.approx(0.1 + 0.25 + 4.5 * 0.1)
+    assert picture_score(measured, ("coverage", 0.85)) == pytest.approx(0.1 + 0.25 + 0.45 * 0.6 + 4.5 * 0.1)
+    assert picture_score(measured, ("coverage", 0.7)) == picture_score(measured)
+    assert picture_score({**measured, "lpips": 0.6}, ("lpips", 0.5)) == pytest.approx(0.1 + 0.25 + 4.5 * 0.1)
+    assert picture_score({**measured, "lpips": 0.4}, ("lpips", 0.5)) == pytest.approx(0.1 + 0.25)
 
 
 def test_a_painting_laid_over_photographs() -> None:

@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
     "data.batch": 2,
     "data.val_images": 2,
     "data.prefetch": 1,
-    "loss.content_layer": "relu2_1",
+    "loss.adversarial": 0.1,
     "train.steps": 4,
     "train.precision": "fp32",
     "train.device": "cpu",

@@ -6,11 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers.bounds import approx, rounding
+import torch.nn.functional as F
+from helpers.bounds import approx, assert_close, rounding
+from helpers.observed_step import luminance_difference
 from helpers.quality_bounds import psnr_error, ssim_error
 from torch import Tensor
 
-from fastgan.losses import PSNRLoss, SSIMLoss, TotalVariation
+from fastgan.losses import LuminanceLoss, PSNRLoss, SSIMLoss, TotalVariation
 
 
 @pytest.fixture
@@ -61,3 +63,38 @@ def test_total_variation(pair: tuple[Tensor, Tensor]) -> None:
     assert TotalVariation()(torch.full((1, 3, 5, 5), 0.3)).item() == 0
     ramp = torch.arange(5.0).view(1, 1, 1, 5).expand(1, 1, 4, 5)
     assert TotalVariation()(ramp).item() == 1 == TotalVariation()(ramp.transpose(2, 3)).item()
+
+
+def test_luminance_loss(rng: torch.Generator) -> None:
+    """Against the formula, cell by cell; pixels beyond the last whole cell do not count."""
+    x, y = (torch.rand(3, 3, 32, 24, generator=rng) * 2 - 1 for _ in range(2))
+    wide = [F.pad(images, (0, 3, 0, 5), value=0.7) for images in (x, y)]
+    for pair in ((x, y), wide):
+        have = LuminanceLoss()(*pair, reduction="none")
+        assert_close(have, luminance_difference(x, y), steps=8, terms=64)
+        assert LuminanceLoss()(*pair).item() == approx(have.mean().item(), steps=3)
+
+
+def test_luminance_loss_sees_shadows_and_no_brush_marks() -> None:
+    """Brightness and a contrast of half to twice the photograph's are free, and so is what is finer than a cell."""
+    loss = LuminanceLoss()
+    photo = torch.linspace(-0.5, 0.5, 64).expand(1, 3, 64, 64)
+    for free in (photo, photo + 0.3, 0.5 * photo, 1.9 * photo - 0.1):
+        assert loss(free, photo).item() == pytest.approx(0, abs=1e-10)
+    marks = photo.clone()
+    marks[..., ::2, ::2], marks[..., 1::2, ::2] = marks[..., ::2, ::2] + 0.2, marks[..., 1::2, ::2] - 0.2
+    assert loss(marks, photo).item() == pytest.approx(0, abs=1e-10)
+    shadow = photo.clone()
+    shadow[..., :24, :24] -= 0.6
+    costly = [loss(result, photo).item() for result in (shadow, -photo, torch.zeros_like(photo), 4 * photo)]
+    assert min(costly) > 0.01
+    sky = torch.full_like(photo, 0.4)
+    assert loss(sky, sky).item() == 0 and loss(sky - photo + shadow, sky).item() > 0.05
+
+
+def test_luminance_loss_pulls_toward_the_content(rng: torch.Generator) -> None:
+    photo = torch.rand(2, 3, 32, 32, generator=rng) * 2 - 1
+    result = torch.rand(2, 3, 32, 32, generator=rng).requires_grad_()
+    before = LuminanceLoss()(result, photo)
+    (gradient,) = torch.autograd.grad(before, result)
+    assert LuminanceLoss()(result - 0.05 * gradient / gradient.abs().max(), photo) < before

@@ -6,10 +6,16 @@ import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from fastgan.config import Config
+from fastgan.training import Trainer
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -123,3 +129,20 @@ def test_the_sweep_runs(tmp_path: Path, photos: Path, style_file: Path) -> None:
     }
     assert all(each["steps"] == 1 and -1 < each["ssim"] < 1 for each in results)
     assert len(done.stdout.splitlines()) == 10
+
+
+def test_the_gallery(
+    tiny: Callable[..., Config], tmp_path: Path, photos: Path, no_plots: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row a style: its painting, then the photographs, below those; any model that stylizes."""
+    main = runpy.run_path(str(ROOT / "examples" / "gallery.py"))["main"]
+    run, sheet = tmp_path / "run", tmp_path / "gallery.png"
+    Trainer(tiny({"train.steps": 1}), out=run).fit()
+    assert main([str(run), str(run / "model"), "--content", str(photos), "--count", "2", "--out", str(sheet)]) == 0
+    shown = np.asarray(Image.open(sheet))
+    assert shown.shape == (3 * 256 + 2 * 8, 3 * 256 + 2 * 8, 3)
+    assert np.array_equal(shown[264:520], shown[528:]) and (shown[:256, :256] == 255).all()
+    assert not np.array_equal(shown[264:520, 264:520], shown[:256, 264:520])
+    capsys.readouterr()
+    assert main([str(tmp_path / "none"), "--out", str(sheet)]) == 2
+    assert capsys.readouterr().err.startswith("gallery: ")

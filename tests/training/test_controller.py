@@ -61,6 +61,37 @@ def test_psnr_settles_at_the_target(target: float, bias: float) -> None:
     assert sum(seen[-150:]) / 150 == pytest.approx(target, rel=0, abs=20 * NOISE)
 
 
+@pytest.mark.parametrize("metric", ["coverage", "lpips"])
+@pytest.mark.parametrize("target", [0.4, 0.6, 0.85])
+def test_what_is_measured_of_held_out_photographs_alone_settles(metric: str, target: float) -> None:
+    """Such a quality falls where structure weighs more."""
+    for seed in range(3):
+        controller, plant = Controller(metric, target), Plant(seed)
+        seen = []
+        for step in range(1, 1001):
+            plant.step(controller.weight)
+            controller.update(math.nan)
+            if step % 50 == 0:
+                controller.correct(1 - plant.held_out())
+            seen.append(1 - plant.held_out())
+        assert sum(seen[-200:]) / 200 == pytest.approx(target, rel=0, abs=0.02)
+        assert all(abs(quality - target) < 0.05 for quality in seen[-200:])
+
+
+def test_steps_between_measurements_count() -> None:
+    """And one measurement, after however many steps, does not throw the weight to its end."""
+    moved = []
+    for steps in (1, 2, 1000):
+        controller = Controller("coverage", 0.8, gain=0.4)
+        for _ in range(steps):
+            assert controller.update(math.nan) == 1
+        controller.correct(0.9)
+        moved.append(controller.log_weight)
+        controller.correct(0.1)
+        assert controller.log_weight == moved[-1]  # no step since
+    assert moved == pytest.approx([0.4 * 0.1, 2 * 0.4 * 0.1, 0.7])
+
+
 def test_direction() -> None:
     low, high = Controller("ssim", 0.5), Controller("ssim", 0.5)
     assert low.weight == high.weight == 1
@@ -110,14 +141,14 @@ def test_one_bad_batch_moves_little() -> None:
 def test_what_is_not_finite_is_ignored(bad: float) -> None:
     controller = Controller("ssim", 0.5)
     controller.update(bad)
-    assert controller.state_dict() == Controller("ssim", 0.5).state_dict() and controller.weight == 1
+    assert controller.running is None and controller.weight == 1
     controller.correct(0.4)  # nothing to compare with yet
     assert controller.correction == 0
     controller.update(0.4)
-    before = controller.state_dict()
+    before = controller.running, controller.log_weight, controller.correction
     controller.update(bad)
     controller.correct(bad)
-    assert controller.state_dict() == before
+    assert (controller.running, controller.log_weight, controller.correction) == before
 
 
 def test_state_round_trip() -> None:
@@ -135,8 +166,8 @@ def test_state_round_trip() -> None:
 
 
 def test_unknown_metric() -> None:
-    with pytest.raises(ValueError, match="'ssim' or 'psnr'"):
-        Controller("lpips", 0.5)
+    with pytest.raises(ValueError, match="'ssim', 'psnr', 'coverage', 'lpips'"):
+        Controller("fid", 0.5)
 
 
 def test_another_target_takes_up_the_weight_alone() -> None:

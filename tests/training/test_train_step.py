@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from helpers.bounds import approx, assert_close, rounding
 from helpers.networks import sums
-from helpers.observed_step import DECIBELS, Make, close, equal, grads, near, weights
+from helpers.observed_step import DECIBELS, Make, close, equal, grads, luminance_difference, near, weights
 from helpers.quality_bounds import ssim_error
 from helpers.tiny_runs import batch, differences, floats, picture, save_picture, task_of
 from torch import Tensor, nn
@@ -21,7 +21,15 @@ from fastgan.training import Trainer
 from fastgan.training.setup import open_styles
 from fastgan.training.state import check_ownership
 
-EVERY_LOSS = {"loss.tv": 0.3, "loss.psnr": 0.2, "loss.ssim": 0.7, "loss.content": 0.5, "loss.adversarial": 0.11}
+EVERY_LOSS = {
+    "loss.tv": 0.3,
+    "loss.psnr": 0.2,
+    "loss.ssim": 0.7,
+    "loss.content": 0.5,
+    "loss.luminance": 0.4,
+    "loss.adversarial": 0.11,
+    "loss.style_window_weight": 0.0,
+}
 
 
 class Watched:
@@ -125,6 +133,7 @@ def test_gs_gradient_is_of_its_own_loss(smooth_encoder: None, warm: Trainer) -> 
         ).mean(),
         "psnr": (unit - unit_content).square().mean((1, 2, 3)).log10().mul(10).mean() / 20,
         "tv": (result.diff(dim=2)).square().mean() + (result.diff(dim=3)).square().mean(),
+        "luminance": luminance_difference(result, content).mean(),
         "ssim": 1 - ssim(unit, unit_content),
     }
     loss = sum(getattr(config.loss, name) * term for name, term in terms.items())
@@ -133,6 +142,7 @@ def test_gs_gradient_is_of_its_own_loss(smooth_encoder: None, warm: Trainer) -> 
     for name, metric in {"adversarial": "g_adversarial", "style": "style", "content": "content"}.items():
         assert seen.metrics[f"loss/{metric}"] == near(terms[name], *passed)
     assert seen.metrics["loss/tv"] == near(terms["tv"], *passed, scale=0.0)
+    assert seen.metrics["loss/luminance"] == near(terms["luminance"], seen.g_before)
     assert seen.metrics["loss/g"] == near(loss, *passed)
     error = 2 * ssim_error(unit, unit_content) + rounding(1, 2 * sums(seen.g_before))
     assert seen.metrics["train/ssim"] == pytest.approx(1 - terms["ssim"].item(), abs=error)
@@ -169,8 +179,9 @@ def test_without_an_adversarial_part_d_is_not_trained(tiny: Make) -> None:
     m, w = seen.metrics, trainer.config.loss
     assert {name for name, value in m.items() if math.isnan(value)} == {"loss/d", "loss/g_adversarial", "loss/total"}
     structure = w.content * m["loss/content"] + w.ssim * (1 - m["train/ssim"]) + w.psnr * -m["train/psnr"] / 20
+    structure += w.luminance * m["loss/luminance"]
     want = w.style * m["loss/style"] + w.tv * m["loss/tv"] + structure
-    assert m["loss/g"] == approx(want, steps=12, scale=abs(structure))  # six terms, each a product and a sum
+    assert m["loss/g"] == approx(want, steps=14, scale=abs(structure))  # seven terms, each a product and a sum
     assert not equal(weights(trainer.state.generator), weights(seen.g_before))
 
 
@@ -230,11 +241,12 @@ def test_the_weight_multiplies_the_structure_terms_alone(tiny: Make) -> None:
         math.exp(1.25), rel=1e-12
     )  # what this step used, not what the next one will
     structure = w.content * m["loss/content"] + w.ssim * (1 - m["train/ssim"]) + w.psnr * -m["train/psnr"] / 20
+    structure += w.luminance * m["loss/luminance"]
     rest = w.adversarial * m["loss/g_adversarial"] + w.style * m["loss/style"] + w.tv * m["loss/tv"]
     scale = abs(m["controller/structure_weight"] * structure)
     assert m["loss/g"] == approx(
-        rest + m["controller/structure_weight"] * structure, steps=14, scale=scale
-    )  # seven products and sums
+        rest + m["controller/structure_weight"] * structure, steps=16, scale=scale
+    )  # eight products and sums
 
 
 def test_ema(tiny: Make) -> None:

@@ -49,17 +49,21 @@ class BaselineResidualBlock(nn.Module):
 
 
 class BaselineGenerator(nn.Module):
-    """Johnson et al. 2016 with instance norm: ``FastGenerator(width, depth, stem="conv9")``."""
+    """``FastGenerator(width, depth, stem=stem)``; with ``"conv9"`` Johnson et al. 2016 with instance norm."""
 
-    def __init__(self, width: int = 32, depth: int = 5) -> None:
+    def __init__(self, width: int = 32, depth: int = 5, stem: str = "conv9") -> None:
         super().__init__()
         half, quarter = 2 * width, 4 * width
-        self.down = nn.Sequential(
-            _conv_norm_relu(3, width, 9), _conv_norm_relu(width, half, 3, 2), _conv_norm_relu(half, quarter, 3, 2)
-        )
+        if stem == "conv9":
+            last, kernel = width, 9
+            down: list[nn.Module] = [_conv_norm_relu(3, width, 9), _conv_norm_relu(width, half, 3, 2)]
+        else:
+            last, kernel = width // 2, 5
+            down = [nn.PixelUnshuffle(2), _conv_norm_relu(12, half, 3)]
+        self.down = nn.Sequential(*down, _conv_norm_relu(half, quarter, 3, 2))
         self.blocks = nn.Sequential(*(BaselineResidualBlock(quarter) for _ in range(depth)))
-        self.up1, self.up2 = _conv_norm_relu(quarter, half, 3), _conv_norm_relu(half, width, 3)
-        self.to_rgb = _reflect_conv(width, 3, 9, bias=True)
+        self.up1, self.up2 = _conv_norm_relu(quarter, half, 3), _conv_norm_relu(half, last, 3)
+        self.to_rgb = _reflect_conv(last, 3, kernel, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1], H and W multiples of 4, to the same shape, float32."""

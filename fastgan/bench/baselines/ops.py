@@ -48,6 +48,14 @@ def gram_style_loss_windows(x: Tensor, target: Tensor, window_weight: float) -> 
     return (1 - window_weight) * gram_style_loss(x, target) + window_weight * windows
 
 
+def luminance_loss(result: Tensor, content: Tensor) -> Tensor:
+    weights = torch.tensor((0.299, 0.587, 0.114), device=result.device).view(1, 3, 1, 1)
+    x, y = ((weights * F.avg_pool2d(images.float(), 8)).sum(1).flatten(1) / 2 for images in (result, content))
+    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
+    slope = ((x * y).mean(1) / y.square().mean(1).clamp(min=1e-6)).detach().clamp(0.5, 2.0)
+    return (x - slope[:, None] * y).square().mean() * 16
+
+
 def instance_norm(
     x: Tensor,
     weight: Tensor | None = None,

@@ -28,16 +28,18 @@ class AdamSettings:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The weight of each generator loss."""
+    """The weight of each generator loss, and the share of the style's loss that is that of 2x2 windows."""
 
     adversarial: float
     content: float
     style: float
     ssim: float
+    luminance: float = 0.0
+    style_windows: float = 0.0
 
 
 class BaselineStep:
-    """One alternating update of two networks by Adam, D first.
+    """One alternating update of two networks by Adam, D first; of the generator alone where it has no weight.
 
     Args:
         generator, discriminator, encoder: on one device, with their initial weights.
@@ -85,31 +87,30 @@ class BaselineStep:
     def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
         """Update both networks by a batch, uint8 (N, H, W, 3); scalars by the names of ``metrics.jsonl``."""
         content = eager_ops.from_pixels(pixels.to(self.style.device), torch.float32, self.layout is torch.channels_last)
-        real = self._crops(content)
         with torch.no_grad(), self._autocast():
             content_features = self._vgg(content, self.content_layer)[self.content_layer]
         with self._autocast():
             result = self._g(content)
 
-        with self._autocast():
-            real_logits, fake_logits = self._d(real), self._d(result.detach())
-        loss_d = eager_ops.discriminator_loss(real_logits, fake_logits)
-        self.optimizer_d.zero_grad()
-        loss_d.backward()
-        self.optimizer_d.step()
+        weights = self.loss_weights
+        loss_d = self._update_discriminator(content, result.detach()) if weights.adversarial else None
 
         self.discriminator.requires_grad_(False)
         with self._autocast():
-            logits, features = self._d(result), self._vgg(result)
-        adversarial = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-        content_loss, style_loss, ssim = self._losses(features, content_features, result, content)
-        weights = self.loss_weights
+            features = self._vgg(result)
+        content_loss, style_loss, ssim, luminance = self._losses(features, content_features, result, content)
         loss_g = (
-            weights.adversarial * adversarial
-            + weights.content * content_loss
+            weights.content * content_loss
             + weights.style * style_loss
             + weights.ssim * (1 - ssim)
+            + weights.luminance * luminance
         )
+        adversarial = None
+        if weights.adversarial:
+            with self._autocast():
+                logits = self._d(result)
+            adversarial = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+            loss_g = loss_g + weights.adversarial * adversarial
         self.optimizer_g.zero_grad()
         loss_g.backward()
         self.optimizer_g.step()
@@ -117,13 +118,22 @@ class BaselineStep:
         self.discriminator.requires_grad_(True)
         values = {
             "loss/g": loss_g,
-            "loss/d": loss_d,
-            "loss/g_adversarial": adversarial,
+            **({} if loss_d is None else {"loss/d": loss_d}),
+            **({} if adversarial is None else {"loss/g_adversarial": adversarial}),
             "loss/content": content_loss,
             "loss/style": style_loss,
             "train/ssim": ssim,
         }
         return {name: value.detach() for name, value in values.items()}
+
+    def _update_discriminator(self, content: Tensor, fake: Tensor) -> Tensor:
+        with self._autocast():
+            real_logits, fake_logits = self._d(self._crops(content)), self._d(fake)
+        loss_d = eager_ops.discriminator_loss(real_logits, fake_logits)
+        self.optimizer_d.zero_grad()
+        loss_d.backward()
+        self.optimizer_d.step()
+        return loss_d
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -138,15 +148,25 @@ class BaselineStep:
 
     def _perceptual(
         self, features: Mapping[str, Tensor], content_features: Tensor, result: Tensor, content: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         result_features, target_features = features[self.content_layer].float(), content_features.float()
         difference = (result_features - target_features).square().mean((1, 2, 3))
         content_loss = difference / target_features.square().mean((1, 2, 3))
+        style_loss, share = self._style_distance(features), self.loss_weights.style_windows
+        if share:
+            quarters = {name: _quarters(features[name]) for name in self.targets}
+            style_loss = (1 - share) * style_loss + share * self._style_distance(quarters)
+        ssim = eager_ops.ssim((result + 1) / 2, (content + 1) / 2)
+        weighs = self.loss_weights.luminance > 0
+        luminance = eager_ops.luminance_loss(result, content) if weighs else torch.zeros(())
+        return content_loss.mean(), style_loss, ssim, luminance
+
+    def _style_distance(self, features: Mapping[str, Tensor]) -> Tensor:
         distances = []
         for name, target in self.targets.items():
             gram = eager_ops.gram(features[name].float())
             distances.append((gram - target).square().mean((1, 2)) / target.square().mean())
-        return content_loss.mean(), torch.stack(distances).mean(), eager_ops.ssim((result + 1) / 2, (content + 1) / 2)
+        return torch.stack(distances).mean()
 
     def _crops(self, like: Tensor) -> Tensor:
         (height, width), (n, _, h, w) = self.style.shape[-2:], like.shape
@@ -160,6 +180,11 @@ class BaselineStep:
 
     def _autocast(self) -> AbstractContextManager:
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.style.device.type, self.dtype)
+
+
+def _quarters(features: Tensor) -> Tensor:
+    """The four windows of each plane, (4N, C, H / 2, W / 2)."""
+    return torch.cat([window for half in features.chunk(2, 2) for window in half.chunk(2, 3)])
 
 
 def _maybe_compile(compiled: bool, *parts: Callable[..., Any] | nn.Module) -> list[Callable[..., Any]]:

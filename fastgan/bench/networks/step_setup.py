@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.config import Config, load_config
-from fastgan.data import demo_style, enlarge_to, read_image, reduce_short_side, write_image
+from fastgan.data import demo_style, write_image
 from fastgan.data.tensors import image_to_tensor
 from fastgan.errors import InputError
 from fastgan.models import STYLE_LAYERS, VGGEncoder
@@ -65,6 +65,8 @@ class StepSetup:
             "loss.content": 1.0,
             "loss.style": 1.0,
             "loss.ssim": 1.0,
+            "loss.luminance": 0.0,
+            "loss.style_window_weight": 0.0,
             "loss.content_layer": "relu4_1",
             "optim.warmup": 0.0,
             "optim.min_lr_ratio": 1.0,
@@ -80,13 +82,11 @@ def available_features() -> str:
 
 
 def style_picture(size: int) -> np.ndarray:
-    """The demo's style, (size, size, 3) uint8, its left half mirrored.
+    """The style of the step, and not the demo's, whose change would move figures: (size, size, 3) uint8, half mirrored.
 
     Every crop of that size is the picture itself, turned over or not: the D of every provider sees the same.
     """
-    image = enlarge_to(reduce_short_side(read_image(demo_style()), size), size)
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    image = image[top : top + size, left : left + size]
+    image = pictures(1, size, NUM_BATCHES)[0].numpy()
     half = image[:, : (size + 1) // 2]
     return np.ascontiguousarray(np.concatenate((half, half[:, : size // 2][:, ::-1]), axis=1))
 
@@ -136,20 +136,21 @@ def baseline_step_from_config(
     compiled: bool = False,
     ema_decay: float | None = None,
 ) -> BaselineStep:
-    """The same step in plain PyTorch; supports only the conv9 generator and a depth-3 discriminator, constant rates."""
+    """The same step in plain PyTorch, at constant rates; of discriminators, of which it needs one where the adversarial
+    loss has a weight, it has that of depth 3."""
     from fastgan.bench.baselines import networks
     from fastgan.bench.baselines.step import AdamSettings, BaselineStep, LossWeights
 
-    generator = networks.BaselineGenerator(config.model.generator.width, config.model.generator.depth)
+    generator = networks.BaselineGenerator(
+        config.model.generator.width, config.model.generator.depth, config.model.generator.stem or "unshuffle"
+    )
     discriminator = networks.BaselineDiscriminator(config.model.discriminator.width)
     encoder = networks.BaselineEncoder()
     generator_init, discriminator_init = build_networks(config)
     frozen = VGGEncoder(STYLE_LAYERS, config.model.features)
-    pairs: list[tuple[nn.Module, nn.Module]] = [
-        (generator_init, generator),
-        (discriminator_init, discriminator),
-        (frozen, encoder),
-    ]
+    pairs: list[tuple[nn.Module, nn.Module]] = [(generator_init, generator), (frozen, encoder)]
+    if config.loss.adversarial:
+        pairs.append((discriminator_init, discriminator))
     for source, target in pairs:
         networks.copy_weights(source, target)
         target.to(device)
@@ -161,7 +162,9 @@ def baseline_step_from_config(
         discriminator,
         encoder,
         image_to_tensor(style).contiguous().to(device),
-        loss_weights=LossWeights(loss.adversarial, loss.content, loss.style, loss.ssim),
+        loss_weights=LossWeights(
+            loss.adversarial, loss.content, loss.style, loss.ssim, loss.luminance, loss.style_window_weight
+        ),
         adam_g=AdamSettings(g.lr, (g.beta1, g.beta2)),
         adam_d=AdamSettings(d.lr, (d.beta1, d.beta2)),
         dtype=dtype,

@@ -14,7 +14,7 @@ from fastgan.training.callbacks.base import (
 )
 from fastgan.training.callbacks.checkpoints import Checkpoints
 from fastgan.training.callbacks.collapse import CollapseMonitor
-from fastgan.training.callbacks.evaluation import Evaluation, check_tracks_best
+from fastgan.training.callbacks.evaluation import Evaluation, check_evaluates
 from fastgan.training.callbacks.metrics_file import MetricsFile
 from fastgan.training.callbacks.rollback import DivergenceError, Rollback
 from fastgan.training.callbacks.samples import Samples
@@ -40,6 +40,6 @@ __all__ = [
     "SamplesEvent",
     "StepEvent",
     "TensorBoard",
-    "check_tracks_best",
+    "check_evaluates",
     "open_writers",
 ]

@@ -6,7 +6,9 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from fastgan.config.targets import TARGET_METRICS
 from fastgan.errors import InputError
+from fastgan.metrics.lpips import lpips_unavailable_reason
 from fastgan.training.callbacks.base import Callback, EvaluationEvent, RollbackRequest, Run
 from fastgan.training.callbacks.rollback import Rollback
 from fastgan.training.state import TrainState
@@ -21,12 +23,16 @@ def tracks_best(config: Config) -> bool:
     return quality.keep_best or quality.patience is not None or quality.rollback is not None
 
 
-def check_tracks_best(config: Config, photographs: object | None) -> None:
-    """Raise InputError where something depends on evaluations and there are no photographs to hold out."""
-    if tracks_best(config) and photographs is None:
-        raise InputError(
-            "quality.keep_best, patience and rollback need photographs held out; give data.content and no data"
-        )
+def check_evaluates(config: Config, photographs: object | None) -> None:
+    """Raise InputError where something depends on evaluations and there are no photographs to hold out, or LPIPS cannot
+    be measured."""
+    target = None if config.quality.target is None else config.quality.target[0]
+    if photographs is None and (tracks_best(config) or (target and not TARGET_METRICS[target].of_batches)):
+        field = "keep_best, patience and rollback" if tracks_best(config) else f"target_{target}"
+        raise InputError(f"quality.{field}: needs photographs held out; give data.content and no data")
+    reason = lpips_unavailable_reason()
+    if target == "lpips" and reason is not None:
+        raise InputError(f"quality.target_lpips: {reason}")
 
 
 class Evaluation(Callback):

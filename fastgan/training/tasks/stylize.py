@@ -23,6 +23,7 @@ from fastgan.losses import (
     LOSSES,
     ContentLoss,
     LossInputs,
+    LuminanceLoss,
     PSNRLoss,
     SSIMLoss,
     TotalVariation,
@@ -89,7 +90,8 @@ class StylizeTask(Task):
         self.content_layers = tuple(dict.fromkeys((*feature_layers, *content)))
         self.loss_layers = tuple(dict.fromkeys((*self.styles.layers, *content)))
         self._content_loss, self._ssim_loss = ContentLoss(), SSIMLoss()
-        self._psnr_loss, self._total_variation = PSNRLoss(), TotalVariation()
+        self._psnr_loss, self._luminance_loss = PSNRLoss(), LuminanceLoss()
+        self._total_variation = TotalVariation()
 
     @property
     def max_side(self) -> int | None:
@@ -154,8 +156,10 @@ class StylizeTask(Task):
             style, whole_style = self._style_distance(features, targets)
             ssim_loss = self._ssim_loss(fake, content, reduction="none")
             psnr_loss = self._psnr_loss(fake, content) if weights.psnr else zero
+            luminance_loss = self._luminance_loss(fake, content) if weights.luminance else zero
             tv = self._total_variation(fake) if weights.tv else zero
             structure_loss = weights.content * content_loss + weights.ssim * ssim_loss.mean() + weights.psnr * psnr_loss
+            structure_loss = structure_loss + weights.luminance * luminance_loss
             weighted_style = style
             if "strength" in inputs:
                 # Strength 0 is to be the photograph. SSIM hardly sees colors: they would be the average style's.
@@ -178,6 +182,7 @@ class StylizeTask(Task):
             "loss/g_adversarial": g_adversarial,
             "loss/content": content_loss,
             "loss/style": _at_full_strength(style.detach(), inputs).mean(),
+            "loss/luminance": luminance_loss,
             "loss/tv": tv,
             **{f"loss/{name}": value for name, value in extra.items()},
             "train/ssim": 1 - _at_full_strength(ssim_loss.detach(), inputs).mean(),
@@ -245,8 +250,7 @@ class StylizeTask(Task):
     def score(self, measured: dict[str, float]) -> float:
         """See ``Task``: ``fastgan.evaluation.score.picture_score``."""
         values = {name.removeprefix("val/"): value for name, value in measured.items()}
-        quality = self.config.quality
-        return picture_score(values, target_ssim=quality.target_ssim, target_psnr=quality.target_psnr)
+        return picture_score(values, self.config.quality.target)
 
     def samples(self, state: TrainState, result: EvalResult | None = None) -> dict[str, np.ndarray]:
         """See ``Task``: content, style and result; with arbitrary styles also the strengths from 0 to 1; at the end, a

@@ -133,13 +133,13 @@ def test_scores(tiny: Make) -> None:
     """The same for every recipe; what the user named a target for counts by what is missing to it."""
     measured = {"val/ssim": 0.4, "val/psnr": 12.0, "val/style_distance": 0.1, "val/coverage": 0.75}
     for fields, target in (
-        ({}, {}),
-        ({"loss.style": 3, "loss.ssim": 0}, {}),
-        ({"quality.target_ssim": 0.5}, {"target_ssim": 0.5}),
-        ({"quality.target_psnr": 14.0, "loss.psnr": 2.0}, {"target_psnr": 14.0}),
+        ({}, None),
+        ({"loss.style": 3, "loss.ssim": 0}, None),
+        ({"quality.target_ssim": 0.5}, ("ssim", 0.5)),
+        ({"quality.target_psnr": 14.0, "loss.psnr": 2.0}, ("psnr", 14.0)),
     ):
         task = Trainer(tiny(fields), data=[]).task
-        want = picture_score({name.removeprefix("val/"): value for name, value in measured.items()}, **target)
+        want = picture_score({name.removeprefix("val/"): value for name, value in measured.items()}, target)
         assert isinstance(task, StylizeTask) and task.score(measured) == want
     assert GenerateTask.score(None, {"val/kid_vgg": 3.0}) == 3.0  # type: ignore[arg-type]
 
