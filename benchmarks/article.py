@@ -181,12 +181,12 @@ def article(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
 
 
 def adversarial(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
-    """With the default adversarial part and without, at equal time and the same target."""
+    """With an adversarial part and without, at equal time and the same target."""
     (style,) = images_of(args.style)
     judge = Judge(held_out(args), [style])
     results, sheets = {}, []
     label = Path(args.style).stem
-    for name, change in (("with", []), ("without", ["--set", "loss.adversarial=0"])):
+    for name, change in (("with", ["--set", "loss.adversarial=0.1"]), ("without", [])):
         folder = runs / f"adversarial-{label}-{name}"
         options = ["--content", args.content, "--style", args.style, "--size", "128", "--minutes", args.minutes]
         result = train([*options, "--target-ssim", "0.5", *change], folder)

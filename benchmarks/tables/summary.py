@@ -1,8 +1,8 @@
-"""The README's table of results: quality and speed in a few lines, from the files of a folder of results.
+"""The README's table of results: quality and speed in a few lines, from the files of two machines, or of one twice.
 
-    python benchmarks/tables/summary.py benchmarks/results/MACHINE
+    python benchmarks/tables/summary.py benchmarks/results/MACHINE benchmarks/results/OTHER
 
-It reads the results of ``quality.py``, ``fastgan bench train``, ``fastgan bench infer`` and ``time_to_quality.py``.
+The first has the results of ``quality.py``, the second those of ``fastgan bench train`` and ``fastgan bench infer``.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ from pathlib import Path
 from typing import Any
 
 #: Runs of ``quality.py``: label of the result file -> what was trained.
-RUNS = {"demo": "the demo's photographs and style", "starry-night": "COCO photographs and one painting"}
+RUNS = {"demo": "the demo's photographs and painting"}
 
 
-def table(folder: Path) -> str:
-    """The table in Markdown."""
+def table(quality: Path, speed: Path) -> str:
+    """The table in Markdown, from the folders of results."""
     lines = ["| measured | result |", "|---|---|"]
     for label, pictures in RUNS.items():
-        run = _read(folder, f"quality-{label}")["demo"]
+        run = _read(quality, f"quality-{label}")["demo"]
         minutes, seconds = divmod(round(run["wall_seconds"]), 60)
         unseen = run["held_out"]
         lines.append(
             f"| run of {minutes}:{seconds:02d} minutes on {pictures}, measured on {unseen['n']} other photographs "
-            f"| style distance {unseen['style_distance']:.3f}, SSIM {unseen['ssim']:.3f} |"
+            f"| coverage {unseen['coverage']:.2f}, style distance {unseen['style_distance']:.3f}, "
+            f"LPIPS {unseen['lpips']:.3f}, SSIM {unseen['ssim']:.3f} |"
         )
-    lines.append(f"| training step, 4 photographs of 256 px | {_speed(_read(folder, 'train-cpu'))} |")
-    lines.append(f"| picture of 512 px through the network | {_speed(_read(folder, 'infer-cpu'))} |")
-    return "\n".join([*lines, _time_to_quality(_read(folder, "time-to-quality"))])
+    lines.append(f"| training step, 4 photographs of 256 px | {_speed(_read(speed, 'train-cpu'))} |")
+    lines.append(f"| picture of 512 px through the network | {_speed(_read(speed, 'infer-cpu'))} |")
+    return "\n".join(lines)
 
 
 def _speed(result: dict[str, Any]) -> str:
@@ -43,21 +44,10 @@ def _speed(result: dict[str, Any]) -> str:
     return f"{fastgan['ms_median']:.0f} ms; {', '.join(others)}"
 
 
-def _time_to_quality(result: dict[str, Any]) -> str:
-    target = result["header"]["target"]
-    fastgan, baseline = (
-        f"{'' if row['reached'] else 'not after '}{row['train_seconds']:.0f} s" for row in result["rows"]
-    )
-    return (
-        f"| training time to style distance {target['style_distance']:g} at SSIM {target['ssim']:g} "
-        f"| {fastgan}; {result['rows'][1]['provider']} {baseline} |"
-    )
-
-
 def _read(folder: Path, name: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     return result
 
 
 if __name__ == "__main__":
-    print(table(Path(sys.argv[1])))
+    print(table(Path(sys.argv[1]), Path(sys.argv[2])))
