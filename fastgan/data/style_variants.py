@@ -15,6 +15,10 @@ SIDE = 256
 _MIN_CROP = 0.35
 #: Recolored crops, crops as they are, blends, and patterns, in every ten variants.
 _MIX = (4, 1, 2, 3)
+#: The style's loss is relative to the style: by one that is all but black or flat, it would outweigh all others.
+_MIN_MEAN, _MIN_STD = 50, 25
+#: Tries to make a variant that is neither; the last one is taken as it is.
+_TRIES = 20
 
 
 def style_variants(styles: Sequence[np.ndarray], count: int, seed: int) -> list[np.ndarray]:
@@ -30,8 +34,11 @@ def style_variants(styles: Sequence[np.ndarray], count: int, seed: int) -> list[
     variants = []
     for index in range(count):
         rng = np.random.default_rng((seed, index))
-        image = makers[index % len(makers)](styles, rng)
-        variants.append(np.ascontiguousarray(image.round().clip(0, 255).astype(np.uint8)))
+        for _ in range(_TRIES):
+            image = makers[index % len(makers)](styles, rng).round().clip(0, 255)
+            if image.mean() >= _MIN_MEAN and image.std() >= _MIN_STD:
+                break
+        variants.append(np.ascontiguousarray(image.astype(np.uint8)))
     return variants
 
 

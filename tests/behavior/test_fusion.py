@@ -204,7 +204,7 @@ def test_calibration(fusion: Make, tmp_path: Path) -> None:
                 assert_close(network.get_buffer(name), value, steps=steps)
 
 
-@pytest.mark.parametrize("mode", ["adain", "convex", "additive", "mlp"])
+@pytest.mark.parametrize("mode", ["adain", "convex", "additive", "mlp", "wct"])
 def test_resumed(fusion: Make, tmp_path: Path, mode: str) -> None:
     config = fusion({"model.fusion": mode, "train.steps": 4, "quality.target_ssim": 0.5})
     whole, part = Trainer(config), Trainer(config, out=tmp_path / "run")
@@ -367,7 +367,7 @@ def test_strength_may_be_each_images_own(learned: Trainer) -> None:
         stylizer(x, strength=torch.tensor([0.0, 0.4, 1.4]))
 
 
-@pytest.mark.parametrize("mode", ["adain", "additive", "mlp", "convex"])
+@pytest.mark.parametrize("mode", ["adain", "additive", "mlp", "convex", "wct"])
 @pytest.mark.parametrize("size", [(110, 151), (77, 190)])
 def test_tiles_meet_without_seams(fusion: Make, mode: str, size: tuple[int, int]) -> None:
     trainer = Trainer(fusion({"model.fusion": mode}))
