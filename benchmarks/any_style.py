@@ -25,9 +25,8 @@ from fastgan.config import load_config
 from fastgan.data import list_images
 from fastgan.errors import FastganError, InputError
 from fastgan.evaluation.metrics_log import read_metrics
-from fastgan.inference import find_model
-from fastgan.models.weights import WeightsFile
-from fastgan.utils.files import atomic_write, make_folder, read_json, write_text
+from fastgan.inference.model_files import find_model, save_model
+from fastgan.utils.files import make_folder, read_json, write_text
 
 HERE = Path(__file__).parent
 ASSETS = Path(fastgan.__file__).parent / "inference" / "assets" / "any_style"
@@ -91,18 +90,9 @@ def train(args: argparse.Namespace) -> None:
 
 def export(run: Path) -> None:
     """Write the model of ``run`` into the package, and its curve beside the other results."""
-    folder = find_model(run)
-    weights = WeightsFile(folder / "generator.safetensors")
-    tensors = {
-        # Scales, moments and biases are few, and range widely.
-        name: tensor.half() if name.endswith("weight") else tensor
-        for name, tensor in weights.read(weights.infos).items()
-    }
-    from safetensors.torch import save
-
-    make_folder(ASSETS)
-    atomic_write(ASSETS / "generator.safetensors", lambda file: file.write(save(tensors)))
-    write_text(ASSETS / "config.json", (folder / "config.json").read_text())
+    description = read_json(find_model(run) / "config.json", 1 << 20)
+    extra = {name: description[name] for name in ("features", "size") if name in description}
+    save_model(ASSETS, fastgan.load(run, device="cpu", precision="fp32").generator, extra, half=True)
     results = HERE / "results" / "any-style"
     make_folder(results)
     write_text(results / "curve.json", json.dumps(curve(run), indent=1) + "\n")

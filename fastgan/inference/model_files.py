@@ -43,13 +43,18 @@ _MAX_STYLE_PIXELS = 8_000_000
 _PROBE_SIDE = 32
 
 
-def save_model(folder: Path, generator: nn.Module, extra: dict[str, Any]) -> None:
-    """Write ``generator.safetensors`` and ``config.json``, each whole or not at all."""
+def save_model(folder: Path, generator: nn.Module, extra: dict[str, Any], *, half: bool = False) -> None:
+    """Write ``generator.safetensors`` and ``config.json``, each whole or not at all.
+
+    With ``half``, what has two dimensions or more, which are the weights of layers, is kept in float16.
+    """
     from safetensors.torch import save
 
     description = {"format": FORMAT, "model": spec_of(generator).name, "generator": generator.config, **extra}
     make_folder(folder)
     tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    if half:
+        tensors = {name: value.half() if value.dim() > 1 else value for name, value in tensors.items()}
     atomic_write(folder / _WEIGHTS, lambda file: file.write(save(tensors)))
     write_text(folder / _DESCRIPTION, json.dumps(description, indent=2) + "\n")
 
