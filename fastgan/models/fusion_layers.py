@@ -65,8 +65,7 @@ class Fusion(MomentRecorder):
         mean, covariance = wct.mean_and_covariance(content) if self.frozen is None else self.frozen
         channels = content.shape[1]
         matrix = wct.transport_map(covariance, style[:, :, 0, 1 : 1 + channels])
-        styled = wct.transform(content, mean, matrix, style[..., :1])
-        return content + per_image(alpha, content) * (styled - content)
+        return wct.transform(content, mean, matrix, style[..., :1], alpha)
 
     def _fuse_mlp(self, content: Tensor, style: Tensor, alpha: float | Tensor) -> Tensor:
         mean, std = _moments(style)

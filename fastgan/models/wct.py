@@ -49,10 +49,21 @@ def transport_map(covariance: Tensor, style_root: Tensor) -> Tensor:
     return (inverse @ middle @ inverse).to(covariance.dtype)
 
 
-def transform(x: Tensor, mean: Tensor, matrix: Tensor, style_mean: Tensor) -> Tensor:
-    """``matrix`` (N, C, C) applied to the features (N, C, H, W) around ``mean``, which becomes ``style_mean``."""
+def transform(x: Tensor, mean: Tensor, matrix: Tensor, style_mean: Tensor, alpha: float | Tensor) -> Tensor:
+    """Move features a share of the way to a style: x + alpha * (matrix (x - mean) + style_mean - x).
+
+    Args:
+        x: (N, C, H, W).
+        mean, style_mean: (N, C, 1, 1).
+        matrix: (N, C, C), ``transport_map``.
+        alpha: a number, or (N,) for one an image.
+    """
     with autocast(x.device, torch.float32):
-        return (matrix @ (x - mean).flatten(2)).view_as(x) + style_mean
+        share = alpha.to(x.dtype).view(-1, 1, 1) if isinstance(alpha, Tensor) else alpha
+        identity = torch.eye(matrix.shape[-1], dtype=x.dtype, device=x.device)
+        # In one pass over the features, which are large and the matrices not.
+        shift = share * (style_mean.flatten(2) - matrix @ mean.flatten(2))
+        return torch.baddbmm(shift, identity + share * (matrix - identity), x.flatten(2)).view_as(x)
 
 
 def _floored(covariance: Tensor) -> Tensor:

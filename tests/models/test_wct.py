@@ -30,7 +30,7 @@ def test_autocast_does_not_round_them(precision: torch.dtype, rng: torch.Generat
     with torch.autocast("cpu", precision):
         for have, exact in zip(wct.mean_and_covariance(x), want, strict=True):
             assert torch.equal(have, exact)
-        assert wct.transform(x, want[0], want[1], want[0]).dtype == torch.float32
+        assert wct.transform(x, want[0], want[1], want[0], 1.0).dtype == torch.float32
 
 
 def test_root(rng: torch.Generator) -> None:
@@ -75,6 +75,9 @@ def test_a_content_that_does_not_vary_is_not_blown_up(level: float, rng: torch.G
 def test_transform_moves_the_mean(rng: torch.Generator) -> None:
     x = torch.randn(2, 3, 4, 5, generator=rng).double()
     matrix, mean, target = (torch.randn(2, 3, n, generator=rng).double() for n in (3, 1, 1))
-    have = wct.transform(x, mean[..., None], matrix, target[..., None])
-    want = torch.einsum("nij,njhw->nihw", matrix, x - mean[..., None]) + target[..., None]
-    assert_close(have, want, terms=3, steps=3)
+    styled = torch.einsum("nij,njhw->nihw", matrix, x - mean[..., None]) + target[..., None]
+    for alpha in (0.0, 0.4, 1.0, torch.tensor([0.3, 1.0], dtype=torch.float64)):
+        share = alpha.view(-1, 1, 1, 1) if isinstance(alpha, Tensor) else alpha
+        have = wct.transform(x, mean[..., None], matrix, target[..., None], alpha)
+        assert_close(have, (1 - share) * x + share * styled, terms=3, steps=6)
+    assert torch.equal(wct.transform(x, mean[..., None], matrix, target[..., None], 0.0), x)
