@@ -17,6 +17,7 @@ from fastgan.cli.options import DEVICE_HELP, PRECISION_HELP
 from fastgan.errors import FastganError, InputError
 from fastgan.utils.choices import DEVICES, PRECISIONS, check_choice
 from fastgan.utils.format import printable, shell_quoted
+from fastgan.utils.reserved import ANY_STYLE
 from fastgan.utils.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -30,14 +31,22 @@ MEMORY_ADVICE = "give --tile"
 
 
 def stylize(
-    model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or its model folder.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, or folders of them.")],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN|MODEL] INPUT...",
+            help="A run folder, its model folder or any-style, which comes with fastgan and is meant where none is "
+            "given; then pictures, or folders of them.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[
         Path, typer.Option(help="The folder for the results; for one picture also its name.", show_default=False)
     ],
     strength: Annotated[float, typer.Option(help="0 is the picture itself, 1 the full style.", min=0, max=1)] = 1.0,
     style: Annotated[
-        str | None, typer.Option(help="The style image, or demo, for a model trained with --model fusion.")
+        str | None,
+        typer.Option(help="The style image, or demo, for any-style or a model trained with --model fusion."),
     ] = None,
     tile: Annotated[
         int | None, typer.Option(help="At most this many pixels a side at once, for pictures beyond memory.")
@@ -51,6 +60,9 @@ def stylize(
     """
     from fastgan.data import list_images
 
+    model, inputs = split_arguments(arguments)
+    if model == ANY_STYLE and style is None:
+        raise InputError("--style: the model any-style has no style of its own; give a painting, or demo")
     jobs = plan([(path, list_images(path, shards=False, repeats=True)) for path in inputs], out)
     check_choice("--precision", precision, PRECISIONS)
     check_choice("--device", device, DEVICES)
@@ -74,6 +86,29 @@ def stylize(
     print(f"{done} {'picture' if done == 1 else 'pictures'} in {printable(out)}", end="")
     print(f", {len(failed)} skipped" if failed else "")
     return SOME_FAILED if failed else 0
+
+
+def split_arguments(arguments: list[str]) -> tuple[str, list[Path]]:
+    """The model and the inputs: without a model, ``any-style``. The first argument is an input where it is the only one
+    or has the suffix of a picture.
+
+    Raises:
+        InputError: it is the only one, and a model.
+    """
+    from fastgan.data import IMAGE_SUFFIXES
+    from fastgan.inference import find_model
+
+    first, *others = arguments
+    if others and Path(first).suffix.lower() not in IMAGE_SUFFIXES:
+        return first, [Path(name) for name in others]
+    if not others:
+        try:
+            find_model(first)
+        except InputError:
+            pass
+        else:
+            raise InputError(f"INPUT: is missing; give pictures after the model {first}")
+    return ANY_STYLE, [Path(name) for name in arguments]
 
 
 def _code(stylizer: Stylizer, style: str | None) -> Tensor | None:

@@ -28,6 +28,7 @@ FIELDS = {
     "size": "data.size",
     "batch": "data.batch",
     "seed": "train.seed",
+    "init": "train.init",
     "model": "model.name",
     "fusion": "model.fusion",
     "task": "task",
@@ -40,7 +41,7 @@ FIELDS = {
     "compile": "train.compile",
 }
 #: Fields that a run keeps from its beginning to its end.
-_FIXED = tuple(FIELDS[name] for name in ("model", "fusion", "task"))
+_FIXED = tuple(FIELDS[name] for name in ("model", "fusion", "task", "init"))
 #: Options of which a run has at most one.
 _ALTERNATIVES = (("steps", "epochs", "minutes"), tuple(f"target_{name}" for name in TARGET_METRICS))
 
@@ -57,6 +58,9 @@ def train(
     size: Annotated[int | None, typer.Option(help="Side of the training crops, pixels.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Networks and data order follow from it.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Begin with the generator of this run or model; any-style comes with fastgan.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The network")] = None,
     fusion: Annotated[str | None, typer.Option(help=f"Of --model fusion: {listed(get_args(FusionMode))}.")] = None,
     task: Annotated[str | None, typer.Option(help="What to learn")] = None,

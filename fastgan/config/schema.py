@@ -18,7 +18,7 @@ from fastgan.config.sections import (
 )
 from fastgan.config.validation import check_combinations
 from fastgan.config.yaml_core import write_yaml
-from fastgan.utils.reserved import DATA_WORDS, FEATURES_WORDS, absolute_text
+from fastgan.utils.reserved import DATA_WORDS, FEATURES_WORDS, MODEL_WORDS, absolute_text
 
 
 class Config(Section):
@@ -53,6 +53,7 @@ class Config(Section):
             ("data", "content", DATA_WORDS),
             ("data", "style", DATA_WORDS),
             ("model", "features", FEATURES_WORDS),
+            ("train", "init", MODEL_WORDS),
         ):
             if values[section][field] is not None:
                 values[section][field] = absolute_text(values[section][field], words)

@@ -47,7 +47,7 @@ def _switch(value: Any) -> Any:
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Switch = Annotated[Literal["auto", True, False], BeforeValidator(_switch)]
-FusionMode = Literal["adain", "convex", "additive", "mlp"]
+FusionMode = Literal["adain", "convex", "additive", "mlp", "wct"]
 #: A path, or a word of ``fastgan.utils.reserved``.
 PathText = Annotated[str, Field(min_length=1), AfterValidator(_no_nul)]
 
@@ -124,10 +124,12 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    """The training data. ``workers`` None starts as many processes as suit the device."""
+    """The training data. ``workers`` None starts as many processes as suit the device. ``style_variants`` is the number
+    of styles that are made of those of ``style`` for a network for any style: crops, recolorings, blends, patterns."""
 
     content: PathText = DEMO
     style: PathText | None = DEMO
+    style_variants: int = Field(0, ge=0, le=400)
     size: int = Field(256, ge=32, le=2048)
     batch: int = Field(4, ge=1, le=1024)
     short_side: int | None = Field(384, ge=32, le=4096)
@@ -146,7 +148,9 @@ class LossConfig(Section):
     losses; ``r1`` is the weight of the discriminator's gradient penalty, taken every ``r1_interval`` steps; ``augment``
     names the changes to real and fake images before the discriminator sees them. ``style_window_weight`` is the share
     of the style's loss that is the mean over ``style_windows`` x ``style_windows`` windows of the picture; the rest is
-    the whole picture's. ``extra`` has weights of further loss terms by name, see ``fastgan.losses.register_loss``.
+    the whole picture's. ``identity`` is, of a network for any style, the weight of the difference from the photograph
+    (SSIM and mean absolute) at strength 0. ``extra`` has weights of further loss terms by name, see
+    ``fastgan.losses.register_loss``.
     """
 
     kind: Literal["bce", "hinge", "lsgan", "wgan"] = "bce"
@@ -158,6 +162,7 @@ class LossConfig(Section):
     ssim: Weight = 0.0
     psnr: Weight = 0.0
     luminance: Weight = 1.0
+    identity: Weight = 3.0
     tv: Weight = 0.0
     lambda_d: Weight = 1.0
     temperature: float = Field(1.0, gt=0)
@@ -239,6 +244,7 @@ class EvalConfig(Section):
 class TrainConfig(Section):
     """Length, seed, device and precision of training. Without a length a run has 2,000 steps.
 
+    ``init``: a run or model whose generator the run begins with; everything else is fresh.
     ``compile``: ``torch.compile`` the networks; ``auto`` where that saves time within the run. ``cuda_graphs``: replay
     the step as a CUDA graph, on a GPU. ``accumulate``: micro-batches that a batch is split into, and
     ``activation_checkpointing``: recompute the activations of the generator; both save memory.
@@ -248,6 +254,7 @@ class TrainConfig(Section):
     epochs: float | None = Field(None, gt=0)
     minutes: float | None = Field(None, gt=0)
     seed: int = Field(0, ge=0, lt=2**32)
+    init: PathText | None = None
     device: DeviceName = "auto"
     precision: PrecisionName = "auto"
     compile: Switch = "auto"

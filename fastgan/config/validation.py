@@ -168,6 +168,10 @@ def _inputs(config: Sections, spec: GeneratorSpec) -> None:
             )
         if config.data.style is None:
             raise ValueError(f"data.style: the model {name} needs a style; give data.style=FILE or demo")
+        if config.data.style_variants and not spec.arbitrary_style:
+            raise ValueError(
+                f"data.style_variants: the model {name} learns one style, of which there are no variants; leave it at 0"
+            )
         return
     if config.data.style is not None:
         raise ValueError(f"data.style: the model {name} makes images from noise and takes no style; leave it out")

@@ -13,6 +13,7 @@ from fastgan.data.picture import MIN_SIDE, Picture, from_pil, picture_from_pil
 from fastgan.data.resize import enlarge_to, fit_short_side, reduce_short_side
 from fastgan.data.shards import ImagePath, ShardImage
 from fastgan.data.split import Split, split_train_val
+from fastgan.data.style_variants import style_variants
 
 __all__ = [
     "AUGMENTATIONS",
@@ -47,5 +48,6 @@ __all__ = [
     "reduce_short_side",
     "same_file",
     "split_train_val",
+    "style_variants",
     "write_image",
 ]

@@ -26,9 +26,12 @@ from fastgan.models.weights import WeightsFile, construction_limit
 from fastgan.precision import select_device, select_dtype
 from fastgan.utils.files import atomic_write, make_folder, open_regular, read_json, write_text
 from fastgan.utils.host_settings import building, own_settings
+from fastgan.utils.reserved import MODEL_WORDS, is_reserved
 
 FORMAT = 1
 _WEIGHTS, _DESCRIPTION = "generator.safetensors", "config.json"
+#: The model that comes with fastgan.
+_SHIPPED = Path(__file__).parent / "assets" / "any_style"
 #: Bytes of ``config.json`` at most; it has some hundred.
 _MAX_DESCRIPTION_BYTES = 1 << 20
 #: The largest number in it, beyond any width, depth or size of a network.
@@ -40,13 +43,18 @@ _MAX_STYLE_PIXELS = 8_000_000
 _PROBE_SIDE = 32
 
 
-def save_model(folder: Path, generator: nn.Module, extra: dict[str, Any]) -> None:
-    """Write ``generator.safetensors`` and ``config.json``, each whole or not at all."""
+def save_model(folder: Path, generator: nn.Module, extra: dict[str, Any], *, half: bool = False) -> None:
+    """Write ``generator.safetensors`` and ``config.json``, each whole or not at all.
+
+    With ``half``, what has two dimensions or more, which are the weights of layers, is kept in float16.
+    """
     from safetensors.torch import save
 
     description = {"format": FORMAT, "model": spec_of(generator).name, "generator": generator.config, **extra}
     make_folder(folder)
     tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    if half:
+        tensors = {name: value.half() if value.dim() > 1 else value for name, value in tensors.items()}
     atomic_write(folder / _WEIGHTS, lambda file: file.write(save(tensors)))
     write_text(folder / _DESCRIPTION, json.dumps(description, indent=2) + "\n")
 
@@ -106,12 +114,15 @@ def _read_style(path: Path) -> np.ndarray:
     return read_image(path, reduce_to=SHORT_SIDE)
 
 
-def find_model(path: Path) -> Path:
-    """The folder with ``generator.safetensors`` of a run folder, a model folder or the file itself.
+def find_model(path: str | Path) -> Path:
+    """The folder with ``generator.safetensors`` of a run folder, a model folder, the file itself or ``any-style``.
 
     Raises:
         InputError: there is none.
     """
+    if is_reserved(path, MODEL_WORDS):
+        return _SHIPPED
+    path = Path(path)
     folders = [path.parent] if path.name == _WEIGHTS else [path / "model", path]
     for folder in folders:
         if os.path.lexists(folder / _WEIGHTS):
@@ -129,14 +140,15 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     is tried on a small picture.
 
     Args:
-        path: a run folder, its ``model`` folder, or ``generator.safetensors``.
+        path: a run folder, its ``model`` folder, or ``generator.safetensors``; the text ``any-style`` is the model that
+            comes with fastgan.
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``, as in training.
 
     Raises:
         InputError: no model there, or its files are damaged, of another kind or of a newer fastgan.
     """
-    folder = find_model(Path(path))
+    folder = find_model(path)
     target = select_device(device)
     dtype = select_dtype(precision, target)
     description = _read_description(folder / _DESCRIPTION)
@@ -152,6 +164,34 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     if encoder is not None:
         encoder.to(target).to_compute(dtype, torch.channels_last)
     return Stylizer(generator, target, dtype, features, encoder=encoder, styles=partial(StyleImages, folder))
+
+
+def load_generator(generator: nn.Module, path: str | Path, features: str) -> None:
+    """Load the weights of a trained model into a network like its own.
+
+    Args:
+        generator: changed in place.
+        path: as ``load`` takes it.
+        features: the VGG-19 weights that ``generator`` is used with.
+
+    Raises:
+        InputError: no model there, or one of another network, which is told with what differs.
+    """
+    folder = find_model(path)
+    description = _read_description(folder / _DESCRIPTION)
+    spec = spec_of(generator)
+    mine = {"model": spec.name, **generator.config}
+    its = {"model": description["model"], **description["generator"]}
+    if spec.arbitrary_style:
+        mine["features"], its["features"] = features, description.get("features", "vgg19")
+    names = [name for name in {**its, **mine} if its.get(name) != mine.get(name)]
+    if names:
+        name = names[0]
+        raise InputError(
+            f"train.init {path}: its network is another: {name} {str(its.get(name))[:100]}, and the run's has "
+            f"{mine.get(name)}"
+        )
+    _load_weights(generator, WeightsFile(folder / _WEIGHTS))
 
 
 def _read_description(file: Path) -> dict[str, Any]:

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastgan.models import wct
 from fastgan.models.fusion_layers import FusedFeatureStats, Fusion, StyledConv, StyledResidualBlock, per_image
 from fastgan.models.layers import InstanceNorm, at_least_float32, conv
 from fastgan.models.registry import GeneratorSpec, register_generator
 from fastgan.ops.conv2d.reference import upsample_nearest
 
-FUSIONS = ("adain", "convex", "additive", "mlp")
+FUSIONS = ("adain", "convex", "additive", "mlp", "wct")
 FUSION_LAYERS = ("relu2_1", "relu3_1", "relu4_1", "relu5_1")
 #: Cells a side of a style code in the modes that depend on position: additive and convex.
 CODE_SIDE = 32
@@ -36,14 +37,19 @@ class FusionGenerator(nn.Module):
     are right from the first hundred steps on. (Without it and with no norms, 150 steps left a decoder blind to the
     style.)
 
+    ``wct`` fuses the layers between as well and takes fused features in by the side: the covariances of the style that
+    its Gram matrices have, which means and deviations do not tell for a style that was never trained on. The fused
+    relu1_1 loses its detail as the strength grows: with it a photograph would be recolored and not painted.
+
     Args:
         width: the decoder's channels at full size; twice as many at each halving.
         depth: residual blocks.
-        fusion: ``"adain"``, ``"convex"``, ``"additive"`` or ``"mlp"``.
+        fusion: ``"adain"``, ``"convex"``, ``"additive"``, ``"mlp"`` or ``"wct"``.
         layer: where features are fused, ``"relu2_1"`` to ``"relu5_1"``.
 
     Attributes:
         layers: the encoder's layers that ``forward`` takes.
+        fused_layers: those of them that are fused, the deepest first.
         stride: pixels a side of one cell of ``layer``.
         min_side: the smallest side of an image, in pixels.
 
@@ -69,11 +75,16 @@ class FusionGenerator(nn.Module):
         self.stride = 2 ** (deepest - 1)
         self.min_side = 2 * self.stride  # reflection needs two cells
         self.channels = _CHANNELS[deepest]
-        self._fused = {layer: self.channels, "relu1_1": _CHANNELS[1]}
+        between = {f"relu{block}_1": _CHANNELS[block] for block in range(2, deepest)} if fusion == "wct" else {}
+        self._fused = {layer: self.channels, "relu1_1": _CHANNELS[1], **between}
+        self.fused_layers = tuple(self._fused)
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("surface_scale", torch.ones(()))
         self.fusion = Fusion(fusion, self.channels)
         self.surface = Fusion(fusion, _CHANNELS[1])
+        if fusion == "wct":
+            self.register_buffer("between_scales", torch.ones(len(between)))
+            self.between = nn.ModuleList(Fusion(fusion, channels) for channels in between.values())
         outputs = width * self.stride
         moments = 2 * self.channels + 1
         self.moments = FusedFeatureStats(self.channels)
@@ -82,7 +93,8 @@ class FusionGenerator(nn.Module):
         self.norms = nn.ModuleList()
         self.ups = nn.ModuleList()
         for block in range(deepest - 1, 0, -1):
-            self.norms.append(InstanceNorm(_CHANNELS[block], affine=False))
+            if fusion != "wct":
+                self.norms.append(InstanceNorm(_CHANNELS[block], affine=False))
             self.ups.append(StyledConv(outputs + _CHANNELS[block], outputs // 2, moments, "relu"))
             outputs //= 2
         self.to_rgb = conv(outputs + _CHANNELS[1], 3, 3, bias=True)
@@ -110,7 +122,7 @@ class FusionGenerator(nn.Module):
 
         For the first batch of a training, before anything is learned; all are saved with the network.
         """
-        for scale, name in ((self.scale, self.layer), (self.surface_scale, "relu1_1")):
+        for name, (_, scale) in self._fusions().items():
             rms = at_least_float32(features[name]).square().mean().sqrt()
             scale.copy_(torch.where(rms > 0, rms, torch.ones_like(rms)))
         self.moments.calibrate(at_least_float32(features[self.layer]) / self.scale)
@@ -119,12 +131,13 @@ class FusionGenerator(nn.Module):
         """A style's code: small maps of features that stand for the style.
 
         Args:
-            features: the style's, by name, (N, C, h, w) at ``layer`` and (N, 64, H, W) at relu1_1.
+            features: the style's, by name, (N, C, h, w) of all of ``fused_layers``.
 
         Returns:
-            float32, the channels of both layers one after another. For adain and mlp (N, C + 64, 1, 2) with the moments
-            of ``features``: mean - std and mean + std. For additive and convex (N, C + 64, 32, 32), ``features`` by
-            area averaging.
+            float32, the channels of those layers one after another. For adain and mlp (N, C + 64, 1, 2) with the
+            moments of ``features``: mean - std and mean + std. For additive and convex (N, C + 64, 32, 32),
+            ``features`` by area averaging. For wct (N, 64 + ... + C, 1, 1 + C): each channel's mean and its row of the
+            square root of the layer's covariance, filled with zeros.
 
         Raises:
             ValueError: a layer is missing, or has the channels of another.
@@ -134,6 +147,10 @@ class FusionGenerator(nn.Module):
             part = _checked(features, name, channels).float()
             if self.fusion.mode in ("additive", "convex"):
                 codes.append(F.adaptive_avg_pool2d(part, CODE_SIDE))
+            elif self.fusion.mode == "wct":
+                mean, covariance = wct.mean_and_covariance(part)
+                row = torch.cat([mean[..., 0], wct.covariance_root(covariance)], 2)
+                codes.append(F.pad(row, (0, max(self._fused.values()) - channels))[:, :, None])
             else:
                 var, mean = torch.var_mean(part, dim=(2, 3), correction=0, keepdim=True)
                 std = var.clamp_min(1e-12).sqrt()  # where a channel is dead the root has no gradient
@@ -167,7 +184,7 @@ class FusionGenerator(nn.Module):
         missing = [name for name in self.layers if name not in features]
         if missing:
             raise ValueError(f"features must have {', '.join(self.layers)}; missing: {', '.join(missing)}")
-        fused, surface = self.fuse(features, code, strength, window)
+        fused, surface, *between = self.fuse(features, code, strength, window)
         if self.fusion.mode == "additive":
             # A sum grows with strength: normalize it, so that the decoder reads features of the scale of a photograph.
             fused, surface = (x / per_image(1 + strength, x) for x in (fused, surface))
@@ -176,13 +193,18 @@ class FusionGenerator(nn.Module):
         strengths = torch.as_tensor(strength, dtype=fused.dtype, device=fused.device).expand(n)
         moments = torch.cat([self.moments(fused).expand(n, -1), strengths[:, None]], 1)
         dtype = self.to_rgb.weight.dtype
+        if self.fusion.mode == "wct":
+            surface = torch.lerp(surface, _average_cells(surface, self.stride), strengths[:, None, None, None])
         h = self.project(fused.to(dtype), moments)
         for block in self.blocks:
             h = block(h, moments)
-        for layer, norm, name in zip(self.ups, self.norms, self.layers[-2::-1], strict=True):
-            skip = features[name]
+        if self.fusion.mode == "wct":
+            skips = [*between[::-1], surface]
+        else:
+            skips = [norm(features[name]) for norm, name in zip(self.norms, self.layers[-2::-1], strict=True)]
+        for layer, skip in zip(self.ups, skips, strict=True):
             h = _pad_to(upsample_nearest(h), skip.shape[-2:])
-            h = layer(torch.cat([h, norm(skip).to(h.dtype)], 1), moments)
+            h = layer(torch.cat([h, skip.to(h.dtype)], 1), moments)
         return torch.tanh(at_least_float32(self.to_rgb(torch.cat([h, surface.to(h.dtype)], 1))))
 
     def fuse(
@@ -191,11 +213,12 @@ class FusionGenerator(nn.Module):
         code: Tensor,
         strength: float | Tensor = 1.0,
         window: Window | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Fused features of ``layer`` and of relu1_1, each over its scale. Arguments as ``forward`` has them.
+    ) -> tuple[Tensor, ...]:
+        """Fused features of ``layer``, of relu1_1 and for wct of those between, each over its scale. Arguments as
+        ``forward`` has them.
 
         Returns:
-            (N, C, h, w) and (N, 64, H, W), float32 (float64 stays).
+            (N, C, h, w), (N, 64, H, W) and so on, float32 (float64 stays).
         """
         content = {name: _checked(features, name, channels) for name, channels in self._fused.items()}
         n, _, height, width = content[self.layer].shape
@@ -210,18 +233,20 @@ class FusionGenerator(nn.Module):
         alpha = 1 - strength if mode == "convex" else strength
         parts = at_least_float32(code).split(list(self._fused.values()), 1)
         fused = []
-        for part, style_part, fusion, scale, stride in zip(
-            content.values(),
-            parts,
-            (self.fusion, self.surface),
-            (self.scale, self.surface_scale),
-            (self.stride, 1),
-            strict=True,
-        ):
+        for (name, (fusion, scale)), style_part in zip(self._fusions().items(), parts, strict=True):
+            part = content[name]
             if mode in ("additive", "convex"):
+                stride = 1 if name == "relu1_1" else self.stride
                 style_part = _resize_code(style_part, part.shape[-2:], window, stride)
             fused.append(fusion(at_least_float32(part) / scale, style_part.expand(n, -1, -1, -1) / scale, alpha))
-        return fused[0], fused[1]
+        return tuple(fused)
+
+    def _fusions(self) -> dict[str, tuple[Fusion, Tensor]]:
+        """The fusion of each layer, and the scale of its features."""
+        pairs = [(self.fusion, self.scale), (self.surface, self.surface_scale)]
+        if self.fusion.mode == "wct":
+            pairs += zip(self.between, self.between_scales, strict=True)
+        return dict(zip(self._fused, pairs, strict=True))
 
 
 def _checked(features: Mapping[str, Tensor], name: str, channels: int) -> Tensor:
@@ -242,6 +267,13 @@ def _resize_code(code: Tensor, grid: tuple[int, ...], window: Window | None, str
     if part.shape[-2:] != grid:
         raise ValueError(f"window must cut {grid[0]} x {grid[1]} cells, as the features have, got {window}")
     return part
+
+
+def _average_cells(x: Tensor, stride: int) -> Tensor:
+    """Average ``x`` over cells of ``stride`` pixels, enlarged to its size again."""
+    height, width = x.shape[-2:]
+    cells = F.avg_pool2d(x, stride, ceil_mode=True)
+    return F.interpolate(cells, scale_factor=stride, mode="bilinear", align_corners=False)[..., :height, :width]
 
 
 def _to_feature_slice(pixels: slice, stride: int) -> slice:
@@ -265,7 +297,6 @@ register_generator(
                 "generator": {"depth": 3, "layer": "relu3_1"},
                 "discriminator": {"depth": 3},
             },
-            "loss": {"ssim": 1.0},
         },
         arbitrary_style=True,
     )

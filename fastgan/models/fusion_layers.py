@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan import ops
-from fastgan.models.layers import EPS, InstanceNorm, MomentRecorder, conv
+from fastgan.models import wct
+from fastgan.models.layers import EPS, InstanceNorm, MomentRecorder, at_least_float32, conv
 
 #: Gain of the last mlp layer at initialization: with 1, 100 steps left strength 0 at SSIM 0.56.
 _MLP_INIT_GAIN = 0.1
@@ -18,9 +19,8 @@ _MIN_UNIT_RATIO, _UNIT_SCALE = 0.1, 3.0
 
 
 class Fusion(MomentRecorder):
-    """``ops.fuse``, or for ``mlp`` content + alpha * two fully connected layers at every position (SPEC S6).
-
-    The layers see [normalized content, mean of the style, its standard deviation].
+    """``ops.fuse``; for ``mlp`` content + alpha * two fully connected layers at every position (SPEC S6), which see
+    [normalized content, mean of the style, its standard deviation]; for ``wct`` whitening and coloring.
     """
 
     def __init__(self, mode: str, channels: int) -> None:
@@ -39,7 +39,10 @@ class Fusion(MomentRecorder):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, content: Tensor, style: Tensor, alpha: float | Tensor) -> Tensor:
-        """content (N, C, H, W), style (N, C, h, w), alpha a number or (N,), all as ``ops.fuse`` takes them."""
+        """content (N, C, H, W), style (N, C, h, w), alpha a number or (N,), all as ``ops.fuse`` takes them; for ``wct``
+        the style is (N, C, 1, 1 + C or more): mean and square root of the covariance."""
+        if self.mode == "wct":
+            return self._fuse_wct(content, style, alpha)
         if self.mode == "mlp":
             return self._fuse_mlp(content, style, alpha)
         if self.mode == "adain":
@@ -48,6 +51,21 @@ class Fusion(MomentRecorder):
             elif self.frozen is not None:
                 return self._fuse_adain_frozen(content, style, alpha)
         return ops.fuse(content, style, mode=self.mode, alpha=alpha)
+
+    def record(self, x: Tensor) -> None:
+        """Store the moments of ``x`` (N, C, H, W) in ``frozen``: for ``wct`` mean and covariance."""
+        if self.mode == "wct":
+            self.frozen = wct.mean_and_covariance(at_least_float32(x))
+        else:
+            super().record(x)
+
+    def _fuse_wct(self, content: Tensor, style: Tensor, alpha: float | Tensor) -> Tensor:
+        if self.recording:
+            self.record(content)
+        mean, covariance = wct.mean_and_covariance(content) if self.frozen is None else self.frozen
+        channels = content.shape[1]
+        matrix = wct.transport_map(covariance, style[:, :, 0, 1 : 1 + channels])
+        return wct.transform(content, mean, matrix, style[..., :1], alpha)
 
     def _fuse_mlp(self, content: Tensor, style: Tensor, alpha: float | Tensor) -> Tensor:
         mean, std = _moments(style)

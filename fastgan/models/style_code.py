@@ -20,4 +20,4 @@ FEATURES_BYTES_PER_PIXEL = 1024
 @torch.no_grad()
 def style_code(image: Tensor, encoder: VGGEncoder, generator: FusionGenerator) -> Tensor:
     """The code of a style image (1, 3, H, W) in [-1, 1] for ``generator``."""
-    return generator.encode_style(encoder(image, ("relu1_1", generator.layer)))
+    return generator.encode_style(encoder(image, generator.fused_layers))

@@ -30,6 +30,7 @@ from fastgan.data import (
     split_train_val,
 )
 from fastgan.errors import InputError
+from fastgan.inference.model_files import load_generator
 from fastgan.models import DISCRIMINATORS, GENERATORS, spectral_norm
 from fastgan.models.registry import get_field, options_of
 from fastgan.precision import to_device
@@ -222,9 +223,15 @@ def _fields_of_networks(config: Config) -> set[str]:
     return own | networks | names | {"model.discriminator.spectral_norm"}
 
 
-def build_state(config: Config, device: torch.device, dtype: torch.dtype) -> TrainState:
-    """Fresh networks and optimizers. Raises InputError as ``build_networks`` does."""
+def build_state(config: Config, device: torch.device, dtype: torch.dtype, *, resumed: bool = False) -> TrainState:
+    """Networks and optimizers, fresh but for the generator of ``train.init``, which a resumed run does not need.
+
+    Raises:
+        InputError: as ``build_networks`` and ``load_generator`` do.
+    """
     generator, discriminator = build_networks(config)
+    if config.train.init is not None and not resumed:
+        load_generator(generator, config.train.init, config.model.features)
     for network in (generator, discriminator):
         to_device(network, device)
     ema = copy.deepcopy(generator).requires_grad_(False)

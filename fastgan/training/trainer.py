@@ -98,13 +98,13 @@ class Trainer:
         config = self.config
         self.device = select_device(config.train.device)
         self.dtype = select_dtype(config.train.precision, self.device)
-        self.state = setup.build_state(config, self.device, self.dtype)
         self.broken: dict[ImagePath, str] = {}
         self._messages: deque[tuple[str, int]] = deque()
         newest = None
         if self.folder is not None:
             note_damaged = "{}: damaged, not used ({})".format
             newest = load_newest(self.folder.checkpoints, lambda *file: self._note(note_damaged(*file)))
+        self.state = setup.build_state(config, self.device, self.dtype, resumed=newest is not None)
         before = None if newest is None else newest[1].get("inputs", {})
         self.photographs = None if data is not None else setup.open_photographs(config, self._note_broken, before)
         styles = setup.open_styles(config.data.style, self._note_broken, crop_size=config.data.size)

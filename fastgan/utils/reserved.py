@@ -14,6 +14,9 @@ DEMO = "demo"
 DATA_WORDS = (DEMO,)
 #: Weights of VGG-19 that are found by name: in ``model.features``.
 FEATURES_WORDS = ("vgg19", "torchvision", "random")
+#: The model that comes with fastgan: in ``fastgan.load``, ``fastgan stylize`` and ``train.init``.
+ANY_STYLE = "any-style"
+MODEL_WORDS = (ANY_STYLE,)
 
 
 def is_reserved(value: str | os.PathLike[str] | None, words: Collection[str]) -> bool:
@@ -28,8 +31,8 @@ def path_text(path: str | os.PathLike[str]) -> str:
     >>> path_text("demo"), path_text(Path("demo")), path_text(Path("photos"))
     ('demo', './demo', 'photos')
     """
-    text = os.fspath(path)
-    return text if isinstance(path, str) or text not in (*DATA_WORDS, *FEATURES_WORDS) else f".{os.sep}{text}"
+    text, words = os.fspath(path), (*DATA_WORDS, *FEATURES_WORDS, *MODEL_WORDS)
+    return text if isinstance(path, str) or text not in words else f".{os.sep}{text}"
 
 
 def absolute_text(value: str, words: Collection[str]) -> str:

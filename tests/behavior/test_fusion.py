@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from helpers.bounds import approx, assert_close, rounding
 from helpers.networks import sums
-from helpers.observed_step import close, near
+from helpers.observed_step import close, luminance_difference, near
 from helpers.quality_bounds import ssim_error
 from helpers.tiny_runs import batch, differences, floats, picture, save_picture, untimed
 from PIL import Image
@@ -87,6 +87,7 @@ def close_distance(want: float, encoder: VGGEncoder) -> Any:
 def test_one_step_is_its_formula(smooth_encoder: None, fusion: Make, structure: float) -> None:
     """Each image has its own style and strength in what G minimizes; D sees full strength alone, beside that style."""
     fields = {"loss.content": 0.5, "loss.tv": 0.3, "loss.psnr": 0.2, "loss.adversarial": 0.11, "loss.ssim": 2.0}
+    fields |= {"loss.luminance": 0.6, "loss.style_window_weight": 0.0, "loss.identity": 4.0}
     target = {} if structure == 1 else {"quality.target_ssim": 0.5}
     trainer = Trainer(fusion({**fields, **target, "data.batch": 5, "train.steps": 40}))
     for number in range(3):
@@ -145,13 +146,14 @@ def test_one_step_is_its_formula(smooth_encoder: None, fusion: Make, structure: 
         "ssim": 1 - ssim.mean(),
         "psnr": (unit - unit_content).square().mean((1, 2, 3)).log10().mean() / 2,
         "tv": result.diff(dim=2).square().mean() + result.diff(dim=3).square().mean(),
+        "luminance": luminance_difference(result, content).mean(),
     }
     scaled = {name: getattr(config.loss, name) * term for name, term in terms.items()}
     # What is missing to full strength draws to the photograph, image by image.
     away = [1 - ssim[i] + (result[i] - content[i]).abs().mean() for i in range(5)]
-    scaled["missed"] = 3 * config.loss.ssim * torch.stack([(1 - strength[i]) * away[i] for i in range(5)]).mean()
+    scaled["missed"] = 4 * torch.stack([(1 - strength[i]) * away[i] for i in range(5)]).mean()
     assert min(scaled["missed"].item(), scaled["style"].item()) > 0.05
-    kept = {"content", "ssim", "psnr", "missed"}
+    kept = {"content", "ssim", "psnr", "luminance", "missed"}
     loss = sum(((structure if name in kept else 1) * term for name, term in scaled.items()), torch.zeros(()))
     passed = (g, encoder, encoder, state.discriminator)
     assert metrics["loss/g"] == near(loss, *passed)
@@ -204,7 +206,7 @@ def test_calibration(fusion: Make, tmp_path: Path) -> None:
                 assert_close(network.get_buffer(name), value, steps=steps)
 
 
-@pytest.mark.parametrize("mode", ["adain", "convex", "additive", "mlp"])
+@pytest.mark.parametrize("mode", ["adain", "convex", "additive", "mlp", "wct"])
 def test_resumed(fusion: Make, tmp_path: Path, mode: str) -> None:
     config = fusion({"model.fusion": mode, "train.steps": 4, "quality.target_ssim": 0.5})
     whole, part = Trainer(config), Trainer(config, out=tmp_path / "run")
@@ -367,7 +369,7 @@ def test_strength_may_be_each_images_own(learned: Trainer) -> None:
         stylizer(x, strength=torch.tensor([0.0, 0.4, 1.4]))
 
 
-@pytest.mark.parametrize("mode", ["adain", "additive", "mlp", "convex"])
+@pytest.mark.parametrize("mode", ["adain", "additive", "mlp", "convex", "wct"])
 @pytest.mark.parametrize("size", [(110, 151), (77, 190)])
 def test_tiles_meet_without_seams(fusion: Make, mode: str, size: tuple[int, int]) -> None:
     trainer = Trainer(fusion({"model.fusion": mode}))

@@ -61,6 +61,22 @@ def test_files_and_folders_together(fastgan: Command, run: Path, tmp_path: Path)
         assert names(out) == ["one.png", "sub/two.png"]
 
 
+def test_any_style_is_the_model_where_none_is_given(fastgan: Command, tmp_path: Path) -> None:
+    """Before a picture, before a folder and by its name; a style is all that it takes."""
+    folder, painting = tmp_path / "in", save_picture(picture(40, 44, 5), tmp_path / "painting.png")
+    photo = save_picture(picture(24, 40, 0), folder / "a.png")
+    other = save_picture(picture(20, 24, 1), tmp_path / "b.png")
+    model = package.load("any-style", device="cpu", precision="fp32")
+    want = model(np.asarray(Image.open(photo)), style=np.asarray(Image.open(painting)))
+    for number, arguments in enumerate(([photo], [photo, other], [folder], ["any-style", photo])):
+        out = tmp_path / str(number)
+        done = fastgan("stylize", *arguments, "--style", painting, "--out", out, "--precision", "fp32")
+        assert done.code == 0 and names(out) == sorted(
+            {"a.png", *(path.name for path in arguments[1:] if path == other)}
+        )
+        assert np.array_equal(pixels(out / "a.png"), want)
+
+
 def test_profile_and_resolution_are_kept(fastgan: Command, run: Path, tmp_path: Path) -> None:
     for kind in ("png", "jpg", "tif"):
         save(picture(24, 40, 0), tmp_path / "in" / f"a.{kind}", icc_profile=rgb_profile(), dpi=(300, 300))

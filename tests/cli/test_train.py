@@ -319,6 +319,7 @@ def test_resume_keeps_model_and_task(fastgan: Command, run: Path, tmp_path: Path
         (["--model", "article"], "--model article: the run in"),
         (["--fusion", "mlp"], "--fusion mlp: the run in"),
         (["--task", "generate"], "--task generate: the run in"),
+        (["--init", "any-style"], "--init any-style: the run in"),
         (["--set", "task=generate"], "--set task=generate: the run in"),
         (["--set", "model.name=dcgan"], "--set model.name=dcgan: the run in"),
         (["--config", file], f"--config {file}: model.name article: the run in"),

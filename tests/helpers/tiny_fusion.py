@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from fastgan.models import FusionGenerator
 from fastgan.models.layers import MomentRecorder
 
-FUSIONS = ["adain", "convex", "additive", "mlp"]
+FUSIONS = ["adain", "convex", "additive", "mlp", "wct"]
 CHANNELS = {"relu1_1": 64, "relu2_1": 128, "relu3_1": 256, "relu4_1": 512, "relu5_1": 512}
 #: What ``network`` divides the fused features by, at its layer and at relu1_1.
 SCALES = (1.7, 0.6)
@@ -47,10 +47,15 @@ def random_features(
 def styles(
     made: FusionGenerator, rng: torch.Generator, n: int = 2, side: int = 9, loud: float = 5.0
 ) -> dict[str, Tensor]:
-    """A style's at the two layers, of ``side`` x (``side`` + 2) cells of the deep one; half as loud at relu1_1."""
-    deep = torch.randn(n, made.channels, side, side + 2, generator=rng).relu() * loud
-    size = (side * made.stride, (side + 2) * made.stride)
-    return {made.layer: deep, "relu1_1": torch.randn(n, 64, *size, generator=rng).relu() * (loud / 2)}
+    """A style's at the layers that are fused, of ``side`` x (``side`` + 2) cells of the deep one; the others are half
+    as loud."""
+    made_of = {}
+    for name in made.fused_layers:
+        cells = made.stride // 2 ** (int(name[4]) - 1)
+        size = (side * cells, (side + 2) * cells)
+        noise = torch.randn(n, CHANNELS[name], *size, generator=rng)
+        made_of[name] = noise.relu() * (loud if name == made.layer else loud / 2)
+    return made_of
 
 
 def set_recording(made: nn.Module, on: bool) -> None:

@@ -77,6 +77,45 @@ def test_round_trip_of_noise(tmp_path: Path) -> None:
     assert np.array_equal(loaded.generate(3, seed=4), want)
 
 
+def test_half_precision(tmp_path: Path) -> None:
+    """Halves the file, and changes no pixel by more than the rounding of its weights can."""
+    full, half = tmp_path / "full", tmp_path / "half"
+    save_model(full, network(), {})
+    save_model(half, network(), {}, half=True)
+    kept, rounded = (load_file(folder / "generator.safetensors") for folder in (full, half))
+    for name, value in kept.items():
+        assert rounded[name].dtype == (torch.float16 if value.ndim > 1 else torch.float32)
+        assert torch.equal(rounded[name], value.to(rounded[name].dtype))
+    assert load(half, device="cpu", precision="fp32").generator.to_rgb.weight.dtype == torch.float32
+
+
+def test_the_shipped_model_is_small_and_near_what_was_trained() -> None:
+    """At most 4 MB, in halves. A pixel is within two levels of 256 of any full-precision weights that round to them,
+    and on average within a fifth of a level."""
+    folder = find_model("any-style")
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 4_000_000
+    stylizer = load("any-style", device="cpu", precision="fp32")
+    assert isinstance(stylizer, Stylizer) and stylizer.takes_any_style
+    photograph, painting = picture(96, 128, 1), picture(96, 96, 2, busy=True)
+    want = stylizer(photograph, style=painting).astype(int)
+    rng = torch.Generator().manual_seed(0)
+    kept = load_file(folder / "generator.safetensors")
+    assert any(value.dtype == torch.float16 for value in kept.values())
+    for name, parameter in stylizer.generator.named_parameters():
+        if kept[name].dtype == torch.float16:
+            draws = torch.rand(parameter.shape, generator=rng) * 2 - 1
+            parameter.data += parameter.data * draws * unit(torch.float16)
+    assert stylizer.generator is not None
+    difference = np.abs(stylizer(photograph, style=painting).astype(int) - want)
+    assert difference.max() <= 2 and 0 < difference.mean() <= 0.2
+
+
+def test_the_shipped_model_has_no_style_of_its_own() -> None:
+    stylizer = load("any-style", device="cpu", precision="fp32")
+    with pytest.raises(InputError, match="name the style image"):
+        stylizer(picture(32, 32, 0))
+
+
 def test_round_trip_of_fusion(tmp_path: Path) -> None:
     """With the scale of its features, its encoder and its styles, of which the first is its own."""
     generator = settled(FusionGenerator(4, 1, fusion="mlp", layer="relu2_1"))

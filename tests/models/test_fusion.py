@@ -253,7 +253,7 @@ def test_it_fuses_by_the_op(monkeypatch: pytest.MonkeyPatch, rng: torch.Generato
     [
         ({"width": 0}, "at least 1"),
         ({"depth": 0}, "at least 1"),
-        ({"fusion": "sum"}, "fusion must be one of 'adain', 'convex', 'additive', 'mlp', got 'sum'"),
+        ({"fusion": "sum"}, "fusion must be one of 'adain', 'convex', 'additive', 'mlp', 'wct', got 'sum'"),
         ({"layer": "relu1_1"}, "layer must be one of 'relu2_1', .*, got 'relu1_1'"),
         ({"layer": "relu3_2"}, "layer must be one of"),
     ],

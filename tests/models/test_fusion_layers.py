@@ -162,6 +162,8 @@ def silence(made: FusionGenerator, *ways: str) -> FusionGenerator:
                 nn.init.zeros_(parameter)
     if "surface" in ways:
         made.to_rgb.weight.data[:, -64:] = 0
+        if made.fusion.mode == "wct":  # it is what comes in by the side, too
+            made.ups[-1].conv.weight.data[:, -64:] = 0
     return made
 
 

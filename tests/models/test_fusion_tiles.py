@@ -84,10 +84,11 @@ def test_held_moments_are_used(fusion: str, rng: torch.Generator) -> None:
     bound = {"steps": 2 * sums(made, plane=8 * 10)}
     assert_close(made(features, code, 0.7), want, **bound)
     assert_close(made(features, code, torch.tensor([0.7, 0.7])), want, **bound)
-    norms = {"project.norm", "blocks.0.first.norm", "blocks.0.second.norm", "norms.0", "ups.0.norm", "moments"}
-    fusing = {"adain": {"fusion", "surface"}, "mlp": {"fusion.norm", "surface.norm"}}.get(fusion, set())
+    norms = {"project.norm", "blocks.0.first.norm", "blocks.0.second.norm", "ups.0.norm", "moments"}
+    two = {"fusion", "surface"}
+    fusing = {"adain": two | {"norms.0"}, "mlp": {"fusion.norm", "surface.norm", "norms.0"}, "wct": two}
     held = {name: module for name, module in holders(made).items() if module.frozen is not None}
-    assert set(held) == norms | fusing
+    assert set(held) == norms | fusing.get(fusion, {"norms.0"})
     louder = {name: value * 1.5 + 1 for name, value in features.items()}
     other = made(louder, code, 0.7)
     for name, module in held.items():
@@ -97,7 +98,7 @@ def test_held_moments_are_used(fusion: str, rng: torch.Generator) -> None:
     assert torch.equal(made(louder, code, 0.7), other)
 
 
-@pytest.mark.parametrize("fusion", ["adain", "mlp"])
+@pytest.mark.parametrize("fusion", ["adain", "mlp", "wct"])
 def test_moments_are_held_where_features_are_fused(fusion: str, rng: torch.Generator) -> None:
     made = network(fusion)
     features = random_features(made, (8, 10), rng)

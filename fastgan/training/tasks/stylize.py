@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
+from fastgan.data import style_variants
 from fastgan.evaluation.evaluator import CONTENT_LAYER, EvalResult, Evaluator, as_uint8_model, make_evaluator
 from fastgan.evaluation.image_grid import SHEET_ROWS, comparison_sheet, strength_sheet
 from fastgan.evaluation.score import picture_score
@@ -46,8 +47,6 @@ _NUM_QUICK_EVAL_IMAGES = 4
 #: Every how many rows and columns of windows are measured during the run: a fourth of them costs as much as the whole
 #: picture does.
 _QUICK_WINDOW_STRIDE = 2
-#: Extra weight of structure in an image of strength 0, in units of its weight at strength 1.
-_IDENTITY_WEIGHT = 3.0
 
 
 @register_task
@@ -56,7 +55,8 @@ class StylizeTask(Task):
 
     An arbitrary-style network learns how strong a style is: in each batch the first image has strength 1, the others in
     turn a random strength from 0 to 1, 0, and 1. The style's losses weigh as much as its strength; the rest to 1 weighs
-    SSIM and the mean difference from the photograph, so that strength 0 is learned by structure alone. D and the logged
+    SSIM and the mean difference from the photograph (``loss.identity``), so that strength 0 is learned by structure
+    alone. D and the logged
     quality see the images of strength 1. Image i of the evaluation is measured in style i, in turn; with a network for
     one style, all in the mean of the styles.
     """
@@ -82,6 +82,11 @@ class StylizeTask(Task):
         layers = tuple(dict.fromkeys((*STYLE_LAYERS, config.loss.content_layer, CONTENT_LAYER, *feature_layers)))
         self.encoder = VGGEncoder(layers, config.model.features).to(device)
         self.styles = Styles(styles, self.encoder, config.data.size)
+        #: Those that are trained on: the given ones, which quality is measured against, and their variants.
+        self.training_styles = self.styles
+        if config.data.style_variants:
+            variants = style_variants(styles, config.data.style_variants, config.train.seed)
+            self.training_styles = Styles([*styles, *variants], self.encoder, config.data.size)
         if not self.arbitrary_style:
             _ = self.styles.mean_targets  # a style that cannot be used is reported before anything is written
         self.encoder.to_compute(dtype, torch.channels_last)
@@ -96,12 +101,13 @@ class StylizeTask(Task):
     @property
     def max_side(self) -> int | None:
         """See ``Task``: D sees crops of the style of the batch's size."""
-        return self.styles.min_side
+        return self.training_styles.min_side
 
     def prepare(self, state: TrainState, images: Tensor) -> None:
-        """See ``Task``: scales and moments of the features that an arbitrary-style network decodes."""
-        if self.arbitrary_style:
-            state.generator.calibrate(self.encoder.forward(images, ("relu1_1", state.generator.layer)))
+        """See ``Task``: scales and moments of the features that an arbitrary-style network decodes; one of
+        ``train.init`` has them."""
+        if self.arbitrary_style and self.config.train.init is None:
+            state.generator.calibrate(self.encoder.forward(images, state.generator.fused_layers))
 
     def sample_inputs(self, state: TrainState, images: Tensor) -> Inputs:
         """See ``Task``: crops of styles and, for any style, ``strength``, each image's ``code`` and Gram targets."""
@@ -110,8 +116,8 @@ class StylizeTask(Task):
         if self.arbitrary_style:
             inputs["strength"] = self._strengths(state, images.shape[0]).to(self.device)
             with autocast(self.device, self.dtype):
-                inputs["code"] = torch.cat([self.styles.code(index, state.generator) for index in indices])
-            for layer, target in self.styles.targets(indices).items():
+                inputs["code"] = torch.cat([self.training_styles.code(index, state.generator) for index in indices])
+            for layer, target in self.training_styles.targets(indices).items():
                 inputs[f"target/{layer}"] = target
         return inputs
 
@@ -164,8 +170,8 @@ class StylizeTask(Task):
             if "strength" in inputs:
                 # Strength 0 is to be the photograph. SSIM hardly sees colors: they would be the average style's.
                 identity_loss = ssim_loss + (fake - content).abs().mean((1, 2, 3))
-                identity_weight = weights.ssim * _IDENTITY_WEIGHT
-                structure_loss = structure_loss + identity_weight * ((1 - inputs["strength"]) * identity_loss).mean()
+                identity_loss = (1 - inputs["strength"]) * identity_loss
+                structure_loss = structure_loss + weights.identity * identity_loss.mean()
                 weighted_style = inputs["strength"] * style
             structure_weight = StepScalars(*inputs["scalars"]).structure_weight.float()
             loss = weights.style * weighted_style.mean() + weights.tv * tv + structure_weight * structure_loss
@@ -310,8 +316,8 @@ class StylizeTask(Task):
         crops, indices = [], []
         for _ in range(like.shape[0]):
             index, down, across, mirror = torch.randint(2**31, (4,), generator=state.rng).tolist()
-            indices.append(index % len(self.styles))
-            style = self.styles.crops[indices[-1]]
+            indices.append(index % len(self.training_styles))
+            style = self.training_styles.crops[indices[-1]]
             top = down % max(1, style.shape[1] - height + 1)
             left = across % max(1, style.shape[2] - width + 1)
             crop = style[:, top : top + height, left : left + width]
