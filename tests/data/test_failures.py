@@ -116,7 +116,8 @@ def test_whatever_reading_raises_names_the_picture(
 
 
 def test_failure_reason_of_each_kind() -> None:
-    assert failure_reason("a\nb", MemoryError()) == r"a\nb: not enough memory to read it"
+    for error in (MemoryError(), OSError(12, "Cannot allocate memory"), RuntimeError("can't allocate memory: 9 bytes")):
+        assert failure_reason("a\nb", error) == r"a\nb: not enough memory to read it"
     assert failure_reason("a", OSError(5, "Input/output error")) == "a: cannot be read (Input/output error)"
     assert failure_reason("a", ValueError("one\ntwo")) == "a: cannot be read (ValueError: one)"
     assert failure_reason("a", InputError("b: known")) == "b: known"
