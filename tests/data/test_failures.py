@@ -90,10 +90,10 @@ def test_pictures_on_a_share_that_is_away_for_a_moment(
     monkeypatch.setattr(failures, "RETRY_DELAYS", (0.0, 0.0))
     file = save(noise(), tmp_path / "a.png")
     pixels = read_image(file)
-    monkeypatch.setattr(decode, "_open_file", Away(2, after).open)
+    monkeypatch.setattr(decode, "open_regular", Away(2, after).open)
     result = reader(file)
     assert np.array_equal(result.pixels if isinstance(result, Picture) else result, pixels)
-    monkeypatch.setattr(decode, "_open_file", Away(1000, after).open)
+    monkeypatch.setattr(decode, "open_regular", Away(1000, after).open)
     with pytest.raises(InputError, match=r"^\S*a\.png: .*Input/output error[^\n]*$"):
         reader(file)
     assert not is_readable(file)
