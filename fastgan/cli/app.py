@@ -14,7 +14,7 @@ import typer
 from fastgan.cli.bench import bench
 from fastgan.cli.commands import COMMANDS, register_command
 from fastgan.cli.evaluate import evaluate
-from fastgan.cli.failures import is_out_of_memory, lost_output, memory_line
+from fastgan.cli.failures import lost_output, memory_line
 from fastgan.cli.generate import generate
 from fastgan.cli.help import TrainingCommand
 from fastgan.cli.info import info
@@ -24,6 +24,7 @@ from fastgan.cli.stylize import MEMORY_ADVICE, stylize
 from fastgan.cli.train import FIELDS, train
 from fastgan.errors import FastganError, InputError
 from fastgan.utils.json_output import fill_in_stdout
+from fastgan.utils.memory import is_out_of_memory
 from fastgan.utils.signals import Interrupted, interruptible
 from fastgan.version import __version__
 
@@ -111,11 +112,11 @@ def _run(arguments: list[str]) -> int:
         return _fail(_as_options(str(error)), 2)
     except FastganError as error:
         return _fail(_as_options(str(error)), 1)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except (MemoryError, RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            return _fail(memory_line(_MEMORY_ADVICE.get(name, "")), 2)
+        if not isinstance(error, OSError):
             raise
-        return _fail(memory_line(_MEMORY_ADVICE.get(name, "")), 2)
-    except OSError as error:
         if "temporary directory" in str(error):  # torch and matplotlib need one, or their own variables
             return _fail(f"{error.strerror or error}; set TMPDIR to a folder that can be written to", 2)
         if error.errno not in _REFUSALS:

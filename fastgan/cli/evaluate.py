@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +17,6 @@ from fastgan.utils.signals import Interrupted
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from fastgan.data import ImagePath
     from fastgan.evaluation import EvalResult
@@ -101,11 +100,11 @@ def _pictures(
     encoder.to_compute(encoder.dtype, torch.channels_last)
     console = Console(stderr=True)
     shown = track(paths, "evaluating", console=console, disable=not console.is_terminal)
-    stylized = _Stylized(run, stylizer, failed)
+    photographs = _Photographs(shown, stylizer.min_side, failed)
     try:
-        measures = evaluator.measure(stylized.photographs(shown), stylized.result)
+        measures = evaluator.measure(photographs, run, on_failed=photographs.skip)
     except Interrupted as stop:
-        stop.add_note(f"{stylized.count} of {len(paths)} photographs were measured, nothing is written")
+        stop.add_note(f"{photographs.count} of {len(paths)} photographs were measured, nothing is written")
         raise
     if not measures.n:
         if len(paths) == 1:
@@ -127,43 +126,38 @@ def _own_styles(model: Path, stylizer: Stylizer) -> Sequence[np.ndarray]:
     return images
 
 
-class _Stylized:
-    """Photographs and what the model makes of them: made as each is read, so that one that fails is passed over.
+class _Photographs:
+    """Photographs that are measured, one after another; those that fail are passed over, and ``failed`` says why.
 
     Attributes:
-        count: of the photographs that were measured.
+        count: of those that were measured.
     """
 
-    def __init__(self, run: Callable[[Tensor, int], Tensor], stylizer: Stylizer, failed: list[str]) -> None:
+    def __init__(self, paths: Iterable[ImagePath], min_side: int, failed: list[str]) -> None:
         self.count = 0
-        self._run = run
-        self._stylizer = stylizer
+        self._paths = paths
+        self._min_side = min_side
         self._failed = failed
-        self._result: Tensor | None = None
 
-    def photographs(self, paths: Iterable[ImagePath]) -> Iterator[np.ndarray]:
-        """Every photograph that can be measured; why the others cannot is added to ``failed``."""
+    def __iter__(self) -> Iterator[np.ndarray]:
         from fastgan.data import read_for_features
-        from fastgan.data.tensors import image_to_tensor
 
-        for path in paths:
+        for path in self._paths:
+            self._path = path
+            skipped = len(self._failed)
             try:
                 image = read_for_features(path)
-                if min(image.shape[:2]) < self._stylizer.min_side:
-                    raise InputError(
-                        f"{path}: too small for this model, which needs {self._stylizer.min_side} px a side"
-                    )
-                self._result = self._run(image_to_tensor(image).to(self._stylizer.device), self.count)
+                if min(image.shape[:2]) < self._min_side:
+                    raise InputError(f"{path}: too small for this model, which needs {self._min_side} px a side")
             except Exception as error:  # whatever one of them raises, the others are measured
-                self._failed.append(item_line(path, error))
+                self.skip(error)
                 continue
             yield image
-            self.count += 1
+            self.count += len(self._failed) == skipped
 
-    def result(self, photograph: Tensor, number: int) -> Tensor:
-        """The result for the photograph that was handed on last."""
-        assert self._result is not None
-        return self._result
+    def skip(self, error: Exception) -> None:
+        """Pass over the photograph that was handed on last."""
+        self._failed.append(item_line(self._path, error))
 
 
 def _noise(sampler: Sampler, paths: list[ImagePath], features: str | None, failed: list[str]) -> EvalResult:

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import signal
 import sys
 from contextlib import suppress
 
 from fastgan.cli.messages import print_line
+from fastgan.utils.memory import is_out_of_memory
 
-#: Matches the RuntimeErrors of torch's allocators, on CPU and on GPU.
-_OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 #: The exit code of a command that is done, but for some items.
 SOME_FAILED = 3
 #: A place that refuses one file for these refuses the next one, too.
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was missing, in Python or in one of torch's allocators."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
-    )
 
 
 def memory_line(advice: str = "") -> str:

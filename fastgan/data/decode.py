@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from fastgan.data.resize import BYTES_PER_PIXEL
 from fastgan.data.shards import ShardImage
 from fastgan.errors import InputError
 from fastgan.models.style_code import FEATURES_BYTES_PER_PIXEL, MIN_FEATURES_SIDE, SHORT_SIDE
+from fastgan.utils.files import open_regular
 from fastgan.utils.format import printable
 from fastgan.utils.memory import check_budget, memory_budget
 
@@ -121,37 +121,8 @@ def _opened(path: PathLike | ShardImage) -> Iterator[tuple[BinaryIO, str]]:
     """The picture's bytes and its name for messages."""
     source = path if isinstance(path, ShardImage) else Path(path)
     name = printable(source)
-    with _open_member(source, name) if isinstance(source, ShardImage) else _open_file(source, name) as file:
+    with _open_member(source, name) if isinstance(source, ShardImage) else open_regular(source, name) as file:
         yield file, name
-
-
-def _open_file(path: Path, name: str) -> BinaryIO:
-    def opener(path: str, flags: int) -> int:
-        # What has become a pipe since it was looked at would be waited for, but for O_NONBLOCK.
-        descriptor = os.open(path, flags | os.O_NONBLOCK)
-        try:
-            _check_kind(os.fstat(descriptor).st_mode, name)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-    try:
-        _check_kind(path.stat().st_mode, name)  # opening a device may do something to it
-        return open(path, "rb", opener=opener)
-    except InputError:
-        raise
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{name}: no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise InputError(f"{name}: {getattr(error, 'strerror', None) or one_line(error)}") from None
-
-
-def _check_kind(mode: int, name: str) -> None:
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{name}: is a folder, not an image")
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{name}: is not a regular file")
 
 
 def _open_member(image: ShardImage, name: str) -> BinaryIO:

@@ -12,6 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from fastgan.errors import FastganError, InputError, first_line
 from fastgan.utils.format import printable
+from fastgan.utils.memory import is_out_of_memory
 
 _P = ParamSpec("_P")
 _Path = TypeVar("_Path")
@@ -58,7 +59,7 @@ def failure_reason(path: object, error: BaseException) -> str:
     if isinstance(error, InputError):
         return str(error)
     name = printable(path)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return f"{name}: not enough memory to read it"
     if isinstance(error, OSError) and error.strerror:
         return f"{name}: cannot be read ({error.strerror})"

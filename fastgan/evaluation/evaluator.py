@@ -106,6 +106,7 @@ class Evaluator:
         *,
         with_content: bool = True,
         window_stride: int = 1,
+        on_failed: Callable[[Exception], None] | None = None,
     ) -> EvalResult:
         """Measure photographs (H, W, 3) uint8, already reduced.
 
@@ -115,35 +116,56 @@ class Evaluator:
         Args:
             images: the photographs.
             run: (1, 3, H, W) in [-1, 1], and the number of the image, to the same; None measures the photographs
-                themselves.
+                themselves. Images that failed are not numbered.
             with_content: measure the content distance, too; it costs another pass of the encoder an image.
             window_stride: every how many rows and columns of windows are measured; 0 measures none.
+            on_failed: takes what ``run`` or measuring raised for an image, which is passed over; by default it is
+                raised.
         """
         device = self.encoder.scale.device
-        encode = self.encoder.forward  # not a compiled call: it would compile again for every photograph's size
-        pairwise, content_distance = _PairMetrics(), ContentDistance()
-        measures = EvalResult()
-        for number, image in enumerate(images):
-            content = image_to_tensor(image).to(device)
-            result = content if run is None else run(content, number)
-            features = encode(result, (*STYLE_LAYERS, CONTENT_LAYER))
-            index = number % len(self.styles)
-            distance = StyleDistance(self.styles[index].targets)
-            distance.loss.to(device)
-            distance.update(features)
-            measures.add("style_distance", distance.values[-1])
-            if with_content:
-                content_features = features if run is None else encode(content, (CONTENT_LAYER,))
-                content_distance.update(features[CONTENT_LAYER], content_features[CONTENT_LAYER])
-            if window_stride:
-                self._measure_windows(measures, result, content, index, window_stride)
-            pairwise.update((result + 1) / 2, (content + 1) / 2)
-        measures.values |= pairwise.values()
-        if with_content:
-            measures.values["content_distance"] = content_distance.values
+        pairwise, measures = _PairMetrics(), EvalResult()
+        for image in images:
+            number = measures.n
+            try:
+                content = image_to_tensor(image).to(device)
+                result = content if run is None else run(content, number)
+                index = number % len(self.styles)
+                values = self._feature_distances(result, content, index, with_content=with_content)
+                windows = self._measure_windows(result, content, index, window_stride) if window_stride else None
+                values |= pairwise.update((result + 1) / 2, (content + 1) / 2)
+            except Exception as error:
+                if on_failed is None:
+                    raise
+                on_failed(error)
+                continue
+            if windows is not None:
+                measures.covered.append(windows[1])
+                values |= windows[0]
+            for name, value in values.items():
+                measures.add(name, value)
+        if measures.n > 1:  # it is between pictures, and one alone has none
+            measures.values["fixed_pattern"] = pairwise.fixed_pattern.values
         return measures
 
-    def _measure_windows(self, measures: EvalResult, result: Tensor, content: Tensor, index: int, stride: int) -> None:
+    def _feature_distances(
+        self, result: Tensor, content: Tensor, index: int, *, with_content: bool
+    ) -> dict[str, float]:
+        encode = self.encoder.forward  # not a compiled call: it would compile again for every photograph's size
+        features = encode(result, (*STYLE_LAYERS, CONTENT_LAYER))
+        distance = StyleDistance(self.styles[index].targets)
+        distance.loss.to(content.device)
+        distance.update(features)
+        values = {"style_distance": distance.values[-1]}
+        if with_content:
+            content_features = features if result is content else encode(content, (CONTENT_LAYER,))
+            content_distance = ContentDistance()
+            content_distance.update(features[CONTENT_LAYER], content_features[CONTENT_LAYER])
+            values["content_distance"] = content_distance.values[-1]
+        return values
+
+    def _measure_windows(
+        self, result: Tensor, content: Tensor, index: int, stride: int
+    ) -> tuple[dict[str, float], np.ndarray]:
         style = self.styles[index]
         photograph = self._photograph_windows(content, index, stride)
         distances = photograph
@@ -152,9 +174,11 @@ class Evaluator:
         if index not in self._medians:
             self._medians[index] = style_window_median(self.encoder, style.images, style.targets)
         covered = covered_windows(distances, photograph, self._medians[index])
-        measures.add("coverage", covered.double().mean().item())
-        measures.add("window_style_distance", distances.double().mean().item())
-        measures.covered.append(covered.numpy())
+        values = {
+            "coverage": covered.double().mean().item(),
+            "window_style_distance": distances.double().mean().item(),
+        }
+        return values, covered.numpy()
 
     def _photograph_windows(self, content: Tensor, index: int, stride: int) -> Tensor:
         """Distances of a photograph's windows; those of a stride are every so many of all."""
@@ -169,7 +193,7 @@ class Evaluator:
 
 
 class _PairMetrics:
-    """The measures that a result and its photograph alone give, both in [0, 1]."""
+    """The measures that a result and its photograph alone give, both in [0, 1], and the fixed pattern of all so far."""
 
     def __init__(self) -> None:
         self._metrics: dict[str, SSIM | PSNR | LuminanceCorrelation | LPIPS] = {
@@ -179,18 +203,16 @@ class _PairMetrics:
         }
         if lpips_unavailable_reason() is None:
             self._metrics["lpips"] = LPIPS()
-        self._fixed_pattern, self._count = FixedPattern(), 0
+        self.fixed_pattern = FixedPattern()
 
-    def update(self, result: Tensor, photograph: Tensor) -> None:
-        for metric in self._metrics.values():
+    def update(self, result: Tensor, photograph: Tensor) -> dict[str, float]:
+        """Add one picture to ``fixed_pattern``; its values of the others. An error leaves it not added."""
+        values = {}
+        for name, metric in self._metrics.items():
             metric.update(result, photograph)
-        self._fixed_pattern.update(result, photograph)
-        self._count += len(result)
-
-    def values(self) -> dict[str, list[float]]:
-        """One value an image of each; ``fixed_pattern`` is between pictures, and one alone has none."""
-        values = {name: metric.values for name, metric in self._metrics.items()}
-        return values | ({"fixed_pattern": self._fixed_pattern.values} if self._count > 1 else {})
+            values[name] = metric.values[-1]
+        self.fixed_pattern.update(result, photograph)
+        return values
 
 
 def make_evaluator(encoder: VGGEncoder, styles: StyleTargets, *, arbitrary_style: bool) -> Evaluator:

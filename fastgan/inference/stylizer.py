@@ -23,7 +23,7 @@ from fastgan.models.registry import spec_of
 from fastgan.models.style_code import FEATURES_BYTES_PER_PIXEL, MIN_FEATURES_SIDE, SHORT_SIDE, style_code
 from fastgan.precision import autocast, to_device
 from fastgan.utils.host_settings import own_settings
-from fastgan.utils.memory import check_budget
+from fastgan.utils.memory import check_budget, is_out_of_memory
 
 _ONE_STYLE = "this model holds the one style that it was trained on; train with model.name=fusion for any"
 _Picture = TypeVar("_Picture", Image.Image, np.ndarray, Tensor)
@@ -205,7 +205,7 @@ class Stylizer:
         try:
             return self.run(x, strength, tile, code)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # Raised out here, or the error would keep what the network had made until then.
         height, width = x.shape[-2:]
@@ -311,13 +311,6 @@ def _symmetric(images: Tensor) -> Tensor:
         if not (low >= -0.5 and high <= 1.5):
             raise ValueError(f"a tensor's values must be in [0, 1], got {low:g} to {high:g}")
     return precise * 2 - 1
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether it is of an allocation that failed; on a CPU, torch's error is a plain RuntimeError."""
-    message = str(error)
-    allocation = "allocate memory" in message or "not enough memory" in message
-    return allocation or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def _set_recording(recorders: list[MomentRecorder], on: bool) -> None:

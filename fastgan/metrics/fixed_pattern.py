@@ -52,10 +52,10 @@ class FixedPattern:
         check_pair(result, photograph)
         for image, source in zip(result.detach().cpu().double(), photograph.detach().cpu().double(), strict=True):
             number, residual = len(self._sums), _residual(image, source).float()
+            correlations = [(other, _correlation(residual, earlier)) for other, earlier in self._recent]
             self._sums.append(0.0)
             self._pairs.append(0)
-            for other, earlier in self._recent:
-                value = _correlation(residual, earlier)
+            for other, value in correlations:
                 for index in (number, other):
                     self._sums[index] += value
                     self._pairs[index] += 1

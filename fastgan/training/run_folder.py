@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastgan.errors import InputError
@@ -13,12 +14,12 @@ _LOCK = ".lock"
 
 
 class RunFolder:
-    """Paths of a run. Making this object checks; it changes nothing, but with ``resume`` takes the lock of a run that
-    there is. ``create`` takes the lock and makes the folder; ``unlock`` gives the lock back, as the end of the process
-    does. A run that ended before its first step may be begun anew, also without ``resume``.
+    """Paths of a run. Making this object checks; it changes nothing and takes no lock.
+
+    A run that ended before its first step may be begun anew, also without ``resume``.
 
     Raises:
-        InputError: another trainer has the folder; ``path`` exists and is not empty, without ``resume``; or, with it,
+        InputError: another trainer writes there; ``path`` exists and is not empty, without ``resume``; or, with it,
             is no run folder.
     """
 
@@ -32,47 +33,68 @@ class RunFolder:
         self.plots = path / "plots"
         self._resume = resume
         self._lock = FileLock(path / _LOCK)
+        self._is_begun = self._is_writing = False
         try:
             if path.exists() and not path.is_dir():
                 raise InputError(f"out {path}: is a file; give a folder")
             if path.is_dir():
                 self._check()
-                if resume and any(path.iterdir()):
-                    self.lock()
+            self._known = self._checkpoint_times()
         except OSError as error:
             raise InputError(f"out {path}: cannot be used ({error.strerror})") from None
 
-    def create(self, config: str, log: Callable[[str], None] = lambda _: None) -> None:
-        """Take the lock, make the folder and write ``config.yaml``; ``log`` takes a line if there can be no lock.
+    @contextmanager
+    def writing(self, config: str, log: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Hold the lock during a ``with`` block, in which alone there is writing; one in another changes nothing.
+
+        Args:
+            config: what ``config.yaml`` holds; the first block makes the folder and writes it.
+            log: takes a line if there can be no lock.
 
         Raises:
-            InputError: that is not allowed, or another trainer has the folder.
+            InputError: that is not allowed, or another trainer writes there, or has since this object last looked.
         """
+        if self._is_writing:
+            yield
+            return
+        try:
+            self._begin(config, log)
+            self._is_writing = True
+            yield
+        finally:
+            if self._is_writing:
+                self._is_writing = False
+                self._known = self._checkpoint_times()
+            self._lock.release()
+
+    def _begin(self, config: str, log: Callable[[str], None]) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.lock():
+            if not self._lock.acquire():
                 log(f"{self.path}: this file system has no locks; let no other trainer write there")
-            self._check()  # another may have begun, and ended, since the first look
-            remove_temp_files(self.path)
-        except OSError as error:
-            raise InputError(f"out {self.path}: cannot be created ({error.strerror})") from None
-        write_text(self.config, config)
-        self.samples.mkdir(exist_ok=True)
-
-    def lock(self) -> bool:
-        """Take the lock, if this object does not have it; False on a file system without locks.
-
-        Raises:
-            InputError: another trainer has it, which is named.
-        """
-        try:
-            return self._lock.acquire()
+            if not self._is_begun:
+                self._check()  # another may have begun, and ended, since the first look
+                remove_temp_files(self.path)
+            if self._checkpoint_times() != self._known:
+                raise InputError(
+                    f"out {self.path}: another trainer has saved there since this one was built; build it again"
+                )
         except LockedError as owner:
             raise self._in_use(owner) from None
+        except OSError as error:
+            raise InputError(f"out {self.path}: cannot be created ({error.strerror})") from None
+        if not self._is_begun:
+            write_text(self.config, config)
+            self.samples.mkdir(exist_ok=True)
+            self._is_begun = True
 
-    def unlock(self) -> None:
-        """Give the lock back."""
-        self._lock.release()
+    def _checkpoint_times(self) -> dict[str, int]:
+        """When each checkpoint was written: others are another trainer's."""
+        times = {}
+        for path in self.checkpoints.glob("step-*.pt"):
+            with suppress(FileNotFoundError):  # removed by one that writes now
+                times[path.name] = path.stat().st_mtime_ns
+        return times
 
     def _check(self) -> None:
         try:

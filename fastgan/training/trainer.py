@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,8 @@ class Trainer:
 
     Raises:
         InputError: a bad config, missing or unreadable photographs, style or weights, an ``out`` that exists
-            (without ``resume``) or that another trainer has. Nothing has been written then.
+            (without ``resume``) or that another trainer writes to. Only ``fit`` and ``save`` write there, and they have
+            its lock while they do.
     """
 
     @own_settings()
@@ -88,11 +89,7 @@ class Trainer:
         self.config = setup.as_config(config)
         self.callbacks = list(callbacks)
         self.folder = None if out is None else RunFolder(Path(out), resume=resume)
-        with ExitStack() as failing:
-            if self.folder is not None:
-                failing.callback(self.folder.unlock)
-            self._build(data)
-            failing.pop_all()
+        self._build(data)
 
     def _build(self, data: Iterable[Tensor] | None) -> None:
         config = self.config
@@ -134,7 +131,6 @@ class Trainer:
             rates = None if self._is_done() else self.stepper.rates_around(self.state, progress)
             for text in run_inputs.update(self.state, before, inputs, rates):
                 self._note(text)
-            self.folder.create(config.to_yaml(), self._note)
 
     @own_settings()
     def train_step(self, batch: Tensor) -> dict[str, float]:
@@ -164,14 +160,14 @@ class Trainer:
             The content of ``report.json``.
 
         Raises:
+            InputError: the run folder cannot be made, or another trainer writes there or has, since this one was built.
             DivergenceError: a loss stayed not finite after the last rollback.
         """
         with ExitStack() as closing:
             for callback in self.callbacks:
                 closing.callback(callback.close)
+            closing.enter_context(self._writing())
             if self.folder is not None:
-                self.folder.lock()
-                closing.callback(self.folder.unlock)
                 self._writers = open_writers(self.folder, self.state.global_step, self.config.log, closing)
             return self._fit()
 
@@ -185,8 +181,9 @@ class Trainer:
 
     @own_settings()
     def save(self) -> Path | None:
-        """Write a checkpoint and the model to the run folder; None without one."""
-        return self._checkpoints.save(self)
+        """Write a checkpoint and the model to the run folder; None without one. Raises InputError as ``fit``."""
+        with self._writing():
+            return self._checkpoints.save(self)
 
     def log(self, text: str, level: int = logging.WARNING) -> None:
         """Hand one line to ``on_message`` of the callbacks, and to the logger ``fastgan.training``."""
@@ -197,6 +194,9 @@ class Trainer:
         """Call a hook of all callbacks, in order."""
         for callback in self._ordered_callbacks():
             getattr(callback, hook.__name__)(self, *([] if event is None else [event]))
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.folder is None else self.folder.writing(self.config.to_yaml(), self.log)
 
     def _ordered_callbacks(self) -> tuple[Callback, ...]:
         own = (self._rollback, self._collapse, self._evaluation, *self._writers)

@@ -102,19 +102,24 @@ def own_descriptor(path: Path) -> int | None:
     return None
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str], name: str | None = None) -> BinaryIO:
     """Open a regular file, or a link to one, for reading: a pipe would be waited for, and a device has no end.
+
+    Args:
+        path: the file.
+        name: what messages call it; by default its path.
 
     Raises:
         InputError: it is another thing, missing, or cannot be read.
     """
+    name = os.fspath(path) if name is None else name
     try:
         # Looked at first, since opening a device may do something to it, and again, since it may have been exchanged.
-        _check_regular(path, os.stat(path).st_mode)
+        _check_regular(name, os.stat(path).st_mode)
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         file = os.fdopen(descriptor, "rb")
         try:
-            _check_regular(path, os.fstat(descriptor).st_mode)
+            _check_regular(name, os.fstat(descriptor).st_mode)
         except InputError:
             file.close()
             raise
@@ -122,7 +127,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     except (OSError, ValueError) as error:  # a ValueError: the path has a NUL
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{os.fspath(path)}: cannot be read ({_reason(error, 'no such file')})") from None
+        raise InputError(f"{name}: cannot be read ({_reason(error, 'no such file')})") from None
 
 
 def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
@@ -156,9 +161,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _check_regular(path: str | os.PathLike[str], mode: int) -> None:
+def _check_regular(name: str, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise InputError(f"{os.fspath(path)}: is {_kind(mode)}, not a regular file")
+        raise InputError(f"{name}: is {_kind(mode)}, not a regular file")
 
 
 def _kind(mode: int) -> str:

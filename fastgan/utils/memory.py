@@ -1,7 +1,11 @@
-"""The memory budget: one limit, in bytes, for what a picture takes while it is read and for all that is made of it."""
+"""The memory budget: one limit, in bytes, for what a picture takes while it is read and for all that is made of it.
+
+And the one rule for what an error says of memory.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
@@ -12,6 +16,8 @@ BUDGET_VARIABLE = "FASTGAN_MEMORY_BUDGET"
 #: A fixed number, not a share of the machine's memory: which pictures a run trains on must not depend on the machine.
 DEFAULT_BUDGET = 2 << 30
 
+#: Matches the RuntimeErrors of torch's allocators, on CPU and on GPU, and of the libraries below it.
+_OUT_OF_MEMORY = re.compile(r"allocate memory|(out of|not enough) memory|bad_alloc|_ALLOC_FAILED", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -39,6 +45,14 @@ def check_budget(needed: int, what: str) -> None:
             f"{what} takes {format_bytes(needed)} of memory, and at most {format_bytes(budget)} are allowed; "
             f"{BUDGET_VARIABLE} sets that limit"
         )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was missing: to Python, to the system, or to one of torch's allocators."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_torch = isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    return is_torch or isinstance(error, MemoryError)
 
 
 def format_bytes(count: int) -> str:

@@ -57,8 +57,6 @@ def test_both_networks_learn_and_go_on_to_the_same_bits(article: Make, tmp_path:
         names = [f".{network}.{name}" for name, _ in getattr(whole.state, network).named_parameters()]
         assert set(names) <= set(changed)
     part.save()
-    assert part.folder is not None
-    part.folder.unlock()
     resumed = Trainer(config, out=tmp_path / "run", resume=True)
     for number in (2, 3):
         assert untimed([whole.train_step(batch(number))]) == untimed([resumed.train_step(batch(number))])

@@ -1,5 +1,6 @@
 """Bad input: one clear line that names it, exit code 2, and nothing made or changed."""
 
+import errno
 import json
 import os
 import signal
@@ -233,12 +234,20 @@ def test_a_folder_is_not_trained_on_its_own_results(fastgan: Command, photos: Pa
     assert "lies inside the input" in complaint and not out.exists()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),  # as of a fork, or of a file that is mapped
+    ],
+    ids=["torch", "system"],
+)
 @pytest.mark.parametrize(("command", "advice"), [("evaluate", "not enough memory"), ("stylize", "give --tile")])
 def test_out_of_memory_is_one_line(
-    command: str, advice: str, fastgan: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, advice: str, error: Exception, fastgan: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        raise error
 
     monkeypatch.setattr("fastgan.data.list_images", refuse)
     monkeypatch.setattr("fastgan.data.list_photographs", refuse)

@@ -21,8 +21,9 @@ from PIL import Image
 
 import fastgan as package
 import fastgan.data as fastgan_data
-from fastgan.inference import model_files
+from fastgan.inference import Stylizer, model_files
 from fastgan.inference.model_files import save_model
+from fastgan.metrics import SSIM
 from fastgan.models import FusionGenerator
 
 #: Two measures of the same pictures: features of ten layers in each, of 512 * 9 products at most.
@@ -111,9 +112,25 @@ def test_an_unchanged_picture_has_infinite_psnr(
 def test_whatever_one_photograph_raises(
     fastgan: Command, run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is named, counted and passed over: in reading and in the model."""
+    """It is named, counted and passed over: in reading, in the model, and in measuring."""
     read = fastgan_data.read_for_features
     errors = {"0.png": MemoryError(), "2.png": ZeroDivisionError("whatever")}
+    save_picture(picture(40, 64, 9), folder / "3.png")
+    save_picture(picture(40, 72, 9), folder / "4.png")
+    run_model, update = Stylizer.run, SSIM.update
+
+    def fail_in_the_model(self: Stylizer, x: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        if x.shape[-1] == 64:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return run_model(self, x, *rest, **options)
+
+    def fail_in_measuring(self: SSIM, x: torch.Tensor, y: torch.Tensor) -> None:
+        if x.shape[-1] == 72:
+            raise RuntimeError("no such kernel")
+        update(self, x, y)
+
+    monkeypatch.setattr(Stylizer, "run", fail_in_the_model)
+    monkeypatch.setattr(SSIM, "update", fail_in_measuring)
 
     def fail(path: Path, **options: Any) -> np.ndarray:
         if path.name in errors:
@@ -124,9 +141,11 @@ def test_whatever_one_photograph_raises(
     done = fastgan("evaluate", run, "--content", folder, "--json")
     assert done.code == 3 and json.loads(done.out)["n"] == 1
     lines = done.err.splitlines()
-    assert len(lines) == 2 and "0.png: not enough memory" in lines[0] and "2.png" in lines[1] and "whatever" in lines[1]
+    reasons = ["0.png: not enough memory", "whatever", "3.png: not enough memory", "no such kernel"]
+    assert len(lines) == 4 and all(reason in line for reason, line in zip(reasons, lines, strict=True))
+    assert "2.png: " in lines[1] and "4.png: " in lines[3]
     errors["1.png"] = OSError(5, "Input/output error")
-    assert "none of the 3 images" in fastgan("evaluate", run, "--content", folder).complaint
+    assert "none of the 5 images" in fastgan("evaluate", run, "--content", folder).complaint
 
 
 def test_json_on_standard_output_stands_alone(fastgan: Command, run: Path, folder: Path) -> None:

@@ -301,6 +301,10 @@ def test_not_there_and_not_a_file(tmp_path: Path) -> None:
     refused(tmp_path / "pipe.jpg", "not a regular file")
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
     refused(tmp_path / "loop.jpg", "symbolic links")
+    odd = tmp_path / "odd\n.png"
+    odd.mkdir()
+    with pytest.raises(InputError, match=r"odd\\n\.png: is a folder, not a regular file$"):
+        read_image(odd)
 
 
 def test_a_file_whose_reading_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +328,7 @@ def test_a_file_whose_reading_fails_later(tmp_path: Path, monkeypatch: pytest.Mo
 
     content = {kind: save(noise(), tmp_path / f"a.{kind}").read_bytes() for kind in ("jpg", "png", "tif", "gif")}
     for kind, whole in content.items():
-        monkeypatch.setattr(decode, "_open_file", lambda *_, whole=whole: Failing(whole))
+        monkeypatch.setattr(decode, "open_regular", lambda *_, whole=whole: Failing(whole))
         refused(tmp_path / f"a.{kind}", "cannot be read (Input/output error)")
 
 
@@ -333,7 +337,7 @@ def test_what_becomes_a_pipe_while_it_is_opened(tmp_path: Path, monkeypatch: pyt
     regular = file.stat()
     file.unlink()
     os.mkfifo(file)
-    monkeypatch.setattr(Path, "stat", lambda *_, **__: regular)
+    monkeypatch.setattr(os, "stat", lambda *_, **__: regular)
     refused(file, "not a regular file")
 
 

@@ -90,10 +90,10 @@ def test_pictures_on_a_share_that_is_away_for_a_moment(
     monkeypatch.setattr(failures, "RETRY_DELAYS", (0.0, 0.0))
     file = save(noise(), tmp_path / "a.png")
     pixels = read_image(file)
-    monkeypatch.setattr(decode, "_open_file", Away(2, after).open)
+    monkeypatch.setattr(decode, "open_regular", Away(2, after).open)
     result = reader(file)
     assert np.array_equal(result.pixels if isinstance(result, Picture) else result, pixels)
-    monkeypatch.setattr(decode, "_open_file", Away(1000, after).open)
+    monkeypatch.setattr(decode, "open_regular", Away(1000, after).open)
     with pytest.raises(InputError, match=r"^\S*a\.png: .*Input/output error[^\n]*$"):
         reader(file)
     assert not is_readable(file)
@@ -116,7 +116,8 @@ def test_whatever_reading_raises_names_the_picture(
 
 
 def test_failure_reason_of_each_kind() -> None:
-    assert failure_reason("a\nb", MemoryError()) == r"a\nb: not enough memory to read it"
+    for error in (MemoryError(), OSError(12, "Cannot allocate memory"), RuntimeError("can't allocate memory: 9 bytes")):
+        assert failure_reason("a\nb", error) == r"a\nb: not enough memory to read it"
     assert failure_reason("a", OSError(5, "Input/output error")) == "a: cannot be read (Input/output error)"
     assert failure_reason("a", ValueError("one\ntwo")) == "a: cannot be read (ValueError: one)"
     assert failure_reason("a", InputError("b: known")) == "b: known"

@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fastgan.config import Config
 from fastgan.evaluation import EvalResult, Evaluator
+from fastgan.evaluation import evaluator as evaluator_module
 from fastgan.evaluation.evaluator import TITLES, StyleReference, as_uint8_model
 from fastgan.metrics.coverage import covered_windows, style_window_median, window_style_distances
 from fastgan.models import STYLE_LAYERS, VGGEncoder
@@ -140,6 +142,41 @@ def test_windows(encoder: VGGEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fresh.values["coverage"] == fourth.values["coverage"]
     without = evaluator.measure([photograph], None, window_stride=0)
     assert without.covered == [] and not {"coverage", "window_style_distance"} & set(without.values)
+
+
+@pytest.mark.parametrize("place", ["run", "encoder", "window_style_distances", "LuminanceCorrelation", "FixedPattern"])
+def test_one_that_fails_leaves_the_others_as_they_are_without_it(
+    encoder: VGGEncoder, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Wherever measuring is when it fails; and the styles go on with the next image as if it had not been there."""
+
+    def failing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def fail_for_the_second(*args: Any, **options: Any) -> Any:
+            if any(isinstance(value, Tensor) and value.shape[-2:] == (48, 40) for value in args):
+                raise ZeroDivisionError("whatever")
+            return call(*args, **options)
+
+        return fail_for_the_second
+
+    styles = [reference(encoder), StyleReference.from_images(encoder, [tensor(picture(40, 40, 8))])]
+    want = Evaluator(encoder, styles).measure([IMAGES[0], IMAGES[2]], lambda x, number: darker(x))
+    numbers: list[int] = []
+    run = lambda x, number: numbers.append(number) or darker(x)  # noqa: E731
+    if place == "run":
+        run = failing(run)
+    elif place == "encoder":
+        monkeypatch.setattr(encoder, "forward", failing(encoder.forward))
+    elif place == "window_style_distances":
+        monkeypatch.setattr(evaluator_module, place, failing(window_style_distances))
+    else:
+        metric = getattr(evaluator_module, place)
+        monkeypatch.setattr(metric, "update", failing(metric.update))
+    errors: list[Exception] = []
+    got = Evaluator(encoder, styles).measure(IMAGES, run, on_failed=errors.append)
+    assert [str(error) for error in errors] == ["whatever"] and numbers in ([0, 1, 1], [0, 1])
+    assert got.values == want.values and len(got.covered) == 2
+    with pytest.raises(ZeroDivisionError):
+        Evaluator(encoder, styles).measure(IMAGES, run)
 
 
 def test_names(encoder: VGGEncoder) -> None:

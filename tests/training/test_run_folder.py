@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.tiny_runs import Recorder, fingerprint, read_lines
+from helpers.tiny_runs import Recorder, batch, fingerprint, read_lines
 from helpers.waiting import HANG
 
 from fastgan.config import Config
 from fastgan.errors import InputError
 from fastgan.training import Trainer
+from fastgan.training.callbacks import Callback, Run, StepEvent
 from fastgan.training.run_folder import RunFolder
 
 Make = Callable[..., Config]
@@ -24,37 +25,71 @@ Make = Callable[..., Config]
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_in_use_is_refused_naming_who_uses_it(tmp_path: Path, resume: bool) -> None:
     first = RunFolder(tmp_path / "run")
-    first.create("a: 1")
-    first.metrics.write_text('{"step": 1}\n')
-    before = fingerprint(tmp_path)
-    with pytest.raises(InputError, match=f"process {os.getpid()} on {socket.gethostname()} trains there"):
-        RunFolder(tmp_path / "run", resume=resume)
-    assert fingerprint(tmp_path) == before
-    first.unlock()
-    RunFolder(tmp_path / "run", resume=True).unlock()
+    with first.writing("a: 1"):
+        first.metrics.write_text('{"step": 1}\n')
+        before = fingerprint(tmp_path)
+        with pytest.raises(InputError, match=f"process {os.getpid()} on {socket.gethostname()} trains there"):
+            RunFolder(tmp_path / "run", resume=resume)
+        assert fingerprint(tmp_path) == before
+    RunFolder(tmp_path / "run", resume=True)
 
 
 def test_two_that_begin_at_once(tmp_path: Path) -> None:
-    """Both found nothing there; the second is refused when it creates the folder, also once the first has ended."""
+    """Both found nothing there; the second is refused when it begins to write, also once the first has ended."""
     first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
-    first.create("a: 1")
-    with pytest.raises(InputError, match="trains there"):
-        second.create("a: 2")
-    first.metrics.write_text('{"step": 1}\n')
-    first.unlock()
-    with pytest.raises(InputError, match="already exists"):
-        second.create("a: 2")
+    with first.writing("a: 1"):
+        with pytest.raises(InputError, match="trains there"), second.writing("a: 2"):
+            pass
+        with pytest.raises(InputError, match="trains there"):
+            RunFolder(tmp_path / "run", resume=True)  # being refused has not given back the first one's lock
+        first.metrics.write_text('{"step": 1}\n')
+    with pytest.raises(InputError, match="already exists"), second.writing("a: 2"):
+        pass
     assert first.config.read_text() == "a: 1"
 
 
-def test_a_trainer_has_its_folder_until_its_run_ends(tiny: Make, tmp_path: Path, no_plots: None) -> None:
+def test_writing_within_writing_is_one(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.writing("a: 1"):
+        with folder.writing("a: 1"):
+            pass
+        with pytest.raises(InputError, match="trains there"):
+            RunFolder(tmp_path / "run")
+
+
+def test_a_trainer_that_is_built_keeps_no_other_from_the_folder(tiny: Make, tmp_path: Path, no_plots: None) -> None:
+    """As a cell of a notebook builds it that is run twice."""
+    built = Trainer(tiny({"train.steps": 1}), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
     trainer = Trainer(tiny({"train.steps": 1}), out=tmp_path / "run")
-    with pytest.raises(InputError, match="trains there"):
-        Trainer(tiny(), out=tmp_path / "run", resume=True)
-    trainer.fit()
-    # A trainer that cannot be built gives it back, too.
-    with pytest.raises(InputError, match="none"):
-        Trainer(tiny({"data.content": str(tmp_path / "none")}), out=tmp_path / "run", resume=True)
+    assert trainer.train_step(batch(0)) and trainer.save() is not None
+    again = Trainer(tiny({"train.steps": 2}), out=tmp_path / "run", resume=True)
+    again.fit()
+    before = fingerprint(tmp_path)
+    with pytest.raises(InputError, match="already exists"):
+        built.fit()
+    for call in (trainer.save, trainer.fit):
+        for _ in range(2):  # being refused is no look
+            with pytest.raises(InputError, match="another trainer has saved there since this one was built"):
+                call()
+    assert fingerprint(tmp_path) == before
+    again.save()
+    again.fit()
+
+
+def test_a_trainer_has_its_folder_while_it_fits(tiny: Make, tmp_path: Path, no_plots: None) -> None:
+    class Rival(Callback):
+        def on_step(self, run: Run, event: StepEvent) -> None:
+            for other in (built.fit, built.save, lambda: Trainer(tiny(), out=tmp_path / "run", resume=True)):
+                with pytest.raises(InputError, match="trains there"):
+                    other()
+            run.save()
+            refused.append(event.step)
+
+    refused: list[int] = []
+    built = Trainer(tiny({"train.steps": 2}), out=tmp_path / "run")
+    Trainer(tiny({"train.steps": 2}), out=tmp_path / "run", callbacks=[Rival()]).fit()
+    assert refused == [1, 2]
     Trainer(tiny({"train.steps": 1}), out=tmp_path / "run", resume=True).fit()
 
 
@@ -72,13 +107,11 @@ def test_a_file_system_without_locks_is_told(
 
 def test_only_what_never_took_a_step_is_begun_anew(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.create("a: 1")
-    (folder.path / ".fastgan-0123456789abcdef.tmp").write_text("half")
-    folder.metrics.write_text("")
-    folder.unlock()
-    again = RunFolder(tmp_path / "run")
-    again.create("a: 2")
-    again.unlock()
+    with folder.writing("a: 1"):
+        (folder.path / ".fastgan-0123456789abcdef.tmp").write_text("half")
+        folder.metrics.write_text("")
+    with RunFolder(tmp_path / "run").writing("a: 2"):
+        pass
     assert folder.config.read_text() == "a: 2" and not list(folder.path.glob("*.tmp"))
     for path in (folder.metrics, folder.samples / "step-000001.png", folder.checkpoints / "step-00000001.pt"):
         path.parent.mkdir(exist_ok=True)
@@ -101,6 +134,7 @@ from pathlib import Path
 from fastgan.config import load_config
 from fastgan.evaluation import report
 from fastgan.training import Trainer
+from fastgan.training.callbacks import Callback, Run, StepEvent
 from fastgan.training.callbacks import MetricsFile
 from fastgan.training.run_folder import RunFolder
 report._write_plots = lambda *_: []
@@ -126,8 +160,8 @@ def train(die_at):
             Trainer(config, out=out, resume=True).fit()
         else:
             folder = RunFolder(Path(out))
-            folder.create(config.to_yaml())
-            MetricsFile(folder.metrics, 0)._file.write("{}\\n")
+            with folder.writing(config.to_yaml()):
+                MetricsFile(folder.metrics, 0)._file.write("{}\\n")
         os._exit(0)
     except BaseException as error:
         print(repr(error), file=sys.stderr, flush=True)

@@ -1,9 +1,21 @@
 """The memory budget: what it is set to, and one line for what is over it."""
 
+import errno
+import mmap
+from collections.abc import Callable
+
 import pytest
+import torch
 
 from fastgan.errors import InputError
-from fastgan.utils.memory import BUDGET_VARIABLE, DEFAULT_BUDGET, check_budget, format_bytes, memory_budget
+from fastgan.utils.memory import (
+    BUDGET_VARIABLE,
+    DEFAULT_BUDGET,
+    check_budget,
+    format_bytes,
+    is_out_of_memory,
+    memory_budget,
+)
 
 
 def test_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +57,31 @@ def test_what_is_over_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         check_budget((1 << 20) + 1, "a.png: 300 x 400 px")
     message = str(caught.value)
     assert message.startswith("a.png: 300 x 400 px takes 1.0 MiB") and BUDGET_VARIABLE in message
+
+
+def raised(call: Callable[[], object]) -> BaseException:
+    with pytest.raises(BaseException) as caught:
+        call()
+    return caught.value
+
+
+def test_errors_of_memory() -> None:
+    """Those that this machine makes, and the texts of others."""
+    assert is_out_of_memory(raised(lambda: torch.empty(1 << 57)))
+    assert is_out_of_memory(raised(lambda: bytearray(1 << 62)))
+    assert is_out_of_memory(raised(lambda: mmap.mmap(-1, 1 << 57)))
+    texts = [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "CUDA error: out of memory",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "std::bad_alloc",
+    ]
+    for text in texts:
+        assert is_out_of_memory(RuntimeError(text)) and not is_out_of_memory(ValueError(text))
+    assert is_out_of_memory(torch.OutOfMemoryError(texts[0]))
+    for error in (RuntimeError("shapes"), OSError(errno.ENOSPC, "No space"), raised(lambda: torch.empty(-1))):
+        assert not is_out_of_memory(error)
 
 
 def test_bytes_for_people() -> None:
