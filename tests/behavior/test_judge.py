@@ -84,3 +84,24 @@ def test_command(
     assert len(table) == 5 and len({line.count("|") for line in table[:4]}) == 1
     monkeypatch.setattr(sys, "argv", [str(word) for word in ("judge", *command[3:], "--out", tmp_path / "none")])
     assert judge.main() == 2 and "give a MODEL" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_trade_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A point a model, without the photograph; results of other photographs do not go together."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    trade_off = importlib.import_module("trade_off")
+    row = {measure: {"mean": 0.5} for measure in trade_off.MEASURES}
+    record = {"style": "udnie.jpg", "photographs": ["a.jpg"], "rows": {"photograph": row, "published": row}}
+    near = {**record, "rows": {"near": {**row, "lpips": {"mean": 0.25}}}}
+    files = {name: tmp_path / f"{name}.json" for name in ("one", "two", "other", "without")}
+    others = ({**record, "photographs": ["b.jpg"]}, {**record, "rows": {"published": {"ssim": {"mean": 1}}}})
+    for file, content in zip(files.values(), (record, near, *others), strict=True):
+        file.write_text(json.dumps(content))
+    plot = tmp_path / "plot.png"
+    assert trade_off.main([str(files["one"]), str(files["two"]), "--out", str(plot)]) == 0
+    assert [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["| near", "| published"]
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+    for wrong in (["one", "other"], ["without"]):
+        assert trade_off.main([*(str(files[name]) for name in wrong), "--out", str(plot)]) == 2
+        assert capsys.readouterr().err.startswith(f"trade_off: {files[wrong[-1]]}")
+    assert trade_off.main([str(files["one"]), "--out", str(tmp_path / "no" / "plot.png")]) == 2

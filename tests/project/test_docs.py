@@ -43,6 +43,9 @@ def rows_of(page: str) -> list[str]:
         return table_of("tables/ops.py", RESULTS / "ops-cpu.json")
     if page == "docs/performance/triton.md":
         return table_of("tables/triton_kernels.py", RESULTS.parent / "triton-kernels.json")
+    if page == "docs/performance/recipe.md":
+        trade_off, judged = script("trade_off.py"), sorted(QUALITY.glob("judged-*.json"))
+        return [row for file in judged for row in trade_off["table"](trade_off["read_points"]([file])).splitlines()]
     if page == "docs/performance/loader.md":
         return table_of("tables/loader.py", RESULTS / "loader.json")
     if page == "docs/performance/training-step.md":
@@ -63,6 +66,7 @@ def table_of(name: str, result: Path) -> list[str]:
         "docs/article.md",
         "docs/performance/loader.md",
         "docs/performance/ops.md",
+        "docs/performance/recipe.md",
         "docs/performance/training-step.md",
         "docs/performance/triton.md",
         "docs/results.md",
