@@ -2,12 +2,13 @@
 
     python benchmarks/any_style.py train --styles PAINTINGS/ --content PHOTOS/ --minutes 75 --out runs/any-style
     python benchmarks/any_style.py export runs/any-style
+    python benchmarks/any_style.py judge --styles PAINTINGS/ --content PHOTOS/
 
 ``train`` takes the recipe of ``any_style.yaml``, goes on from ``--init`` and leaves out what the model is judged on:
 the paintings of ``HELD_OUT_STYLES``, and of the photographs below a folder ``bsds`` the first and every sixth after it,
 by name.
 ``export`` writes the weights of convolutions and linear layers in half precision and the curve of the training to
-``results/any-style``.
+``results/any-style``; ``judge`` writes there what ``judge.py`` measures of the shipped model on what is held out.
 """
 
 from __future__ import annotations
@@ -18,18 +19,22 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+from judge import COLUMNS, header, judge
 
 import fastgan
 from fastgan.config import load_config
-from fastgan.data import list_images
+from fastgan.data import list_images, read_image
 from fastgan.errors import FastganError, InputError
 from fastgan.evaluation.metrics_log import read_metrics
 from fastgan.inference.model_files import find_model, save_model
+from fastgan.models.style_code import SHORT_SIDE
 from fastgan.utils.files import make_folder, read_json, write_text
 
 HERE = Path(__file__).parent
 ASSETS = Path(fastgan.__file__).parent / "inference" / "assets" / "any_style"
+RESULTS = HERE / "results" / "any-style"
 #: Paintings that the model is judged on; pencil is a copy of sketch.
 HELD_OUT_STYLES = (
     "udnie",
@@ -96,9 +101,8 @@ def export(run: Path) -> None:
     description = read_json(find_model(run) / "config.json", 1 << 20)
     extra = {name: description[name] for name in ("features", "size") if name in description}
     save_model(ASSETS, fastgan.load(run, device="cpu", precision="fp32").generator, extra, half=True)
-    results = HERE / "results" / "any-style"
-    make_folder(results)
-    write_text(results / "curve.json", json.dumps(curve(run), indent=1) + "\n")
+    make_folder(RESULTS)
+    write_text(RESULTS / "curve.json", json.dumps(curve(run), indent=1) + "\n")
     print(f"{ASSETS}: {sum(file.stat().st_size for file in ASSETS.iterdir()):,} bytes")
 
 
@@ -119,6 +123,28 @@ def curve(run: Path) -> dict[str, object]:
     }
 
 
+def judge_styles(args: argparse.Namespace) -> None:
+    """Measure the shipped model on held-out paintings and photographs; the file is written after every painting."""
+    photographs = held_out_photographs(args.content)
+    paths = photographs[:: max(1, len(photographs) // args.count)][: args.count]
+    images = [read_image(path, reduce_to=SHORT_SIDE) for path in paths]
+    stylizer = fastgan.load("any-style")
+    wanted = args.only or [name for name in HELD_OUT_STYLES if name != "pencil"]
+    measured: dict[str, dict[str, float]] = {}
+    print(header())
+    for file in list_images(args.styles, shards=False):
+        if file.stem not in wanted:
+            continue
+        style = read_image(file, reduce_to=SHORT_SIDE)
+        code = stylizer.code(style)
+        result = judge({file.stem: lambda image, code=code: stylizer(image, code=code)}, images, style)[file.stem]
+        means = {key: float(np.mean(result.values[key])) for key in COLUMNS.values() if key in result.values}
+        measured[file.stem] = {key: round(value, 4) for key, value in means.items()}
+        record = {"photographs": [path.name for path in paths], "short_side": SHORT_SIDE, "styles": measured}
+        make_folder(RESULTS)
+        write_text(RESULTS / "judged.json", json.dumps(record, indent=1) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -132,10 +158,17 @@ def main() -> int:
     training.add_argument("--out", type=Path, required=True)
     exporting = commands.add_parser("export")
     exporting.add_argument("run", type=Path)
+    judging = commands.add_parser("judge")
+    judging.add_argument("--styles", type=Path, required=True)
+    judging.add_argument("--content", type=Path, required=True)
+    judging.add_argument("--count", type=int, default=24, help="photographs, of those that are held out")
+    judging.add_argument("--only", nargs="*", help="names of paintings, in place of all that are held out")
     args = parser.parse_args()
     try:
         if args.command == "train":
             train(args)
+        elif args.command == "judge":
+            judge_styles(args)
         else:
             export(args.run)
     except FastganError as error:

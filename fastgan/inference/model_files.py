@@ -166,7 +166,7 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
     return Stylizer(generator, target, dtype, features, encoder=encoder, styles=partial(StyleImages, folder))
 
 
-def load_generator(generator: nn.Module, path: str | Path, features: str) -> None:
+def load_generator(generator: Any, path: str | Path, features: str) -> None:
     """Load the weights of a trained model into a network like its own.
 
     Args:

@@ -59,6 +59,7 @@ class FusionGenerator(nn.Module):
 
     scale: Tensor
     surface_scale: Tensor
+    between_scales: Tensor
 
     def __init__(self, width: int = 32, depth: int = 3, *, fusion: str = "adain", layer: str = "relu3_1") -> None:
         super().__init__()
@@ -245,7 +246,7 @@ class FusionGenerator(nn.Module):
         """The fusion of each layer, and the scale of its features."""
         pairs = [(self.fusion, self.scale), (self.surface, self.surface_scale)]
         if self.fusion.mode == "wct":
-            pairs += zip(self.between, self.between_scales, strict=True)
+            pairs += zip(self.between, self.between_scales, strict=True)  # type: ignore[arg-type]
         return dict(zip(self._fused, pairs, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""What a network for any style is trained on: variants of styles, and the photograph at strength 0."""
+"""Training of a network for any style: variants of styles, and the photograph at strength 0."""
 
 import math
 from collections.abc import Callable

@@ -276,7 +276,7 @@ def test_evaluate_in_every_style(
         (
             ["--model", "fusion", "--fusion", "concat"],
             "--fusion: model.fusion:",
-            "'adain', 'convex', 'additive' or 'mlp'",
+            "'adain', 'convex', 'additive', 'mlp' or 'wct'",
         ),
         (
             ["--model", "cyclegan"],

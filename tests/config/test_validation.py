@@ -51,7 +51,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
         "--model fusion --set model.fusion=null",
         "--set model.fusion=null",
         "model.fusion",
-        [f"--set model.fusion={mode}" for mode in ("adain", "convex", "additive", "mlp")],
+        [f"--set model.fusion={mode}" for mode in ("adain", "convex", "additive", "mlp", "wct")],
     ),
     ("--fusion adain", "--fusion", "model.fusion", ["--model fusion"]),
     ("--model article --fusion mlp", "--fusion", "model.fusion", ["--model fusion"]),

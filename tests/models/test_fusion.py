@@ -13,6 +13,7 @@ from torch import Tensor
 from fastgan import ops
 from fastgan.models import FusionGenerator, VGGEncoder
 from fastgan.models.layers import EPS
+from fastgan.models.wct import EIGENVALUE_FLOOR
 
 #: Features fused twice: a norm and two layers, at the most.
 FUSING = {"terms": 3 * 128, "steps": 6}
@@ -122,6 +123,38 @@ def test_fused_features_are_the_formulas(fusion: str, rng: torch.Generator) -> N
         assert have.dtype == torch.float32
         # The style's moments, twice; the content's; the sum: of 18 x 22 cells at the most.
         assert_close(have, want, terms=18 * 22, steps=4)
+
+
+def test_wct_gives_the_moments_of_the_style(rng: torch.Generator) -> None:
+    """At each layer down to the deepest: the mean, and the covariance but for what the floors add to both."""
+    made = network("wct", "relu3_1").double()
+    assert made.fused_layers == ("relu3_1", "relu1_1", "relu2_1")
+    content = {name: value.double() for name, value in random_features(made, (96, 96), rng, n=1).items()}
+    style = {name: value.double() for name, value in styles(made, rng, n=1, side=24).items()}
+    code = made.encode_style(style)
+    assert code.shape == (1, 256 + 64 + 128, 1, 1 + 256) and code.dtype == torch.float32
+    scales = (*SCALES, made.between_scales[0].item())
+    for have, name, scale in zip(made.fuse(content, code.double()), made.fused_layers, scales, strict=True):
+        planes, want = have.flatten(2)[0], style[name].flatten(2)[0] / scale
+        assert_close(planes.mean(1), want.mean(1), terms=want.shape[1], dtype=torch.float32)
+        moved, target = planes.cov(correction=0), want.cov(correction=0)
+        assert (moved - target).norm() < 2 * EIGENVALUE_FLOOR * target.norm()
+        assert (content[name].flatten(2)[0].cov(correction=0) / scale**2 - target).norm() > 0.2 * target.norm()
+
+
+def test_detail_of_the_surface_fades_with_strength(rng: torch.Generator) -> None:
+    """At full strength the fused relu1_1 comes in as cells of the deepest layer: noise within them is not seen."""
+    made = network("wct", "relu2_1")
+    seen: list[Tensor] = []
+    made.to_rgb.register_forward_pre_hook(lambda _, x: seen.append(x[0][:, -64:]))
+    features = random_features(made, (8, 10), rng)
+    code = made.encode_style(styles(made, rng))
+    for strength in (0.0, 1.0):
+        made(features, code, strength)
+        surface = made.fuse(features, code, strength)[1]
+        if strength:
+            surface = F.interpolate(F.avg_pool2d(surface, 2), scale_factor=2, mode="bilinear", align_corners=False)
+        assert_close(seen[-1], surface, terms=4, steps=4)
 
 
 def test_mlp_is_two_layers_on_content_and_moments(rng: torch.Generator) -> None:
