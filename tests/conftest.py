@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from helpers.machine import SHARED, require
 from helpers.tiny_runs import TINY, picture, save_picture
+from helpers.waiting import HANG, time_limit
 from torch import Tensor
 
 from fastgan.models import VGGEncoder
@@ -78,6 +79,13 @@ def _ending_signals() -> None:
     }.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _limited() -> Iterator[None]:
+    """Whatever a test waits for, it ends: code that is broken may open a pipe that nobody writes to."""
+    with time_limit(6 * HANG):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,9 @@ from fastgan.errors import InputError
 _EXPECTED = "a batch is a tensor, uint8 (N, H, W, 3) or floating (N, 3, H, W) in [-1, 1]"
 #: Values that filters of resizing leave beyond [-1, 1] are less than this.
 _MAX_MAGNITUDE = 1.5
+#: Batches on a GPU whose values are looked at: all at the beginning, then one in so many.
+_FIRST_BATCHES = 100
+_BATCH_INTERVAL = 20
 _END: Any = object()
 
 
@@ -84,14 +87,40 @@ def repeat_batches(data: Iterable[Tensor]) -> Generator[Tensor, None, None]:
         batches = iter(data)
 
 
+class BatchCheck:
+    """``check_batch`` of batch after batch. Those on a GPU are waited for, so of the values of these only the first
+    ``_FIRST_BATCHES`` are looked at and then every ``_BATCH_INTERVAL``-th.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, batch: Any) -> None:
+        """Raise InputError as ``check_batch``."""
+        check_kind(batch)
+        self._count += 1
+        if batch.device.type == "cpu" or self._count <= _FIRST_BATCHES or self._count % _BATCH_INTERVAL == 0:
+            check_values(batch)
+
+
 def check_batch(batch: Any) -> None:
     """Raise InputError, saying what came, for anything but ``_EXPECTED``."""
+    check_kind(batch)
+    check_values(batch)
+
+
+def check_kind(batch: Any) -> None:
+    """Raise InputError for what is no tensor, or one of another dtype or shape."""
     if not isinstance(batch, Tensor):
         raise InputError(f"data: {_EXPECTED}; got {_describe(batch)}{_advice(batch)}")
     is_uint8 = batch.dtype == torch.uint8
     if not (is_uint8 or batch.is_floating_point()) or batch.ndim != 4 or batch.shape[-1 if is_uint8 else 1] != 3:
         raise InputError(f"data: {_EXPECTED}; got {_describe(batch)}")
-    if is_uint8 or not batch.numel():
+
+
+def check_values(batch: Tensor) -> None:
+    """Raise InputError for floating images of another range, or with NaN."""
+    if batch.dtype == torch.uint8 or not batch.numel():
         return
     low, high = torch.stack(batch.detach().aminmax()).tolist()  # one wait for a GPU, not two
     if not low >= -_MAX_MAGNITUDE or not high <= _MAX_MAGNITUDE:  # NaN is neither

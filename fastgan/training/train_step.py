@@ -16,7 +16,7 @@ from fastgan.losses import AdversarialLoss, r1_penalty
 from fastgan.metrics import batch_diversity
 from fastgan.precision import autocast
 from fastgan.training import schedules
-from fastgan.training.batch_source import check_batch
+from fastgan.training.batch_source import BatchCheck, check_values
 from fastgan.training.cuda_graphs import CudaGraphRunner
 from fastgan.training.state import TrainState
 from fastgan.training.tasks.base import Inputs, StepScalars, Task
@@ -48,6 +48,7 @@ class TrainStep:
         self.dtype = dtype
         self.phases = task.phases
         self.graph_runner: CudaGraphRunner | None = None
+        self._check_batch = BatchCheck()
         loss = config.loss
         self.adversarial = AdversarialLoss(
             loss.kind,
@@ -83,7 +84,10 @@ class TrainStep:
         update = self.update if self.graph_runner is None else self.graph_runner
         values = update(state, inputs, with_r1=self.applies_r1(state))
         state.global_step += 1
-        return self._metrics(state, values)
+        metrics = self._metrics(state, values)
+        if not all(math.isfinite(metrics[name]) for name in self.finite_metrics()):
+            check_values(batch)  # of a GPU's batches not all were looked at, and no learning rate is to blame then
+        return metrics
 
     def update(self, state: TrainState, inputs: Inputs, *, with_r1: bool = False) -> dict[str, Tensor]:
         """Update D, then G, then the averaged generator.
@@ -146,7 +150,7 @@ class TrainStep:
 
     def to_images(self, batch: Tensor, state: TrainState) -> Tensor:
         """A batch as float images in [-1, 1]. Raises ValueError as a step does."""
-        check_batch(batch)
+        self._check_batch(batch)
         is_uint8 = batch.dtype == torch.uint8
         sides = batch.shape[1:3] if is_uint8 else batch.shape[2:]
         min_side = max(MIN_SIDE, state.discriminator.min_side)

@@ -8,6 +8,7 @@ import torch
 from helpers.tiny_runs import batch, floats
 
 from fastgan.errors import InputError
+from fastgan.training import batch_source
 from fastgan.training.batch_source import BatchSource, check_batch, repeat_batches
 
 
@@ -47,6 +48,20 @@ def test_batches(dtype: torch.dtype) -> None:
     check_batch(batch(0))
     check_batch((1.2 * floats(0)).to(dtype))  # filters of resizing go beyond the range of their input
     check_batch(floats(0).to(dtype).requires_grad_())
+
+
+def test_how_many_batches_on_a_gpu_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device stands in for one."""
+    looked: list[torch.Tensor] = []
+    monkeypatch.setattr(batch_source, "check_values", looked.append)
+    for device, count in (("cpu", 400), ("meta", 100 + 15)):
+        looked.clear()
+        check = batch_source.BatchCheck()
+        for _ in range(400):
+            check(torch.empty(1, 3, 8, 8, device=device))
+        assert len(looked) == count
+        with pytest.raises(InputError, match=r"got torch\.float32"):
+            check(torch.empty(1, 1, 8, 8, device=device))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])

@@ -7,12 +7,12 @@ import socket
 import stat
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 import torch
+from helpers.waiting import open_pipe
 
 from fastgan.errors import InputError
 from fastgan.utils.files import (
@@ -93,10 +93,6 @@ def test_leftovers_of_a_kill_are_removed(tmp_path: Path) -> None:
 # --- what is no regular file
 
 
-def read_in_background(path: Path) -> Future[bytes]:
-    return ThreadPoolExecutor(1).submit(path.read_bytes)
-
-
 def test_links_stay_and_lead_to_the_new_content(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "old.json").write_text("old")
@@ -111,12 +107,11 @@ def test_links_stay_and_lead_to_the_new_content(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_written_into(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
-    for name in ("pipe", "link"):
-        got = read_in_background(tmp_path / name)
-        write_text(tmp_path / name, "x" * 200_000)
-        assert got.result() == b"x" * 200_000
+    with open_pipe(tmp_path / "pipe") as read_now:
+        for name in ("pipe", "link"):
+            write_text(tmp_path / name, "x" * 200_000)
+            assert read_now() == b"x" * 200_000
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and not contents(tmp_path).keys() - {"pipe", "link"}
 
 
