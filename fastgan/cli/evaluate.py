@@ -11,7 +11,7 @@ import typer
 
 from fastgan.cli.failures import SOME_FAILED, item_line, tell_skipped
 from fastgan.cli.options import FEATURES_HELP, PRECISION_HELP
-from fastgan.errors import InputError
+from fastgan.errors import FastganError, InputError
 from fastgan.utils.json_output import JSON_HELP, check_json_target, is_stdout, write_json
 from fastgan.utils.signals import Interrupted
 
@@ -68,12 +68,18 @@ def evaluate(
         measures = _pictures(trained, model, paths, style, features, failed)
         title = f"{measures.n} photographs at {SHORT_SIDE} px"
     tell_skipped(failed)
+    unwritten = None
     if json_ is not None:  # first: what is printed may find nobody who reads it
-        write_json(json_, measures.to_json())
+        try:
+            write_json(json_, measures.to_json())
+        except InputError as error:
+            unwritten = error
     if not is_stdout(json_):
         _show(measures, title)
         if failed:
             print(f"{len(failed)} {'image was' if len(failed) == 1 else 'images were'} skipped")
+    if unwritten is not None:
+        raise FastganError(str(unwritten)) from unwritten  # a command that failed, and not nothing done
     return SOME_FAILED if failed else 0
 
 

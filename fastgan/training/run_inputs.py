@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastgan.data import ImagePath, ShardImage, Split, list_styles
+from fastgan.errors import InputError
 from fastgan.models.vgg import weights_sha256
 from fastgan.training.run_length import RunLength
 from fastgan.training.state import TrainState
+from fastgan.utils.files import open_regular
 from fastgan.version import __version__
 
 if TYPE_CHECKING:
@@ -20,13 +22,24 @@ if TYPE_CHECKING:
 _NAMED = 5
 
 
-def describe(config: Config, split: Split | None, length: RunLength) -> dict[str, Any]:
+class Digests(dict[ImagePath, str]):
+    """SHA-256 of images' bytes, each read once; "" of those that cannot be read."""
+
+    def __missing__(self, path: ImagePath) -> str:
+        self[path] = digest = _sha256(path)
+        return digest
+
+
+def describe(
+    config: Config, length: RunLength, split: Split | None = None, digests: Digests | None = None
+) -> dict[str, Any]:
     """Collect what a run is made from, as plain values.
 
     Args:
         config: of the run.
-        split: the photographs; None where data comes as an iterable.
         length: of the run.
+        split: the photographs; None where data comes as an iterable.
+        digests: of those that have been hashed already.
 
     Returns:
         ``fastgan``, the version; ``photographs``, count and SHA-256 of the names below ``data.content``, or None;
@@ -34,18 +47,19 @@ def describe(config: Config, split: Split | None, length: RunLength) -> dict[str
         ``val_is_trained_on``, whether they may have been; ``styles``, name -> SHA-256; ``features``, the SHA-256 of
         the weights of VGG-19; ``length``, steps or minutes.
     """
+    digests = Digests() if digests is None else digests
     listed, val, in_train = None, {}, False
     if split is not None:
         in_train = not set(split.train).isdisjoint(split.val)
         names = _names([*split.train, *split.val], config.data.content)
         unique = sorted(set(names.values()))
         listed = {"count": len(unique), "sha256": hashlib.sha256("\0".join(unique).encode()).hexdigest()}
-        val = {names[path]: _sha256(path) for path in split.val}
+        val = {names[path]: digests[path] for path in split.val}
     style = config.data.style
     styles: dict[str, str] = {}
     if style is not None:
         paths = list_styles(style)
-        styles = {name: _sha256(path) for path, name in _names(paths, style).items()}
+        styles = {name: digests[path] for path, name in _names(paths, style).items()}
     minutes = config.train.minutes
     return {
         "fastgan": __version__,
@@ -74,7 +88,7 @@ def update(
 
 
 def split_as_before(
-    paths: Sequence[ImagePath], split: Split, content: str, at_most: int, before: Mapping[str, Any]
+    paths: Sequence[ImagePath], split: Split, content: str, at_most: int, before: Mapping[str, Any], digests: Digests
 ) -> Split:
     """The split of ``paths`` that holds out what ``before``, of ``describe``, says was held out.
 
@@ -83,7 +97,7 @@ def split_as_before(
     """
     known: Mapping[str, str] = before.get("val", {})
     names = _names(paths, content)
-    val = [path for path in paths if names[path] in known and _sha256(path) in (known[names[path]], "")][:at_most]
+    val = [path for path in paths if names[path] in known and digests[path] in (known[names[path]], "")][:at_most]
     if not val:
         return split._replace(shared=True)
     excluded = set() if before["val_in_train"] else set(val)
@@ -161,9 +175,9 @@ def _sha256(path: ImagePath) -> str:
     try:
         if isinstance(path, ShardImage):
             return hashlib.sha256(path.read()).hexdigest()
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, EOFError):
+    except (InputError, OSError, EOFError):
         return ""
 
 

@@ -38,7 +38,7 @@ from fastgan.training.activation_checkpointing import recompute_stages
 from fastgan.training.collapse import CollapseAlarm
 from fastgan.training.controller import Controller
 from fastgan.training.optimizer import FlatOptimizer
-from fastgan.training.run_inputs import split_as_before
+from fastgan.training.run_inputs import Digests, split_as_before
 from fastgan.training.state import TrainState, check_ownership
 from fastgan.utils.host_settings import building
 
@@ -64,17 +64,23 @@ def as_config(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
 
 @dataclass
 class Photographs:
-    """Training and validation photographs, and whether they are the same (``shared``)."""
+    """Training and validation photographs, whether they are the same (``shared``), and the hashes of those hashed."""
 
     batches: CropBatches
     val_images: list[np.ndarray]
     val_paths: list[ImagePath]
     shared: bool
+    digests: Digests
 
     @property
     def split(self) -> Split:
         """The paths of both."""
         return Split(self.batches.folder.paths, self.val_paths, self.shared)
+
+    @property
+    def hashed(self) -> tuple[Split, Digests]:
+        """The paths, and the hashes of those that have been hashed."""
+        return self.split, self.digests
 
 
 def noise_short_side(size: int) -> int:
@@ -99,7 +105,7 @@ def open_photographs(
     Raises:
         InputError: the folder is missing or empty, or too many of its images are broken.
     """
-    data = config.data
+    data, digests = config.data, Digests()
     if GENERATORS[config.model.name].takes == "noise":  # evaluated on sets of images: none is held out as content
         split = Split(demo_content() if is_demo(data.content) else list_images(data.content), [], False)
     else:
@@ -110,7 +116,7 @@ def open_photographs(
             paths = list_images(data.content)
             split = split_train_val(paths, seed=config.train.seed, at_most=data.val_images, usable=is_readable)
         if before is not None:
-            split = split_as_before(paths, split, data.content, data.val_images, before)
+            split = split_as_before(paths, split, data.content, data.val_images, before, digests)
     folder = ImageFolder(
         split.train,
         size=data.size,
@@ -126,7 +132,7 @@ def open_photographs(
             held.append((path, read_for_features(path)))
         except Exception:
             continue  # shared with the training set, which has reported it
-    return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared)
+    return Photographs(batches, [image for _, image in held], [path for path, _ in held], split.shared, digests)
 
 
 def read_ahead(

@@ -43,7 +43,7 @@ from fastgan.training.run_length import RunLength
 from fastgan.training.tasks import task_of
 from fastgan.training.train_step import TrainStep
 from fastgan.utils.host_settings import own_settings
-from fastgan.utils.system import peak_memory_bytes
+from fastgan.utils.system import PeakMemory
 
 if TYPE_CHECKING:
     from fastgan.config import Config
@@ -118,15 +118,15 @@ class Trainer:
         self.baseline: EvalResult | None = None
         self._rollback = Rollback(self.stepper.finite_metrics())
         self._collapse, self._evaluation = CollapseMonitor(), Evaluation(self._rollback)
-        self._samples, self._checkpoints = Samples(), Checkpoints()
+        self._samples, self._checkpoints, self._peak_memory = Samples(), Checkpoints(), PeakMemory(self.device)
         self._writers: tuple[Callback, ...] = ()
         if self.folder is not None:
             setup.check_out_not_inside_content(self.folder.path, config.data.content)
             if newest is not None:
                 restore(self.state, newest, partial(setup.differences_of_networks, config, self.folder.config))
                 self._checkpoints.saved_step = self.state.global_step
-            split = None if self.photographs is None else self.photographs.split
-            inputs = run_inputs.describe(config, split, self.run_length)
+            split, digests = (None, None) if self.photographs is None else self.photographs.hashed
+            inputs = run_inputs.describe(config, self.run_length, split, digests)
             progress = self.run_length.schedule(self.state.global_step, self.state.train_seconds)
             rates = None if self._is_done() else self.stepper.rates_around(self.state, progress)
             for text in run_inputs.update(self.state, before, inputs, rates):
@@ -149,7 +149,7 @@ class Trainer:
         seconds = time.perf_counter() - begin
         self.state.train_seconds += seconds
         metrics |= {"progress": progress, "time/step": seconds, "time/img_per_s": batch.shape[0] / seconds}
-        metrics["memory/peak_bytes"] = float(peak_memory_bytes(self.device))
+        metrics["memory/peak_bytes"] = float(self._peak_memory())
         return metrics
 
     @own_settings()

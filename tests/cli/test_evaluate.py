@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from helpers.bounds import approx
 from helpers.command_line import Command
 from helpers.quality_bounds import psnr_error, ssim_error
 from helpers.tiny_runs import MEASURES, MEASURES_OF_ONE, fingerprint, picture, save_picture
+from helpers.waiting import open_pipe
 from PIL import Image
 
 import fastgan as package
@@ -154,6 +154,12 @@ def test_json_on_standard_output_stands_alone(fastgan: Command, run: Path, folde
         assert done.code == 0 and json.loads(done.out)["n"] == 1
 
 
+def test_json_that_cannot_be_written_takes_no_table_away(fastgan: Command, run: Path, folder: Path) -> None:
+    done = fastgan("evaluate", run, "--content", folder / "0.png", "--json", "/dev/full")
+    assert done.code == 1 and "style distance" in done.out
+    assert done.err == "fastgan: /dev/full: cannot be written (No space left on device)\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_says_what_is_done(
     fastgan: Command, run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -236,11 +242,9 @@ def test_json_into_what_is_no_file(fastgan: Command, run: Path, folder: Path, tm
     assert fastgan(*arguments, tmp_path / "link.json").code == 0
     assert (tmp_path / "link.json").is_symlink()
     assert json.loads((tmp_path / "store" / "real.json").read_text())["n"] == 1
-    os.mkfifo(tmp_path / "pipe")
-    with ThreadPoolExecutor(1) as pool:
-        text = pool.submit((tmp_path / "pipe").read_text)
+    with open_pipe(tmp_path / "pipe") as read_now:
         assert fastgan(*arguments, tmp_path / "pipe").code == 0
-    assert json.loads(text.result())["n"] == 1 and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+        assert json.loads(read_now())["n"] == 1 and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
 def test_thousands_of_styles(

@@ -1,6 +1,7 @@
 """The inputs of a run are part of its state; a resumed run keeps the split, and tells what has changed."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,21 @@ def resumed_unchanged(config: Config, run: Path) -> tuple[Trainer, dict[str, Any
 
 def held_out(report: dict[str, Any]) -> set[str]:
     return set(report["content"]["val_images"])
+
+
+def test_each_file_is_hashed_once(tiny: Make, folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    true_hash = run_inputs._sha256
+    monkeypatch.setattr(run_inputs, "_sha256", lambda path: hashed.append(path.name) or true_hash(path))
+    trainer = Trainer(tiny({**FIELDS, "data.content": str(folder)}), out=run, resume=True)
+    assert trainer.photographs is not None
+    held = {path.name for path in trainer.photographs.val_paths}
+    assert len(held) == 2 and held < set(hashed) and len(hashed) == len(set(hashed)) == 3  # and the style
+
+
+def test_a_photograph_that_became_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "0.png")
+    assert run_inputs.Digests()[tmp_path / "0.png"] == ""
 
 
 def test_what_is_held_out_stays_so_when_photographs_are_added(tiny: Make, folder: Path, run: Path) -> None:
@@ -153,7 +169,7 @@ def test_names_are_the_same_wherever_the_folder_lies(tiny: Make, tmp_path: Path)
     for place in ("a", "b/c"):
         paths = [save_picture(picture(40, 40, n), tmp_path / place / "more" / f"{n}.png") for n in range(3)]
         config = tiny({"data.content": str(tmp_path / place)})
-        described.append(run_inputs.describe(config, Split(paths[:2], paths[2:], False), RunLength(steps=3)))
+        described.append(run_inputs.describe(config, RunLength(steps=3), Split(paths[:2], paths[2:], False)))
     assert described[0] == described[1] and list(described[0]["val"]) == ["more/2.png"]
     assert run_inputs.changes(*described) == []
 

@@ -6,6 +6,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from helpers.tiny_runs import (
 import fastgan
 from fastgan.config import Config
 from fastgan.errors import InputError
-from fastgan.training import Callback, Trainer
+from fastgan.training import Callback, Trainer, batch_source
+from fastgan.training.callbacks import StepEvent, TensorBoard
 
 Make = Callable[..., Config]
 
@@ -396,3 +398,38 @@ def test_the_seed_chooses_what_is_held_out(tiny: Make) -> None:
     chosen = [Trainer(tiny({"train.seed": seed})).photographs for seed in (0, 0, 1, 2, 3)]
     paths = [photographs.val_paths for photographs in chosen if photographs is not None]
     assert paths[0] == paths[1] and len({tuple(held) for held in paths}) > 1
+
+
+def test_nan_in_a_batch_that_was_not_looked_at_is_not_learned(
+    tiny: Make, tmp_path: Path, no_plots: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, whose batches are not all waited for; and no learning rate is blamed."""
+    monkeypatch.setattr(batch_source.BatchCheck, "__call__", lambda self, images: batch_source.check_kind(images))
+    bad = floats(1)
+    bad[0, 0, 3, 3] = math.nan
+    trainer = Trainer(tiny({"train.steps": 4}), data=[floats(0), floats(1), bad, floats(2)], out=tmp_path / "run")
+    with pytest.raises(InputError, match=r"^data: 1 of the 6,144 values of a batch are NaN or infinite$"):
+        trainer.fit()
+    assert trainer.state.is_finite() and trainer.state.lr_scale == 1
+
+
+def test_a_full_disk_is_told_by_no_thread_of_tensorboard(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But by the call that follows."""
+    records = importlib.import_module("tensorboard.summary.writer.record_writer")
+
+    def write(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    run, board = Trainer(tiny()), TensorBoard(tmp_path / "tb", 0)
+    monkeypatch.setattr(records.RecordWriter, "write", write)
+    refused = partial(pytest.raises, InputError, match=r"tb: cannot be written \(No space left on device\)$")
+    with refused():
+        for step in range(1000):
+            board.on_step(run, StepEvent(step, {"loss/g": 1.0}, 0.0))
+    with refused():
+        board.close()
+    assert told == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fastgan.utils.system import git_commit, installed_version, machine_name
+from fastgan.utils.system import PeakMemory, git_commit, installed_version, machine_name
 
 CPU = torch.device("cpu")
 
@@ -35,6 +35,13 @@ print(before, during, after, peak_memory_bytes(cpu))
     assert before > 30 << 20, "torch is loaded"
     assert min(during, after) >= before + (256 << 20)
     assert 0 < reset <= after
+
+
+def test_peak_memory_of_steps_is_read_in_every_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([5, 7, 9])
+    monkeypatch.setattr("fastgan.utils.system.peak_memory_bytes", lambda device: next(readings))
+    peak = PeakMemory(CPU)
+    assert [peak() for _ in range(21)] == [5] * 10 + [7] * 10 + [9]
 
 
 def test_installed_version() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastgan.training.callbacks.base import Callback, RollbackEvent, Run, SamplesEvent, StepEvent
@@ -40,7 +40,7 @@ class TensorBoard(Callback):
     def _open(self, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        with self._naming_the_folder():
+        with self._naming_the_folder(), _quiet_threads():
             self._writer = SummaryWriter(_utf8_name(self._folder), purge_step=step + 1 if step else None)
 
     @contextmanager
@@ -49,6 +49,25 @@ class TensorBoard(Callback):
             yield
         except OSError as error:  # what its thread could not write is raised at a later call
             raise write_error(self._folder, error) from error
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Let the threads of writers that are made print no traceback: what one raises is raised again at a later call."""
+    from tensorboard.summary.writer import event_file_writer as module
+
+    loud = module._AsyncWriterThread
+
+    class QuietThread(loud):  # type: ignore[misc, valid-type]
+        def run(self) -> None:
+            with suppress(Exception):
+                super().run()
+
+    module._AsyncWriterThread = QuietThread
+    try:
+        yield
+    finally:
+        module._AsyncWriterThread = loud
 
 
 def _utf8_name(folder: Path) -> str:
