@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,8 @@ def judge_styles(args: argparse.Namespace) -> None:
             continue
         style = read_image(file, reduce_to=SHORT_SIDE)
         code = stylizer.code(style)
-        result = judge({file.stem: lambda image, code=code: stylizer(image, code=code)}, images, style)[file.stem]
+        models = {file.stem: partial(stylizer, code=code)}
+        result = judge(models, images, style)[file.stem]
         means = {key: float(np.mean(result.values[key])) for key in COLUMNS.values() if key in result.values}
         measured[file.stem] = {key: round(value, 4) for key, value in means.items()}
         record = {"photographs": [path.name for path in paths], "short_side": SHORT_SIDE, "styles": measured}

@@ -19,8 +19,14 @@ from fastgan.training.style_bank import Styles
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "time_to_quality.py"))
 MAIN: Callable[[list[str]], int] = SCRIPT["main"]
-_TINY = {"features": "random", "device": "cpu", "size": 64, "batch": 1, "every": 1, "photographs": 1, "steps": 2}
+_TINY = {"features": "random", "device": "cpu", "size": 32, "batch": 1, "every": 1, "photographs": 1, "steps": 2}
 TINY = [text for name, value in _TINY.items() for text in (f"--{name}", str(value))]
+
+
+@pytest.fixture
+def small(photos: Path, style_file: Path) -> list[str]:
+    """Pictures that are measured in a moment."""
+    return ["--content", str(photos), "--style", str(style_file)]
 
 
 def run(file: Path, *options: str) -> dict[str, Any]:
@@ -28,10 +34,10 @@ def run(file: Path, *options: str) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
-def test_reached_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reached_at_once(tmp_path: Path, small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "reached.json"
     options = ["--style-distance", "1e9", "--coverage", "0", "--lpips", "1e9", "--ssim", "-1"]
-    result = run(file, *options)
+    result = run(file, *small, *options)
     assert result["header"]["target"] == {"style_distance": 1e9, "coverage": 0, "lpips": 1e9, "ssim": -1}
     ours, *theirs = result["rows"]
     for row, name in zip((ours, *theirs), ("fastgan", "eager", "published"), strict=True):
@@ -44,8 +50,10 @@ def test_reached_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert MAIN(["table", str(file)]) == 0 and shown.endswith(capsys.readouterr().out)
 
 
-def test_never_reached(tmp_path: Path) -> None:
-    result = run(tmp_path / "never.json", "--style-distance", "0", "--baseline-steps", "3", "--schedule", "constant")
+def test_never_reached(tmp_path: Path, small: list[str]) -> None:
+    result = run(
+        tmp_path / "never.json", *small, "--style-distance", "0", "--baseline-steps", "3", "--schedule", "constant"
+    )
     assert [(row["steps"], row["ended"], row["reached"]) for row in result["rows"]] == [
         (2, "steps", False),
         (3, "steps", False),

@@ -17,6 +17,7 @@ Make = Callable[..., Config]
 NOISE: dict[str, Any] = {
     "model.name": "dcgan",
     "model.discriminator.depth": 1,
+    "loss.adversarial": 1.0,
     "model.generator.z_dim": 6,
     "data.style": None,
     "data.short_side": 34,
