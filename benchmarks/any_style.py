@@ -130,11 +130,11 @@ def judge_styles(args: argparse.Namespace) -> None:
     paths = photographs[:: max(1, len(photographs) // args.count)][: args.count]
     images = [read_image(path, reduce_to=SHORT_SIDE) for path in paths]
     stylizer = fastgan.load("any-style")
-    wanted = args.only or [name for name in HELD_OUT_STYLES if name != "pencil"]
+    names = args.only or [name for name in HELD_OUT_STYLES if name != "pencil"]
     measured: dict[str, dict[str, float]] = {}
     print(header())
     for file in list_images(args.styles, shards=False):
-        if file.stem not in wanted:
+        if file.stem not in names:
             continue
         style = read_image(file, reduce_to=SHORT_SIDE)
         code = stylizer.code(style)

@@ -67,7 +67,7 @@ def test_any_style_is_the_model_where_none_is_given(fastgan: Command, tmp_path: 
     photo = save_picture(picture(24, 40, 0), folder / "a.png")
     other = save_picture(picture(20, 24, 1), tmp_path / "b.png")
     model = package.load("any-style", device="cpu", precision="fp32")
-    want = model(np.asarray(Image.open(photo)), style=np.asarray(Image.open(painting)))
+    want = model(np.array(Image.open(photo)), style=np.array(Image.open(painting)))
     for number, arguments in enumerate(([photo], [photo, other], [folder], ["any-style", photo])):
         out = tmp_path / str(number)
         done = fastgan("stylize", *arguments, "--style", painting, "--out", out, "--precision", "fp32")
