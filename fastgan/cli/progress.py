@@ -142,7 +142,8 @@ class Progress(Callback):
         self._print(f"use it    fastgan {escape(use)}")
 
     def close(self) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:  # else an empty line would be printed
+            self._bar.stop()
 
     def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, highlight=False)

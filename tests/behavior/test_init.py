@@ -60,7 +60,6 @@ def test_a_resumed_run_does_not_need_it(make: Make, first: Path, tmp_path: Path)
     trainer.train_step(batch(5))
     trainer.save()
     want = trainer.state.generator.state_dict()
-    trainer.folder.unlock()  # type: ignore[union-attr]
     config = load_config(out / "config.yaml")
     assert config.train.init == str(first.resolve())
     shutil.rmtree(first)

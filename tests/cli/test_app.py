@@ -87,7 +87,7 @@ TRAIN = {
     "config that is no YAML": (["--config", "{p}/broken.yaml"], ["{p}/broken.yaml", "not valid YAML"]),
     "config missing": (["--config", "{p}/none.yaml"], ["{p}/none.yaml", "cannot read"]),
     "two lengths": (["--steps", "3", "--minutes", "1"], ["train", "one of steps, epochs and minutes"]),
-    "two targets": (["--target-ssim", "0.5", "--target-psnr", "20"], ["quality", "not both"]),
+    "two targets": (["--target-ssim", "0.5", "--target-psnr", "20"], ["quality", "one target"]),
     "target out of range": (["--target-ssim", "1.5"], ["--target-ssim", "less than 1"]),
     "precision": (["--precision", "fp8"], ["--precision", "'bf16'"]),
     "fp16 on a CPU": (["--precision", "fp16"], ["fp16 needs a GPU"]),

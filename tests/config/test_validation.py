@@ -96,7 +96,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
         ["", "--set loss.style_windows=4", "--set loss.style_window_weight=0"],
     ),
     (
-        "--set loss.kind=wgan",
+        "--set loss.adversarial=0.1 --set loss.kind=wgan",
         "--set loss.kind=wgan",
         "loss.kind",
         [
@@ -128,10 +128,10 @@ CASES: list[tuple[str, str, str, list[str]]] = [
         ["--set loss.r1=1 --set loss.adversarial=0.1", "--set loss.r1=0"],
     ),
     (
-        "--target-ssim 0.5 --set loss.content=0 --set loss.ssim=0 --set loss.luminance=0",
-        "--set loss.ssim=0",
-        "loss.ssim",
-        ["--set loss.ssim=1"],
+        "--target-ssim 0.5 --set loss.content=0 --set loss.luminance=0",
+        "--set loss.content=0",
+        "loss.content",
+        ["--set loss.content=1"],
     ),
     (
         "--set loss.augment=[color,color]",
@@ -146,7 +146,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
         ["--set loss.kind=bce", "--set loss.kind=lsgan"],
     ),
     (
-        "--set loss.fake_label=0.1 --set loss.kind=wgan --set loss.r1=1",
+        "--set loss.fake_label=0.1 --set loss.adversarial=0.1 --set loss.kind=wgan --set loss.r1=1",
         "--set loss.fake_label=0.1",
         "loss.fake_label",
         ["--set loss.kind=bce", "--set loss.kind=lsgan"],
@@ -216,7 +216,7 @@ def test_every_setting_that_a_message_names_is_accepted(text: str) -> None:
 
 def test_suggestions_are_found() -> None:
     """The parser above finds the suggestions of real messages."""
-    wgan = list(suggestions(refusal("--set loss.kind=wgan")))
+    wgan = list(suggestions(refusal("--set loss.adversarial=0.1 --set loss.kind=wgan")))
     assert wgan == [
         "optim.discriminator.clip_weights=0.01",
         "model.discriminator.spectral_norm=true",
@@ -232,7 +232,7 @@ def test_suggestions_are_found() -> None:
 
 
 def test_wgan_without_an_adversarial_part_needs_no_bound() -> None:
-    load_config(overrides=typed("--set loss.kind=wgan --set loss.adversarial=0"))
+    load_config(overrides=typed("--set loss.kind=wgan"))
 
 
 def test_a_file_at_fault_is_named(tmp_path: Path) -> None:
