@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from judge import COLUMNS, header, judge
+from judge import COLUMNS, Model, header, judge
 
 import fastgan
 from fastgan.config import load_config
@@ -138,7 +138,7 @@ def judge_styles(args: argparse.Namespace) -> None:
             continue
         style = read_image(file, reduce_to=SHORT_SIDE)
         code = stylizer.code(style)
-        models = {file.stem: partial(stylizer, code=code)}
+        models: dict[str, Model] = {file.stem: partial(stylizer, code=code)}
         result = judge(models, images, style)[file.stem]
         means = {key: float(np.mean(result.values[key])) for key in COLUMNS.values() if key in result.values}
         measured[file.stem] = {key: round(value, 4) for key, value in means.items()}

@@ -176,7 +176,7 @@ def _sha256(path: ImagePath) -> str:
         if isinstance(path, ShardImage):
             return hashlib.sha256(path.read()).hexdigest()
         with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except (InputError, OSError, EOFError):
         return ""
 

@@ -54,7 +54,7 @@ class TensorBoard(Callback):
 @contextmanager
 def _quiet_threads() -> Iterator[None]:
     """Let the threads of writers that are made print no traceback: what one raises is raised again at a later call."""
-    from tensorboard.summary.writer import event_file_writer as module
+    from tensorboard.summary.writer import event_file_writer as module  # type: ignore[import-untyped]
 
     loud = module._AsyncWriterThread
 
