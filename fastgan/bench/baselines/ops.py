@@ -41,10 +41,14 @@ def gram_style_loss(x: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(matrices, target.expand_as(matrices))
 
 
+def quarters(x: Tensor) -> list[Tensor]:
+    """The four windows of each plane, (N, C, H / 2, W / 2) each."""
+    return [quarter for half in x.chunk(2, 2) for quarter in half.chunk(2, 3)]
+
+
 def gram_style_loss_windows(x: Tensor, target: Tensor, window_weight: float) -> Tensor:
     """The whole plane and its four quarters, each by itself."""
-    quarters = [quarter for half in x.chunk(2, 2) for quarter in half.chunk(2, 3)]
-    windows = torch.stack([gram_style_loss(quarter, target) for quarter in quarters]).mean()
+    windows = torch.stack([gram_style_loss(quarter, target) for quarter in quarters(x)]).mean()
     return (1 - window_weight) * gram_style_loss(x, target) + window_weight * windows
 
 

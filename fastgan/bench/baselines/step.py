@@ -154,7 +154,7 @@ class BaselineStep:
         content_loss = difference / target_features.square().mean((1, 2, 3))
         style_loss, share = self._style_distance(features), self.loss_weights.style_windows
         if share:
-            quarters = {name: _quarters(features[name]) for name in self.targets}
+            quarters = {name: torch.cat(eager_ops.quarters(features[name])) for name in self.targets}
             style_loss = (1 - share) * style_loss + share * self._style_distance(quarters)
         ssim = eager_ops.ssim((result + 1) / 2, (content + 1) / 2)
         weighs = self.loss_weights.luminance > 0
@@ -180,11 +180,6 @@ class BaselineStep:
 
     def _autocast(self) -> AbstractContextManager:
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.style.device.type, self.dtype)
-
-
-def _quarters(features: Tensor) -> Tensor:
-    """The four windows of each plane, (4N, C, H / 2, W / 2)."""
-    return torch.cat([window for half in features.chunk(2, 2) for window in half.chunk(2, 3)])
 
 
 def _maybe_compile(compiled: bool, *parts: Callable[..., Any] | nn.Module) -> list[Callable[..., Any]]:
