@@ -56,9 +56,8 @@ class StylizeTask(Task):
     An arbitrary-style network learns how strong a style is: in each batch the first image has strength 1, the others in
     turn a random strength from 0 to 1, 0, and 1. The style's losses weigh as much as its strength; the rest to 1 weighs
     SSIM and the mean difference from the photograph (``loss.identity``), so that strength 0 is learned by structure
-    alone. D and the logged
-    quality see the images of strength 1. Image i of the evaluation is measured in style i, in turn; with a network for
-    one style, all in the mean of the styles.
+    alone. D and the logged quality see the images of strength 1. Image i of the evaluation is measured in style i, in
+    turn; with a network for one style, all in the mean of the styles.
     """
 
     name: ClassVar = "stylize"
@@ -160,7 +159,9 @@ class StylizeTask(Task):
                 layer = weights.content_layer
                 content_loss = self._content_loss(features[layer], inputs[f"feature/{layer}"])
             style, whole_style = self._style_distance(features, targets)
-            ssim_loss = self._ssim_loss(fake, content, reduction="none")
+            # Without a weight it is a measure alone, and a gradient through it would be computed to be multiplied by 0.
+            in_loss = weights.ssim or "strength" in inputs
+            ssim_loss = self._ssim_loss(fake if in_loss else fake.detach(), content, reduction="none")
             psnr_loss = self._psnr_loss(fake, content) if weights.psnr else zero
             luminance_loss = self._luminance_loss(fake, content) if weights.luminance else zero
             tv = self._total_variation(fake) if weights.tv else zero
