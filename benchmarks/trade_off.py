@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.errors import FastganError, InputError
+from fastgan.evaluation.evaluator import TITLES
 
 #: Columns of the table, with the measures of the two axes and of the color first.
 MEASURES = ("lpips", "style_distance", "coverage", "ssim", "luminance_correlation")
-_TITLES = ("LPIPS", "style distance", "coverage", "SSIM", "luminance")
 
 
 def read_points(paths: list[Path]) -> dict[str, dict[str, float]]:
@@ -44,7 +44,7 @@ def read_points(paths: list[Path]) -> dict[str, dict[str, float]]:
 
 def table(points: dict[str, dict[str, float]]) -> str:
     """The points in Markdown, the nearest to the photograph first."""
-    lines = [f"| model | {' | '.join(_TITLES)} |", f"|---|{'---|' * len(MEASURES)}"]
+    lines = [f"| model | {' | '.join(TITLES[measure] for measure in MEASURES)} |", f"|---|{'---|' * len(MEASURES)}"]
     for name, values in sorted(points.items(), key=lambda point: point[1]["lpips"]):
         lines.append(f"| {name} | {' | '.join(f'{values[measure]:.3f}' for measure in MEASURES)} |")
     return "\n".join(lines)
